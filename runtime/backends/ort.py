@@ -1,0 +1,51 @@
+"""ONNX Runtime on the CPU: the reference engine, and the fallback on every machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from runtime.engine import check_batch
+from runtime.errors import HedgeError
+from runtime.manifest import Manifest
+
+
+class OrtEngine:
+    """A bundle in an ONNX Runtime session; see ``runtime.engine.Engine``."""
+
+    backend = "onnxruntime"
+
+    def __init__(self, session: onnxruntime.InferenceSession, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self._session: onnxruntime.InferenceSession | None = session
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        check_batch(self.manifest, batch)
+        assert self._session is not None, "infer after close"
+        names = [self.manifest.output.name]
+        return self._session.run(names, {self.manifest.input.name: batch})[0]
+
+    def close(self) -> None:
+        self._session = None
+
+    def __enter__(self) -> OrtEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def load(bundle: Path, manifest: Manifest, threads: int) -> OrtEngine:
+    """Load ``bundle/model.onnx`` on ``threads`` CPU threads (0: the library's choice)."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            str(bundle / "model.onnx"), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # the library raises a dozen types with no common base
+        raise HedgeError(f"{bundle}/model.onnx: ONNX Runtime refuses it: {error}") from error
+    return OrtEngine(session, manifest)

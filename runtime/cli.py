@@ -1,0 +1,54 @@
+"""One way to run every command: a dataclass is the command line, errors become one line."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+import tyro
+from rich.console import Console
+
+from runtime.errors import EXIT_INTERRUPTED, EXIT_OK, HedgeError, OutputError
+
+Config = TypeVar("Config")
+
+# Results go to stdout, so that they can be piped; progress and complaints go to stderr.
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+
+EXIT_CODES = (
+    "Exit codes: 0 done, 2 bad input or usage, 3 input shorter than it promised, "
+    "4 quality gate not met, 5 output not writable, 130 interrupted."
+)
+
+
+def run(config: type[Config], main: Callable[[Config], int | None], prog: str) -> NoReturn:
+    """Parse the command line into ``config``, run ``main`` and exit with its documented code."""
+    description = f"{config.__doc__}\n\n{EXIT_CODES}"
+    try:
+        code = main(tyro.cli(config, prog=prog, description=description)) or EXIT_OK
+    except HedgeError as error:
+        code = fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        code = fail("interrupted", EXIT_INTERRUPTED)
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        code = fail(f"{error.filename or 'output'}: {error.strerror}", OutputError.exit_code)
+    sys.exit(code)
+
+
+def fail(message: str, code: int) -> int:
+    """Print ``message`` as the one line of an error and return ``code``."""
+    line = " ".join(message.split())
+    err.print(f"error: {line}", style="bold red", markup=False, soft_wrap=True)
+    return code
+
+
+def warn(message: str) -> None:
+    """Print ``message`` as one line that does not stop the command."""
+    err.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)

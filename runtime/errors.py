@@ -1,0 +1,31 @@
+"""The errors a user can act on, and the exit code each one ends a command with."""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_BUG = 1  # Python's own code for a traceback: always a fault of ours
+EXIT_INTERRUPTED = 130  # the shell's convention for SIGINT
+
+
+class HedgeError(ValueError):
+    """Bad input or usage: one line that names the file, the cause and the fix."""
+
+    exit_code = 2
+
+
+class IncompleteError(HedgeError):
+    """Everything readable was processed, but the input held less than it promised."""
+
+    exit_code = 3
+
+
+class GateError(HedgeError):
+    """A quality gate (parity, mIoU) was not met; nothing was published."""
+
+    exit_code = 4
+
+
+class OutputError(HedgeError):
+    """A result could not be written: no space, no permission, or it already exists."""
+
+    exit_code = 5
