@@ -1,0 +1,1 @@
+"""Training: data sets, models, the loop, evaluation. PyTorch lives here and in export only."""

@@ -1,0 +1,102 @@
+"""From an index of labelled images to augmented training samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from runtime.classes import IGNORE
+from train.datasets.index import Index
+from train.losses import label_boundaries
+
+Key = tuple[int, int]  # (position in the index, seed of its augmentation)
+
+
+class Sample(NamedTuple):
+    """image: (3, H, W) uint8 RGB; target: (H, W) uint8 training ids; edges: (H, W) uint8 edge
+    strength 0..254. IGNORE = 255 in the last two."""
+
+    image: torch.Tensor
+    target: torch.Tensor
+    edges: torch.Tensor
+
+
+def training_transform(
+    size: tuple[int, int], crop: tuple[int, int], scale: tuple[float, float]
+) -> v2.Transform:
+    """Flip, scale around ``size``, crop (padding with IGNORE), jitter colours; masks by nearest."""
+    mean_rgb = (124, 116, 104)
+    fill = {tv_tensors.Image: mean_rgb, tv_tensors.Mask: IGNORE}
+    return v2.Compose(
+        [
+            v2.RandomHorizontalFlip(),
+            v2.ScaleJitter(size, scale_range=scale, antialias=True),
+            v2.RandomCrop(crop, pad_if_needed=True, fill=fill),
+            v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.03),
+        ]
+    )
+
+
+class TrainingSet(Dataset[Sample]):
+    """Augmented samples; the key's seed alone decides the augmentation.
+
+    So a sample does not depend on the number of workers, on the process that loads it, or on
+    where a resumed run took up again.
+    """
+
+    def __init__(self, index: Index, transform: v2.Transform) -> None:
+        self.index = index
+        self.transform = transform
+
+    def __getitem__(self, key: Key) -> Sample:
+        position, seed = key
+        item = self.index.items[position]
+        image, target = self.index.read(item)
+        drawn = self.index.read_edges(item)
+        masks = [target] if drawn is None else [target, np.minimum(drawn, IGNORE - 1)]
+        tensors = [tv_tensors.Image(torch.from_numpy(image.copy()).permute(2, 0, 1))]
+        tensors += [tv_tensors.Mask(torch.from_numpy(mask.copy())[None]) for mask in masks]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            picture, target_mask, *edge_mask = self.transform(*tensors)
+        labels = target_mask.as_subclass(torch.Tensor)[0]
+        edges = edge_mask[0].as_subclass(torch.Tensor)[0] if edge_mask else label_boundaries(labels)
+        return Sample(picture.as_subclass(torch.Tensor), labels, edges)
+
+
+class BatchSampler(Sampler[list[Key]]):
+    """This process's share of each global batch, from ``start`` on; a function of the seed alone.
+
+    An epoch is len(index) // batch batches of a fresh permutation (at least one). A data set
+    smaller than the batch is repeated until it fills one.
+    """
+
+    def __init__(self, length: int, batch: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        if batch % world:
+            raise ValueError(f"a batch of {batch} does not split over {world} processes")
+        self.length, self.batch, self.seed = length, batch, seed
+        self.rank, self.world = rank, world
+        self.epoch = 0
+        self.start = 0
+
+    @property
+    def batches(self) -> int:
+        """Batches in a whole epoch."""
+        return max(1, self.length // self.batch)
+
+    def __len__(self) -> int:
+        return self.batches - self.start
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        random = np.random.default_rng([self.seed, self.epoch])
+        order = np.resize(random.permutation(self.length), self.batches * self.batch)
+        seeds = random.integers(2**63, size=len(order))
+        for number in range(self.start, self.batches):
+            share = slice(number * self.batch + self.rank, (number + 1) * self.batch, self.world)
+            yield list(zip(order[share].tolist(), seeds[share].tolist(), strict=True))

@@ -1,0 +1,153 @@
+"""What a run is made of. These dataclasses are the command line and the saved ``config.json``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import tyro
+
+from runtime.errors import HedgeError
+
+BackboneName = Literal["resnet50", "resnet18", "mobilenet_v2", "mobilenet_v3_large"]
+SqueezeExciteGate = Literal["sigmoid", "softmax"]
+HedName = Literal["vgg16", "lite"]
+VariantName = Literal["vanilla", "dlse", "dlse_sf", "dlse_hed"]
+
+MOBILE: tuple[BackboneName, ...] = ("mobilenet_v2", "mobilenet_v3_large")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the product's table of models: Squeeze-Excitation gate, and HED or not."""
+
+    se: SqueezeExciteGate | None
+    hed: bool
+
+
+VARIANTS: dict[VariantName, Variant] = {
+    "vanilla": Variant(se=None, hed=False),
+    "dlse": Variant(se="sigmoid", hed=False),
+    "dlse_sf": Variant(se="softmax", hed=False),
+    "dlse_hed": Variant(se="sigmoid", hed=True),
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network, completely: two models with equal configs have equal state-dict keys.
+
+    output_stride: 8, 16 or 32, of the backbone's last stage; atrous_rates: ASPP's, in pixels of
+    that stage; se: gate of the Squeeze-Excitation blocks, None for none; hed: the edge network
+    whose map enters as fourth input channel and again in the decoder, None for none.
+    """
+
+    backbone: BackboneName
+    num_classes: int
+    output_stride: Literal[8, 16, 32] = 16
+    atrous_rates: tuple[int, ...] = (6, 12, 18)
+    se: SqueezeExciteGate | None = None
+    hed: HedName | None = None
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a segmentation model; writes runs/NAME/{config.json,metrics.jsonl,best.pt,last.pt}.
+
+    Example: python -m train --variant dlse_hed --data cityscapes --weights imagenet
+    Several GPUs: torchrun --nproc-per-node 4 -m train --variant dlse_hed --batch 32
+    """
+
+    variant: VariantName = "dlse_hed"
+    """Which model: plain DeepLab, with SE, with softmax SE, with SE and HED edges."""
+    backbone: BackboneName = "mobilenet_v2"
+    """The torchvision network that extracts features."""
+    data: Path | None = None
+    """Cityscapes tree, folder with images/labels/classes.json, or text list. Default:
+    $CITYSCAPES_DATASET, else data/cityscapes, else a generated street scene."""
+    weights: str | None = None
+    """Backbone weights: a state-dict file, or "imagenet" (torchvision downloads them)."""
+    edge_weights: Path | None = None
+    """HED weights (published key names, or a checkpoint of ours). They stay frozen; without
+    them the edge network trains along, supervised by the boundaries of the labels."""
+    hed: HedName | None = None
+    """Edge network of dlse_hed. Default: lite for mobile backbones, vgg16 for ResNets."""
+    output_stride: Literal[8, 16, 32] = 16
+    """Of the backbone's last stage; 16 is 2.6 to 2.9 times faster than 8."""
+    size: tuple[int, int] | None = None
+    """Network input H W at validation. Default: the images' own, at most 1024 wide."""
+    crop: tuple[int, int] | None = None
+    """Training crop H W. Default: the same as size."""
+    scale: tuple[float, float] = (0.5, 2.0)
+    """Range of the random scaling before the crop."""
+    epochs: int = 60
+    batch: int = 8
+    """Images a step, over all processes together."""
+    lr: float = 1e-3
+    """Peak learning rate of the new layers (AdamW, poly decay with power 0.9)."""
+    backbone_lr: float = 0.3
+    """The backbone's learning rate as a share of lr, when it starts from weights."""
+    weight_decay: float = 1e-2
+    freeze_bn: int = 0
+    """For this many epochs the backbone's batch-norm keeps its stored statistics."""
+    edge_loss: float = 1.0
+    """Weight of the edge loss beside the segmentation loss."""
+    ohem: float | None = None
+    """Online hard example mining: train on this share of hardest pixels (e.g. 0.25)."""
+    ema: float | None = None
+    """Validate and keep an exponential moving average of the weights (e.g. 0.998)."""
+    seed: int = 0
+    workers: int = 2
+    """Processes that load images; the result does not depend on their number."""
+    amp: bool = True
+    """Mixed precision: bf16 where the device computes in it, FP16 on older GPUs."""
+    name: str | None = None
+    """Name of the run. Default: VARIANT-BACKBONE."""
+    out: Path = Path("runs")
+    """Folder of the runs."""
+    resume: bool = False
+    """Continue runs/NAME/last.pt where it stopped."""
+    force: bool = False
+    """Start over, replacing an existing run of this name."""
+    until: Annotated[int | None, tyro.conf.arg(name="stop-after")] = None
+    """Stop after this epoch, to be resumed later; the schedule stays that of --epochs."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "lr"):
+            if getattr(self, name) <= 0:
+                raise HedgeError(f"--{name} must be positive, not {getattr(self, name)}")
+        if self.ohem is not None and not 0 < self.ohem <= 1:
+            raise HedgeError(f"--ohem is a share of the pixels, in (0, 1], not {self.ohem}")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise HedgeError(f"--ema is a decay in (0, 1), not {self.ema}")
+        if self.hed and not VARIANTS[self.variant].hed:
+            raise HedgeError(f"--hed {self.hed}: variant {self.variant} has no edge network")
+
+    @property
+    def run(self) -> Path:
+        """The folder of this run."""
+        return self.out / (self.name or f"{self.variant}-{self.backbone}")
+
+    def model(self, num_classes: int) -> ModelConfig:
+        """The network that this run trains."""
+        row = VARIANTS[self.variant]
+        hed = self.hed or ("lite" if self.backbone in MOBILE else "vgg16")
+        return ModelConfig(
+            backbone=self.backbone,
+            num_classes=num_classes,
+            output_stride=self.output_stride,
+            se=row.se,
+            hed=hed if row.hed else None,
+        )
+
+
+def to_builtins(config: object) -> Any:
+    """A config as JSON-ready dicts, lists, strings and numbers."""
+    return msgspec.to_builtins(config, enc_hook=str)
+
+
+def from_builtins(data: object, kind: type) -> Any:
+    """The config of type ``kind`` from what ``to_builtins`` made; ValueError if it does not fit."""
+    return msgspec.convert(data, kind, dec_hook=lambda type_, value: type_(value), strict=False)

@@ -1,0 +1,62 @@
+"""Labelled images on disk: where a data set's pairs are, whatever way they are laid out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from runtime.cli import err
+from runtime.errors import HedgeError
+from train.datasets import cityscapes, folder, listfile
+from train.datasets.index import Fault, Index, Item, Layout, Problem, Survey
+
+__all__ = ["Fault", "Index", "Item", "Problem", "Survey", "default_data", "open_index", "survey"]
+
+# The first that fits wins: the most particular tree comes first.
+LAYOUTS: tuple[Layout, ...] = (cityscapes.LAYOUT, folder.LAYOUT, listfile.LAYOUT)
+
+
+def open_index(data: Path, split: str) -> Index:
+    """The labelled images of a split; the layout is the first that fits what ``data`` holds.
+
+    HedgeError names the first thing that is wrong. A label without an image stops nothing here
+    (labels are often complete where images are a selection); ``train.check`` reports those too.
+    """
+    found = survey(data, split)
+    for fault in found.faults:
+        if fault.problem is not Problem.ORPHAN_LABEL:
+            raise HedgeError(f"{fault} (python -m train.check --data {data} lists everything)")
+    return found.index
+
+
+def survey(data: Path, split: str) -> Survey:
+    """Everything found at a split, faults included; HedgeError only where no layout fits."""
+    if not data.exists():
+        raise HedgeError(f"{data}: no such file or folder; --data takes a data set or a list file")
+    for layout in LAYOUTS:
+        if layout.fits(data):
+            return layout.survey(data, split)
+    raise HedgeError(
+        f"{data}: not a data set; expected leftImg8bit/ and gtFine/ (Cityscapes), "
+        "images/<split>/ and labels/<split>/ with classes.json, or a train.txt list"
+    )
+
+
+def default_data() -> Path:
+    """The data set used where none is named.
+
+    The environment's CITYSCAPES_DATASET, else ./data/cityscapes where it exists, else street
+    scenes generated once at ./data/synthetic.
+    """
+    if named := os.environ.get("CITYSCAPES_DATASET"):
+        return Path(named)
+    official, generated = Path("data/cityscapes"), Path("data/synthetic")
+    if official.is_dir():
+        return official
+    if not generated.is_dir():
+        # Here, because `python -m train.datasets.synthetic` imports this package first.
+        from train.datasets import synthetic
+
+        err.print(f"no Cityscapes here: generating street scenes at {generated} (--data PATH)")
+        synthetic.generate(synthetic.SyntheticConfig(generated))
+    return generated

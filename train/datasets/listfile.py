@@ -1,0 +1,101 @@
+"""The list layout: a text file with a line ``image, label[, edges]`` per labelled image.
+
+Paths are relative to the list; blank lines and lines that start with ``#`` are skipped. The list
+of another split lies beside it: train.txt and val.txt, my_train_2.txt and my_val_2.txt.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+from runtime import images
+from runtime.classes import CITYSCAPES
+from runtime.errors import HedgeError
+from train.datasets import cityscapes
+from train.datasets.index import Fault, Index, Item, Layout, Problem, Survey, load_classes
+
+_SPLITS = ("train", "val", "test")
+
+
+def fits(data: Path) -> bool:
+    """Whether ``data`` is a list, or a folder that holds one."""
+    return data.is_file() or any((data / f"{split}.txt").is_file() for split in _SPLITS)
+
+
+def survey(data: Path, split: str) -> Survey:
+    """The pairs that the split's list names, and every line or file that is wrong."""
+    path = list_of(data, split)
+    class_list = path.parent / "classes.json"
+    classes, faults = load_classes(class_list) if class_list.exists() else (CITYSCAPES, [])
+    items, wrong = _parse(path, split)
+    # Without a class list the names say what a label holds, exactly as in the official tree.
+    own = partial(images.read_label, class_set=classes)
+    read_label = own if class_list.exists() else cityscapes.read_label
+    index = Index(path.parent, split, LAYOUT.name, classes, _named(items, path.parent), read_label)
+    return Survey(index, (*faults, *wrong))
+
+
+def list_of(data: Path, split: str) -> Path:
+    """The list of ``split``, given a folder or the list of any split; it need not exist.
+
+    HedgeError where the name of a list does not say which split it is.
+    """
+    if data.is_dir():
+        return data / f"{split}.txt"
+    for known in _SPLITS:
+        before, found, after = data.name.rpartition(known)
+        if found:
+            return data.with_name(f"{before}{split}{after}")
+    raise HedgeError(f"{data}: its name must hold 'train' or 'val', so that both lists are found")
+
+
+LAYOUT = Layout("list", fits, survey)
+
+
+def _parse(path: Path, split: str) -> tuple[list[Item], list[Fault]]:
+    items: dict[Path, Item] = {}
+    faults: list[Fault] = []
+    for number, line in enumerate(_lines(path), start=1):
+        if not line or line.startswith("#"):
+            continue
+        fields = [field.strip() for field in line.split(",")]
+        if not (2 <= len(fields) <= 3 and all(fields)):
+            detail = f"expected 'image, label[, edges]', found {line!r}"
+            faults.append(Fault(Problem.BAD_LINE, path, detail, number))
+            continue
+        named = [path.parent / field for field in fields]
+        missing = [file for file in named if not file.is_file()]
+        faults += [Fault(Problem.MISSING_FILE, path, f"no file {m}", number) for m in missing]
+        if named[0] in items:
+            detail = f"{fields[0]} is listed twice; remove one line"
+            faults.append(Fault(Problem.DUPLICATE, path, detail, number))
+        elif not missing:
+            items[named[0]] = Item(named[0].stem, *named)
+    if not items and not faults:
+        detail = f"no such list, or no line in it, for the split '{split}'"
+        faults.append(Fault(Problem.EMPTY_SPLIT, path, detail))
+    return list(items.values()), faults
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        return []
+    try:
+        # utf-8-sig: Windows editors put a byte order mark before the first path.
+        return [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise HedgeError(f"{path}: not a text list: {error}") from error
+
+
+def _named(items: list[Item], root: Path) -> tuple[Item, ...]:
+    """The items, those that share a stem (0001.png of two folders) renamed by their whole path."""
+    stems = Counter(item.name for item in items)
+    return tuple(i if stems[i.name] == 1 else _qualified(i, root) for i in items)
+
+
+def _qualified(item: Item, root: Path) -> Item:
+    path = item.image.relative_to(root) if item.image.is_relative_to(root) else item.image
+    parts = (part.strip("/\\:") for part in path.with_suffix("").parts)
+    return Item("-".join(part for part in parts if part), item.image, item.label, item.edges)

@@ -1,0 +1,194 @@
+"""Accuracy of a checkpoint at the labels' own resolution: ``python -m train.evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import torch
+import tyro
+from PIL import Image
+from rich.progress import track
+from rich.table import Table
+
+from runtime import cli, files
+from runtime.errors import HedgeError
+from runtime.metrics import BoundaryF, ConfusionMatrix
+from train.checkpoint import Checkpoint, find_checkpoint
+from train.datasets import default_data, open_index
+from train.datasets.index import Index
+from train.models import DeepLab
+from train.models.hed import upsample
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a trained model: mIoU, IoU per class, pixel accuracy, boundary F.
+
+    Example: python -m train.evaluate runs/dlse_hed-mobilenet_v2 --data camvid --json r.json
+    """
+
+    run: Annotated[Path | None, tyro.conf.Positional] = None
+    """Run folder or checkpoint file. Default: the newest run."""
+    data: Path | None = None
+    """The data set. Default: the one the model was trained on."""
+    split: str = "val"
+    save: Path | None = None
+    """Write input | target | prediction | edges of every image side by side to this folder."""
+    json: Path | None = None
+    """Write the figures to this file."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures over a split, in 0..1; boundary F is None where it was not asked for."""
+
+    confusion: ConfusionMatrix
+    boundary: BoundaryF | None
+    images: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable keys of ``--json``."""
+        report: dict[str, Any] = {
+            "miou": self.confusion.miou(),
+            "iou": self.confusion.iou_by_name(),
+            "pixel_accuracy": self.confusion.pixel_accuracy(),
+            "boundary_f": None,
+            "images": self.images,
+        }
+        if self.boundary is not None:
+            report["boundary_f"] = self.boundary.mean()
+            report["boundary_tolerance_px"] = self.boundary.tolerance
+        return report
+
+
+@torch.inference_mode()
+def predict(
+    model: DeepLab, image: np.ndarray, size: tuple[int, int], out_size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """(H, W, 3) uint8 RGB → (h, w) uint8 labels of ``out_size``, and the edge map at ``size``.
+
+    The same steps as the exported graph: bilinear to the network's ``size``, network, logits
+    bilinear to ``out_size``, argmax. Edges are (H, W) float32 in 0..1, None without HED.
+    """
+    parameter = next(model.parameters())
+    x = torch.from_numpy(image.copy()).to(parameter.device).permute(2, 0, 1)[None].float() / 255
+    x = upsample(x, size).to(memory_format=torch.channels_last)
+    logits, edges = model(x, out_size)
+    labels = logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
+    return labels, None if edges is None else edges[-1].float().sigmoid()[0, 0].cpu().numpy()
+
+
+def evaluate(
+    model: DeepLab, index: Index, size: tuple[int, int], boundaries: bool = True
+) -> Evaluation:
+    """Run ``model`` over ``index``; labels are compared at their own resolution."""
+    confusion = ConfusionMatrix(index.classes)
+    boundary = BoundaryF(index.classes) if boundaries else None
+    for _, target, labels, _ in _predictions(model, index, size, index.items):
+        confusion.update(target, labels)
+        if boundary is not None:
+            boundary.update(target, labels)
+    return Evaluation(confusion, boundary, len(index.items))
+
+
+def load_model(checkpoint: Checkpoint) -> DeepLab:
+    """The network of a checkpoint, in evaluation mode, on the CPU."""
+    model = DeepLab(checkpoint.model)
+    model.load_state_dict(checkpoint.weights)
+    return model.eval().to(memory_format=torch.channels_last)
+
+
+def evaluation_index(checkpoint: Checkpoint, data: Path | None, split: str) -> Index:
+    """The split to measure ``checkpoint`` on; refuses a data set with other classes."""
+    index = open_index(data or checkpoint.config.data or default_data(), split)
+    if index.classes.names != checkpoint.classes.names:
+        raise HedgeError(
+            f"{index.root}: {len(index.classes)} classes, but the model knows "
+            f"{len(checkpoint.classes)} ({', '.join(checkpoint.classes.names[:4])}, …)"
+        )
+    return index
+
+
+def main(config: Evaluate) -> None:
+    """The command."""
+    path = find_checkpoint(config.run)
+    checkpoint = Checkpoint.load(path)
+    index = evaluation_index(checkpoint, config.data, config.split)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = load_model(checkpoint).to(device)
+    confusion, boundary = ConfusionMatrix(index.classes), BoundaryF(index.classes)
+    items = track(index.items, f"evaluating {path}", console=cli.err)
+    for item, target, labels, edges in _predictions(model, index, checkpoint.size, items):
+        confusion.update(target, labels)
+        boundary.update(target, labels)
+        if config.save:
+            panels = side_by_side(index.read(item)[0], target, labels, edges, index)
+            with files.atomic_path(config.save / f"{item.name}.png") as temporary:
+                Image.fromarray(panels).save(temporary)
+    evaluation = Evaluation(confusion, boundary, len(index.items))
+    cli.out.print(_table(evaluation, f"{path} on {index.root} ({config.split})"))
+    if config.json:
+        files.write_bytes(
+            config.json, msgspec.json.format(msgspec.json.encode(evaluation.to_json()))
+        )
+
+
+def side_by_side(
+    image: np.ndarray,
+    target: np.ndarray,
+    labels: np.ndarray,
+    edges: np.ndarray | None,
+    index: Index,
+) -> np.ndarray:
+    """(H, 3W or 4W, 3) uint8 RGB: input | target | prediction | edges."""
+    colors = index.classes.palette()[:, ::-1]
+    panels = [image, colors[target], colors[labels]]
+    if edges is not None:
+        gray = Image.fromarray((edges * 255).astype(np.uint8))
+        size = (image.shape[1], image.shape[0])
+        panels.append(np.asarray(gray.resize(size).convert("RGB")))
+    return np.concatenate(panels, axis=1)
+
+
+def _predictions(
+    model: DeepLab, index: Index, size: tuple[int, int], items: Iterable[Any]
+) -> Iterable[tuple[Any, np.ndarray, np.ndarray, np.ndarray | None]]:
+    for item in items:
+        image, target = index.read(item)
+        labels, edges = predict(model, image, size, target.shape[:2])  # type: ignore[arg-type]
+        yield item, target, labels, edges
+
+
+def _table(evaluation: Evaluation, title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("class")
+    table.add_column("IoU %", justify="right")
+    table.add_column("boundary F %", justify="right")
+    assert evaluation.boundary is not None
+    scores = evaluation.boundary.f()
+    for name, iou, f in zip(
+        evaluation.confusion.classes.names, evaluation.confusion.iou(), scores, strict=True
+    ):
+        table.add_row(name, _percent(iou), _percent(f))
+    table.add_section()
+    mean_f = evaluation.boundary.mean()
+    table.add_row("mean", _percent(evaluation.confusion.miou()), _percent(mean_f), style="bold")
+    accuracy = _percent(evaluation.confusion.pixel_accuracy())
+    table.caption = (
+        f"{evaluation.images} images, pixel accuracy {accuracy} %, "
+        f"boundary tolerance {evaluation.boundary.tolerance} px"
+    )
+    return table
+
+
+def _percent(value: float) -> str:
+    return "–" if np.isnan(value) else f"{100 * value:.2f}"
+
+
+if __name__ == "__main__":
+    cli.run(Evaluate, main, "python -m train.evaluate")

@@ -1,0 +1,310 @@
+"""The training loop: one function a step, one an epoch, state that resumes bit-exactly on a CPU."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from runtime.errors import GateError, HedgeError
+from train.augment import BatchSampler, Sample, TrainingSet, training_transform
+from train.checkpoint import Checkpoint
+from train.config import TrainConfig, to_builtins
+from train.datasets.index import Index
+from train.distributed import World
+from train.evaluate import evaluate
+from train.losses import edge_loss, segmentation_loss
+from train.models import DeepLab
+from train.models.hed import load_hed_weights
+
+WARMUP_STEPS = 50
+LONGEST_SIDE = 1024
+
+
+@dataclass
+class Progress:
+    """Where a run stands: finished epochs, finished steps of the current one, best mIoU so far."""
+
+    epoch: int = 0
+    step: int = 0
+    best: float = -1.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the display shows after each step; loss is the mean over all processes."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    images_per_s: float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A row of metrics.jsonl."""
+
+    epoch: int
+    loss: float
+    miou: float
+    pixel_accuracy: float
+    iou: dict[str, float | None]
+    lr: float
+    images_per_s: float
+    seconds: float
+
+
+class Trainer:
+    """A run: the network, what trains it, and where it stands. ``run`` does the work."""
+
+    def __init__(self, config: TrainConfig, train: Index, val: Index, world: World) -> None:
+        self.config, self.world = config, world
+        self.train_index, self.val_index = train, val
+        self.size = config.size or default_size(train)
+        self.crop = config.crop or self.size
+        self.progress = Progress()
+        torch.manual_seed(config.seed)
+        self.model = DeepLab(config.model(len(train.classes)), config.weights)
+        if config.edge_weights and self.model.hed is not None:
+            load_hed_weights(self.model.hed, config.edge_weights)
+            self.model.hed.requires_grad_(False)
+        self.model.to(world.device, memory_format=torch.channels_last)
+        if world.size > 1 and world.device.type == "cuda":
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+        self.ema = _average(self.model, config.ema)
+        self.sampler = BatchSampler(
+            len(train.items), config.batch, config.seed, world.rank, world.size
+        )
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.model, config), config.lr)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, poly(config.epochs * self.sampler.batches)
+        )
+        self.scaler = torch.amp.GradScaler(enabled=self.amp_dtype is torch.float16)
+        self._stop = False
+
+    @property
+    def amp_dtype(self) -> torch.dtype | None:
+        """The half precision this device computes in; None for full precision."""
+        if not self.config.amp:
+            return None
+        if self.world.device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if _cpu_has_bf16() else None
+
+    @property
+    def deployed(self) -> DeepLab:
+        """The network that is validated and kept: the average where there is one."""
+        return self.ema.module if self.ema is not None else self.model
+
+    def run(self, on_step: Callable[[Step], None], on_epoch: Callable[[Epoch], None]) -> None:
+        """Train to the last epoch, saving after each; KeyboardInterrupt after a clean save."""
+        parallel: nn.Module = self.model
+        if self.world.size > 1:
+            parallel = DistributedDataParallel(self.model)
+        loader = self._loader()
+        last = min(self.config.until or self.config.epochs, self.config.epochs)
+        with self._stop_on_signals():
+            while self.progress.epoch < last:
+                started = time.perf_counter()
+                loss, images_per_s = self._train_epoch(parallel, loader, on_step)
+                seconds = time.perf_counter() - started
+                self.progress = replace(self.progress, epoch=self.progress.epoch + 1, step=0)
+                self._finish_epoch(loss, images_per_s, seconds, on_epoch)
+
+    def _train_epoch(
+        self, parallel: nn.Module, loader: DataLoader[Sample], on_step: Callable[[Step], None]
+    ) -> tuple[float, float]:
+        self.sampler.epoch, self.sampler.start = self.progress.epoch, self.progress.step
+        parallel.train()
+        self._hold_still()
+        total, batches, started = 0.0, 0, time.perf_counter()
+        for sample in loader:
+            loss = self.world.mean(self._train_step(parallel, sample))
+            total, batches = total + loss, batches + 1
+            self.progress.step += 1
+            rate = batches * self.config.batch / (time.perf_counter() - started)
+            here = (self.progress.epoch + 1, self.progress.step, self.sampler.batches)
+            on_step(Step(*here, loss, rate))
+            if self.world.any(self._stop):
+                self._save("last.pt", miou=self.progress.best)
+                raise KeyboardInterrupt
+        return total / max(batches, 1), batches * self.config.batch / (
+            time.perf_counter() - started
+        )
+
+    def _train_step(self, parallel: nn.Module, sample: Sample) -> torch.Tensor:
+        device = self.world.device
+        image, target, edges = (tensor.to(device, non_blocking=True) for tensor in sample)
+        image = (image.float() / 255).to(memory_format=torch.channels_last)
+        with torch.autocast(device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
+            logits, edge_logits = parallel(image)
+        loss = segmentation_loss(logits, target, self.config.ohem)
+        if edge_logits is not None and not self.config.edge_weights:
+            loss = loss + self.config.edge_loss * edge_loss(edge_logits, edges)
+        if not torch.isfinite(loss):
+            raise GateError(
+                f"loss is {float(loss)} at step {self.progress.step + 1} of epoch "
+                f"{self.progress.epoch + 1}; {self.config.run / 'last.pt'} holds the last good "
+                "state; try a lower --lr or --no-amp"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
+        return loss.detach()
+
+    def _finish_epoch(
+        self, loss: float, images_per_s: float, seconds: float, on_epoch: Callable[[Epoch], None]
+    ) -> None:
+        if self.world.first:
+            device = self.world.device.type
+            with torch.autocast(device, self.amp_dtype, enabled=self.amp_dtype is not None):
+                result = evaluate(self.deployed.eval(), self.val_index, self.size, boundaries=False)
+            miou, confusion = result.confusion.miou(), result.confusion
+            better = miou > self.progress.best
+            self.progress.best = max(miou, self.progress.best)
+            row = (confusion.pixel_accuracy(), confusion.iou_by_name(), self.schedule.get_last_lr())
+            on_epoch(
+                Epoch(self.progress.epoch, loss, miou, *row[:2], row[2][-1], images_per_s, seconds)
+            )
+            self._save("last.pt", miou)
+            if better:
+                self._save("best.pt", miou)
+        if self.world.any(self._stop):
+            raise KeyboardInterrupt
+
+    def _save(self, name: str, miou: float) -> None:
+        if not self.world.first:
+            return
+        training: dict[str, Any] = {}
+        if name == "last.pt":
+            training = {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "ema_updates": self.ema.n_averaged if self.ema is not None else None,
+                "best": self.progress.best,
+            }
+        Checkpoint(
+            config=self.config,
+            model=self.model.config,
+            classes=self.train_index.classes,
+            size=self.size,
+            weights=self.deployed.state_dict(),
+            epoch=self.progress.epoch,
+            step=self.progress.step,
+            miou=miou,
+            training=training,
+        ).save(self.config.run / name)
+
+    def restore(self, path: Path) -> None:
+        """Take up a run at its ``last.pt``; HedgeError names settings that differ from it."""
+        saved = Checkpoint.load(path)
+        now, then = to_builtins(self.config), to_builtins(saved.config)
+        movable = {"resume", "force", "until", "out", "name", "workers", "data"}
+        changed = [k for k in now if k not in movable and now[k] != then.get(k)]
+        if changed or saved.classes != self.train_index.classes:
+            what = ", ".join(f"{k} {then.get(k)} → {now[k]}" for k in changed) or "classes"
+            raise HedgeError(f"{path}: cannot resume with other settings ({what}); drop --resume")
+        if not saved.training:
+            raise HedgeError(f"{path}: holds no training state; resume from last.pt")
+        self.model.load_state_dict(saved.training["model"])
+        if self.ema is not None:
+            self.deployed.load_state_dict(saved.weights)
+            self.ema.n_averaged.copy_(saved.training["ema_updates"])
+        self.optimizer.load_state_dict(saved.training["optimizer"])
+        self.schedule.load_state_dict(saved.training["schedule"])
+        self.scaler.load_state_dict(saved.training["scaler"])
+        self.progress = Progress(saved.epoch, saved.step, saved.training["best"])
+
+    def _loader(self) -> DataLoader[Sample]:
+        transform = training_transform(self.size, self.crop, self.config.scale)
+        return DataLoader(
+            TrainingSet(self.train_index, transform),
+            batch_sampler=self.sampler,
+            num_workers=self.config.workers,
+            pin_memory=self.world.device.type == "cuda",
+        )
+
+    def _hold_still(self) -> None:
+        """Keep what must not move this epoch: frozen batch-norm statistics, frozen HED."""
+        if self.progress.epoch < self.config.freeze_bn:
+            for module in self.model.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        if self.config.edge_weights and self.model.hed is not None:
+            self.model.hed.eval()
+
+    @contextmanager
+    def _stop_on_signals(self) -> Iterator[None]:
+        """First SIGINT or SIGTERM: finish the step, save, leave. The second one kills."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            self._stop = True
+            signal.signal(number, previous[number])
+
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        previous = {number: signal.signal(number, ask) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+def poly(steps: int) -> Callable[[int], float]:
+    """Learning-rate factor by step: short linear warm-up, then (1 - t)^0.9 down to zero."""
+    warmup = min(WARMUP_STEPS, steps // 10)
+
+    def factor(step: int) -> float:
+        rising = (step + 1) / (warmup + 1) if step < warmup else 1.0
+        return rising * max(0.0, 1 - step / steps) ** 0.9
+
+    return factor
+
+
+def parameter_groups(model: DeepLab, config: TrainConfig) -> list[dict[str, Any]]:
+    """Backbone and new layers with their rates; norms and biases without weight decay."""
+    backbone_lr = config.lr * (config.backbone_lr if config.weights else 1.0)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        lr = backbone_lr if name.startswith("backbone.") else config.lr
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((lr, decay), []).append(parameter)
+    return [{"params": p, "lr": lr, "weight_decay": wd} for (lr, wd), p in groups.items()]
+
+
+def default_size(index: Index) -> tuple[int, int]:
+    """The first image's (H, W), scaled down to at most 1024 on the longer side."""
+    height, width = index.read(index.items[0])[0].shape[:2]
+    shrink = min(1.0, LONGEST_SIDE / max(height, width))
+    return round(height * shrink), round(width * shrink)
+
+
+def _average(model: DeepLab, decay: float | None) -> AveragedModel | None:
+    if decay is None:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bf16 in hardware; emulated, it is slower than FP32."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

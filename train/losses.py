@@ -1,0 +1,63 @@
+"""Losses. Each is a mean over images of a mean within the image, so that splitting a batch over
+processes leaves it, and its gradient, unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn import functional as F
+
+from runtime.classes import IGNORE
+from train.models.hed import upsample
+
+
+def segmentation_loss(
+    logits: torch.Tensor, target: torch.Tensor, hardest: float | None = None
+) -> torch.Tensor:
+    """Cross-entropy of (N, C, H, W) logits against (N, H, W) training ids, ignored pixels left out.
+
+    hardest: share of each image's pixels that count, those with the highest loss (online hard
+    example mining, Shrivastava et al., CVPR 2016); None counts all.
+    """
+    loss = F.cross_entropy(logits.float(), target.long(), ignore_index=IGNORE, reduction="none")
+    loss, valid = loss.flatten(1), (target != IGNORE).flatten(1)
+    if hardest is not None:
+        count = max(1, int(hardest * loss.shape[1]))
+        loss, order = loss.topk(count, dim=1)  # ignored pixels have loss 0 and come last
+        valid = valid.gather(1, order)
+    return (loss.sum(1) / valid.sum(1).clamp(min=1)).mean()
+
+
+def edge_loss(edges: Sequence[torch.Tensor], target: torch.Tensor) -> torch.Tensor:
+    """Class-balanced cross-entropy on every side output and the fusion (HED, equation 2).
+
+    edges: logit maps (N, 1, h, w), brought to the target's size; target: (N, H, W) uint8 edge
+    strength 0..254, IGNORE where unknown. Edge pixels weigh as much as all others together.
+    """
+    valid = target != IGNORE
+    truth = (target.float() / 254).clamp(max=1) * valid
+    edge_share = truth.sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)
+    balance = edge_share.reshape(-1, 1, 1)
+    weight = (truth * (1 - balance) + (1 - truth) * balance) * valid
+    per_image = torch.stack([_weighted(logits, truth, weight) for logits in edges])
+    return (per_image / valid.sum((1, 2)).clamp(min=1)).mean()
+
+
+def _weighted(logits: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    full = upsample(logits.float(), truth.shape[-2:])[:, 0]
+    loss = F.binary_cross_entropy_with_logits(full, truth, weight, reduction="none")
+    return loss.sum((1, 2))
+
+
+def label_boundaries(target: torch.Tensor) -> torch.Tensor:
+    """(H, W) uint8 training ids → (H, W) uint8: 254 where the 3×3 neighbourhood holds two classes.
+
+    Pixels with an ignored neighbour are IGNORE: nobody knows what lies behind them.
+    """
+    ids = target.float()[None, None]
+    highest = F.max_pool2d(ids, 3, stride=1, padding=1)
+    lowest = -F.max_pool2d(-ids, 3, stride=1, padding=1)
+    unknown = F.max_pool2d((ids == IGNORE).float(), 3, stride=1, padding=1) > 0
+    edges = torch.where(unknown, IGNORE, 254 * (highest != lowest))
+    return edges[0, 0].to(torch.uint8)

@@ -1,0 +1,157 @@
+"""torchvision networks as four stages at 1/4, 1/8, 1/16 and 1/32, dilated and with SE as asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision import models as tv
+from torchvision.models.mobilenetv2 import InvertedResidual as InvertedResidualV2
+from torchvision.models.mobilenetv3 import InvertedResidual as InvertedResidualV3
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from runtime.errors import HedgeError
+from train.checkpoint import load_state
+from train.config import BackboneName, ModelConfig, SqueezeExciteGate
+from train.models.blocks import SqueezeExcite
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """Where a torchvision network is cut, and what comes out.
+
+    cuts: ends of the four stages in ``features`` (None: a ResNet, whose layers are the stages);
+    channels: of the stages at 1/4, 1/8 and the last; decoder: widths at 1/8 and 1/4.
+    """
+
+    cuts: tuple[int, int, int, int] | None
+    channels: tuple[int, int, int]
+    decoder: tuple[int, int]
+
+
+BACKBONES: dict[BackboneName, BackboneSpec] = {
+    "resnet50": BackboneSpec(None, (256, 512, 2048), (256, 128)),
+    "resnet18": BackboneSpec(None, (64, 128, 512), (256, 128)),
+    "mobilenet_v2": BackboneSpec((4, 7, 14, 18), (24, 32, 320), (128, 64)),
+    "mobilenet_v3_large": BackboneSpec((4, 7, 13, 16), (24, 40, 160), (128, 64)),
+}
+
+
+class Backbone(nn.Module):
+    """(N, 3 or 4, H, W) → features at 1/4, 1/8 and 1/output_stride.
+
+    SE sits on the output of each residual block, before the shortcut is added, in the stages at
+    1/4, 1/8 and 1/16 (the seed's stages 2-4; the last stage has none). The mobile networks have
+    it at the same place, the narrow end of each inverted residual, where it is cheapest; the gates
+    that MobileNetV3 has by itself inside its expansions stay as they are.
+    """
+
+    def __init__(self, config: ModelConfig, weights: str | None = None) -> None:
+        super().__init__()
+        network = tv.get_model(config.backbone, weights=None)
+        if weights:
+            load_backbone_weights(network, config.backbone, weights)
+        stages = _stages(network, BACKBONES[config.backbone])
+        if config.hed:
+            _widen_first_conv(stages[0])
+        for stage, rate in zip(stages[2:], _dilations(config.output_stride), strict=True):
+            _dilate(stage, rate)
+        if config.se:
+            for stage in stages[:3]:
+                _insert_squeeze_excite(stage, config.se)
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        quarter = self.stages[0](x)  # 1/4
+        eighth = self.stages[1](quarter)  # 1/8
+        return quarter, eighth, self.stages[3](self.stages[2](eighth))  # 1/output_stride
+
+
+def load_backbone_weights(network: nn.Module, name: BackboneName, weights: str) -> None:
+    """Fill a plain torchvision network from a state-dict file, or from torchvision ("imagenet").
+
+    The classifier, which segmentation drops, may be missing. HedgeError names keys that differ.
+    """
+    if weights == "imagenet":
+        try:
+            state = tv.get_model_weights(name).DEFAULT.get_state_dict(progress=True)
+        except OSError as error:
+            raise HedgeError(
+                f"cannot download {name} weights ({error}); give a file with --weights FILE"
+            ) from error
+    else:
+        state = load_state(Path(weights))
+    head = ("fc.", "classifier.", "features.18.", "features.16.")
+    unused = head[:2] if name.startswith("resnet") else head
+    own = network.state_dict()
+    missing = [k for k in own if k not in state and not k.startswith(unused)]
+    extra = [k for k in state if k not in own and not k.startswith(unused)]
+    shapes = [k for k in state if k in own and state[k].shape != own[k].shape]
+    if missing or extra or shapes:
+        raise HedgeError(
+            f"{weights}: not weights of {name}: {describe_keys(missing, extra, shapes)}"
+        )
+    network.load_state_dict(state, strict=False)
+
+
+def describe_keys(missing: list[str], extra: list[str], shapes: list[str]) -> str:
+    """One line that names the first keys in which a state dict differs."""
+    parts = {"missing": missing, "unexpected": extra, "of another shape": shapes}
+    return "; ".join(
+        f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
+        for what, keys in parts.items()
+        if keys
+    )
+
+
+def _stages(network: nn.Module, spec: BackboneSpec) -> list[nn.Sequential]:
+    if spec.cuts is None:
+        stem = [network.conv1, network.bn1, network.relu, network.maxpool]
+        first = nn.Sequential(*stem, *network.layer1)
+        return [first, network.layer2, network.layer3, network.layer4]
+    starts = (0, *spec.cuts[:3])
+    features = network.features
+    return [features[start:end] for start, end in zip(starts, spec.cuts, strict=True)]
+
+
+def _dilations(output_stride: int) -> tuple[int, int]:
+    """Dilation of the stages that would run at 1/16 and 1/32; 1 leaves the stride alone."""
+    return {8: (2, 4), 16: (1, 2), 32: (1, 1)}[output_stride]
+
+
+def _dilate(stage: nn.Module, rate: int) -> None:
+    """Trade the stage's stride for dilation (torchvision can do so for Bottleneck only)."""
+    if rate == 1:
+        return
+    for conv in stage.modules():
+        if isinstance(conv, nn.Conv2d):
+            conv.stride = (1, 1)
+            if conv.kernel_size[0] > 1:
+                conv.dilation = (rate, rate)
+                conv.padding = (rate * (conv.kernel_size[0] // 2),) * 2
+
+
+def _widen_first_conv(stage: nn.Module) -> None:
+    """Make room for the edge map: a fourth input channel whose weights start at zero."""
+    conv = next(module for module in stage.modules() if isinstance(module, nn.Conv2d))
+    extra = conv.weight.new_zeros(conv.out_channels, 1, *conv.kernel_size)
+    conv.weight = nn.Parameter(torch.cat([conv.weight.detach(), extra], dim=1))
+    conv.in_channels = 4
+
+
+def _insert_squeeze_excite(stage: nn.Module, gate: SqueezeExciteGate) -> None:
+    for block in stage.modules():
+        if isinstance(block, Bottleneck):
+            block.bn3 = _followed_by_se(block.bn3, block.bn3.num_features, gate)
+        elif isinstance(block, BasicBlock):
+            block.bn2 = _followed_by_se(block.bn2, block.bn2.num_features, gate)
+        elif isinstance(block, InvertedResidualV2):
+            block.conv.append(SqueezeExcite(block.out_channels, gate))
+        elif isinstance(block, InvertedResidualV3):
+            block.block.append(SqueezeExcite(block.out_channels, gate))
+
+
+def _followed_by_se(norm: nn.Module, channels: int, gate: SqueezeExciteGate) -> nn.Sequential:
+    return nn.Sequential(norm, SqueezeExcite(channels, gate))

@@ -1,0 +1,85 @@
+"""Building blocks: convolution, Squeeze-Excitation, atrous spatial pyramid pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from train.config import SqueezeExciteGate
+
+
+class ConvBNReLU(nn.Sequential):
+    """Convolution that keeps the size at stride 1, batch-norm, ReLU."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, rate: int = 1
+    ) -> None:
+        super().__init__(
+            nn.Conv2d(
+                in_channels,
+                out_channels,
+                kernel,
+                stride,
+                padding=rate * (kernel // 2),
+                dilation=rate,
+                bias=False,
+            ),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+
+def global_average(x: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) → (N, C, 1, 1) mean; export maps this very form to GlobalAveragePool."""
+    return x.mean((2, 3), keepdim=True)
+
+
+class SqueezeExcite(nn.Module):
+    """Channel attention (Hu et al., CVPR 2018), bottleneck ratio 16.
+
+    Both gates are scaled so that zero logits are the identity: 2·sigmoid, and C·softmax over the
+    C channels (plain softmax shrinks activations by 1/C). The last layer starts at zero, so that
+    a block put into a pre-trained backbone changes nothing before it has learned to.
+    """
+
+    def __init__(self, channels: int, gate: SqueezeExciteGate) -> None:
+        super().__init__()
+        squeezed = max(channels // 16, 8)
+        self.gate = gate
+        self.channels = channels
+        self.reduce = nn.Conv2d(channels, squeezed, 1)
+        self.expand = nn.Conv2d(squeezed, channels, 1)
+        nn.init.zeros_(self.expand.weight)
+        nn.init.zeros_(self.expand.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = self.expand(self.reduce(global_average(x)).relu())
+        if self.gate == "softmax":
+            return x * (logits.softmax(dim=1) * self.channels)
+        return x * (logits.sigmoid() * 2)
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling (Chen et al., arXiv 1706.05587).
+
+    The image-level branch is constant over the picture, so instead of being upsampled and
+    concatenated it goes through its own 1×1 and is added to the projection: the same function,
+    without a resize and without a batch-norm over single pixels.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, rates: Sequence[int]) -> None:
+        super().__init__()
+        branches = [ConvBNReLU(in_channels, out_channels, kernel=1)]
+        branches += [ConvBNReLU(in_channels, out_channels, rate=rate) for rate in rates]
+        self.branches = nn.ModuleList(branches)
+        self.pool = nn.Conv2d(in_channels, out_channels, 1)
+        self.pool_project = nn.Conv2d(out_channels, out_channels, 1, bias=False)
+        self.project = nn.Conv2d(len(branches) * out_channels, out_channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        local = self.project(torch.cat([branch(x) for branch in self.branches], dim=1))
+        image = self.pool_project(self.pool(global_average(x)).relu())
+        return self.norm(local + image).relu()
