@@ -14,6 +14,10 @@ from runtime.errors import HedgeError
 IGNORE = 255  # the training id of pixels that count nowhere
 
 
+class UnknownIdError(HedgeError):
+    """A label holds ids or colours that its class list does not know."""
+
+
 @dataclass(frozen=True)
 class ClassSet:
     """The classes a model can answer with; a class's position is its training id.
@@ -53,7 +57,7 @@ class ClassSet:
         """Read a ``classes.json``: ``{"classes": [{"name": …, "color": [r, g, b]}, …]}``."""
         try:
             return msgspec.json.decode(path.read_bytes(), type=_ClassFile).class_set()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
             raise HedgeError(f"{path}: not a class list: {error}") from error
 
 
@@ -138,5 +142,5 @@ def apply_lookup(ids: np.ndarray, table: np.ndarray, source: Any) -> np.ndarray:
     mapped = table[ids]
     if mapped.min(initial=0) < 0:
         unknown = sorted(int(i) for i in np.unique(ids[mapped < 0]))
-        raise HedgeError(f"{source}: unknown label ids {unknown}; is this another class list?")
+        raise UnknownIdError(f"{source}: unknown label ids {unknown}; is this another class list?")
     return mapped.astype(np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import sys
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
@@ -28,7 +29,7 @@ EXIT_CODES = (
 
 def run(config: type[Config], main: Callable[[Config], int | None], prog: str) -> NoReturn:
     """Parse the command line into ``config``, run ``main`` and exit with its documented code."""
-    description = f"{config.__doc__}\n\n{EXIT_CODES}"
+    description = f"{inspect.getdoc(config)}\n\n{EXIT_CODES}"
     try:
         code = main(tyro.cli(config, prog=prog, description=description)) or EXIT_OK
     except HedgeError as error:

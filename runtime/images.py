@@ -6,16 +6,21 @@ instead of ids.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from runtime import classes
-from runtime.classes import CITYSCAPES, ClassSet
+from runtime.classes import CITYSCAPES, CITYSCAPES_LABELS, ClassSet
 from runtime.errors import HedgeError
 
 _ID_MODES = {"L", "P", "1"}
+_LABEL_SUFFIXES = {".bmp", ".png", ".tif", ".tiff"}
+_SAMPLED = 10
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -34,18 +39,41 @@ def read_ids(path: Path) -> np.ndarray:
             if image.mode not in _ID_MODES:
                 raise HedgeError(f"{path}: labels must hold one 8-bit id a pixel, not {image.mode}")
             return np.asarray(image, dtype=np.uint8)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except HedgeError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise HedgeError(f"{path}: not a readable label image: {error}") from error
 
 
-def label_lookup(path: Path, class_set: ClassSet) -> np.ndarray:
-    """The id table of one label file: Cityscapes label ids where its name says so, else train ids.
+def label_files(paths: Iterable[Path]) -> list[Path]:
+    """The files among ``paths`` that can hold labels (a lossless format), sorted."""
+    return sorted(p for p in paths if p.suffix.lower() in _LABEL_SUFFIXES and p.is_file())
 
-    The official names end in ``_labelIds``; everything else holds training ids already.
+
+def label_lookup(path: Path, class_set: ClassSet) -> np.ndarray:
+    """The id table of a label file.
+
+    Only Cityscapes labels come in two numberings. The official names say which (``_labelIds``,
+    ``_labelTrainIds``); under any other name the file's folder is asked once, as a whole: a single
+    label of few classes could be read either way.
     """
-    if class_set == CITYSCAPES and path.stem.endswith("_labelIds"):
+    if class_set != CITYSCAPES or path.stem.endswith("_labelTrainIds"):
+        return classes.identity_lookup(class_set)
+    if path.stem.endswith("_labelIds") or _holds_label_ids(path.parent):
         return classes.cityscapes_lookup()
     return classes.identity_lookup(class_set)
+
+
+@lru_cache(maxsize=4096)
+def _holds_label_ids(folder: Path) -> bool:
+    """Whether any of about ten labels, evenly spaced over ``folder``, has an id no class has."""
+    found = label_files(folder.iterdir())
+    for path in found[:: -(-len(found) // _SAMPLED) or 1]:
+        with suppress(HedgeError):  # a colour image or a damaged file is no evidence
+            ids = read_ids(path)
+            if ((ids >= len(CITYSCAPES)) & (ids < len(CITYSCAPES_LABELS))).any():
+                return True
+    return False
 
 
 def read_label(path: Path, class_set: ClassSet) -> np.ndarray:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from runtime.engine import load_engine
+from runtime.engine import Engine, load_engine
 from runtime.frames import Frame
 
 
@@ -18,54 +19,93 @@ class Prediction:
     """A frame and what the engine answered.
 
     labels: (H, W) uint8 training ids at the frame's own size; infer_ms: host resize (where the
-    frame is not of the graph's size), engine, and label resize.
+    frame is not of the graph's size), engine, and label resize, of the whole batch the frame went
+    with; read_ms: reading and decoding the frame, 0 where nobody measured it.
     """
 
     frame: Frame
     labels: np.ndarray
     infer_ms: float
+    read_ms: float = 0.0
 
 
 class Segmenter:
     """A bundle, loaded: call it on a (H, W, 3) uint8 BGR image, get (H, W) uint8 labels.
 
     Images of another size than the graph's are resized to it (bilinear) and the labels back
-    (nearest). ``manifest`` tells classes, colours, precision and measured accuracy. Raises
-    HedgeError for a damaged bundle or a missing library.
+    (nearest). ``manifest`` tells classes, colours, precision and measured accuracy; ``batch`` how
+    many frames the graph takes at once (fewer are padded by repeating the last). Raises HedgeError
+    for a damaged bundle or a missing library.
     """
 
     def __init__(self, bundle: str | Path, backend: str = "auto", threads: int = 0) -> None:
-        self._engine = load_engine(Path(bundle), backend, threads)
-        self.manifest = self._engine.manifest
-        self.backend = self._engine.backend
-        self._batch = np.empty(self.manifest.input.shape, np.uint8)
+        self._use(load_engine(Path(bundle), backend, threads))
+
+    @classmethod
+    def of(cls, engine: Engine) -> Segmenter:
+        """A segmenter around an engine that is loaded already."""
+        segmenter = cls.__new__(cls)
+        segmenter._use(engine)
+        return segmenter
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"expected (H, W, 3) uint8 BGR, got {image.dtype} {image.shape}")
-        _, height, width, _ = self._batch.shape
-        if image.shape[:2] == (height, width):
-            self._batch[:] = image
-        else:
-            self._batch[:] = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-        labels = self._engine.infer(self._batch)[0]
-        if labels.shape != image.shape[:2]:
-            size = (image.shape[1], image.shape[0])
-            labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
-        return labels
+        return self._segment([image])[0]
 
     def predict(self, frame: Frame) -> Prediction:
         """Segment ``frame`` and time it."""
+        return self.predict_batch([frame])[0]
+
+    def predict_batch(self, frames: Sequence[Frame]) -> list[Prediction]:
+        """Segment 1 to ``batch`` frames in one run of the engine, and time it."""
         start = time.perf_counter()
-        labels = self(frame.image)
-        return Prediction(frame, labels, (time.perf_counter() - start) * 1e3)
+        labels = self._segment([frame.image for frame in frames])
+        infer_ms = (time.perf_counter() - start) * 1e3
+        return [Prediction(f, answer, infer_ms) for f, answer in zip(frames, labels, strict=True)]
+
+    def warm_up(self) -> None:
+        """Run the engine once on black, so that no measured frame pays for first-use set-up."""
+        self._engine.infer(np.zeros_like(self._input))
 
     def close(self) -> None:
         """Free the engine."""
         self._engine.close()
+
+    def _use(self, engine: Engine) -> None:
+        self._engine = engine
+        self.manifest = engine.manifest
+        self.backend = engine.backend
+        self.batch = self.manifest.input.shape[0]
+        self._input = np.zeros(self.manifest.input.shape, np.uint8)
+
+    def _segment(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        if not 0 < len(images) <= self.batch:
+            raise ValueError(f"the graph takes 1 to {self.batch} images at once, not {len(images)}")
+        for slot, image in zip(self._input, images, strict=False):
+            _fill(slot, image)
+        self._input[len(images) :] = self._input[len(images) - 1]
+        answers = self._engine.infer(self._input)
+        return [_at_size(answers[i], image.shape) for i, image in enumerate(images)]
 
     def __enter__(self) -> Segmenter:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _fill(slot: np.ndarray, image: np.ndarray) -> None:
+    """Copy ``image`` into an (H, W, 3) slot of the graph's input, resized where it must be."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"expected (H, W, 3) uint8 BGR, got {image.dtype} {image.shape}")
+    if image.shape == slot.shape:
+        slot[:] = image
+    else:
+        size = (slot.shape[1], slot.shape[0])
+        slot[:] = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+
+
+def _at_size(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(h, w) labels at the size of an image of ``shape``; never a class that was not there."""
+    if labels.shape == shape[:2]:
+        return labels
+    return cv2.resize(labels, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)

@@ -239,6 +239,7 @@ class Trainer:
             TrainingSet(self.train_index, transform),
             batch_sampler=self.sampler,
             num_workers=self.config.workers,
+            worker_init_fn=_leave_signals_to_the_parent,
             pin_memory=self.world.device.type == "cuda",
         )
 
@@ -303,6 +304,12 @@ def _average(model: DeepLab, decay: float | None) -> AveragedModel | None:
     if decay is None:
         return None
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """A terminal's Ctrl-C reaches the whole group; workers must live until the step is saved."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _cpu_has_bf16() -> bool:

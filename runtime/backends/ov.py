@@ -28,9 +28,9 @@ class OvEngine:
     def infer(self, batch: np.ndarray) -> np.ndarray:
         check_batch(self.manifest, batch)
         assert self._request is not None, "infer after close"
-        self._request.input_tensor.data[:] = batch
+        self._request.get_input_tensor().data[:] = batch
         self._request.infer()
-        return self._request.output_tensor.data.copy()
+        return self._request.get_output_tensor().data.copy()
 
     def close(self) -> None:
         self._request = None

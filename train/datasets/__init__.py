@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from runtime.cli import err
-from runtime.errors import HedgeError
+from runtime.errors import HedgeError, OutputError
 from train.datasets import cityscapes, folder, listfile
 from train.datasets.index import Fault, Index, Item, Layout, Problem, Survey
+from train.datasets.synthetic.generate import SyntheticConfig, generate
 
 __all__ = ["Fault", "Index", "Item", "Problem", "Survey", "default_data", "open_index", "survey"]
 
@@ -54,9 +55,10 @@ def default_data() -> Path:
     if official.is_dir():
         return official
     if not generated.is_dir():
-        # Here, because `python -m train.datasets.synthetic` imports this package first.
-        from train.datasets import synthetic
-
         err.print(f"no Cityscapes here: generating street scenes at {generated} (--data PATH)")
-        synthetic.generate(synthetic.SyntheticConfig(generated))
+        try:
+            generate(SyntheticConfig(generated))
+        except OutputError:  # another process of the same training was faster
+            if not generated.is_dir():
+                raise
     return generated

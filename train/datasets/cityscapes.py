@@ -6,12 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from runtime import images
 from runtime.classes import CITYSCAPES, CITYSCAPES_LABELS, UnknownIdError
-from runtime.errors import HedgeError
-from train.datasets.index import Index, Layout, Survey, files, pair
+from train.datasets.index import Index, Layout, Survey, decode, files, pair
 
 _IMAGE = "_leftImg8bit"
 # Best first. A colour image cannot tell a pole from a pole group, nor a car from its licence
@@ -60,13 +58,7 @@ def _labels(folder: Path) -> dict[str, Path]:
 
 
 def _from_colors(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            if image.mode not in {"RGB", "RGBA"}:
-                raise HedgeError(f"{path}: a colour label must be RGB or RGBA, not {image.mode}")
-            rgb = np.asarray(image)[..., :3]
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise HedgeError(f"{path}: not a readable label image: {error}") from error
+    rgb = decode(path, {"RGB", "RGBA"}, "a colour label")[..., :3]
     codes, train_ids = _color_table()
     packed = _pack(rgb)
     nearest = np.searchsorted(codes, packed).clip(max=len(codes) - 1)

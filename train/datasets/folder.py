@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from runtime import images
-from train.datasets.index import IMAGE_SUFFIXES, Index, Layout, Survey, files, load_classes, pair
+from runtime.frames import IMAGE_SUFFIXES
+from train.datasets.index import Index, Layout, Survey, files, load_classes, pair
 
 
 def fits(data: Path) -> bool:

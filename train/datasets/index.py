@@ -14,8 +14,6 @@ from runtime.classes import IGNORE, ClassSet
 from runtime.errors import HedgeError
 from runtime.images import read_rgb
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
-
 
 class Problem(Enum):
     """What can be wrong with a data set; the value is how it is called in reports."""
@@ -31,6 +29,10 @@ class Problem(Enum):
     SIZE_MISMATCH = "sizes differ"
     UNKNOWN_ID = "unknown label ids"
     OVERLAP = "image in train and in val"
+
+
+class SizeMismatchError(HedgeError):
+    """An image, its label and its edges are not all of one size."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,19 @@ class Index:
         or one that holds ids outside the class list.
         """
         image, label = read_rgb(item.image), self.read_label(item.label)
-        require_same_size(item.label, label, item.image, image)
+        require_same_size(item.label, label.shape, item.image, image.shape)
         return image, label
 
     def read_edges(self, item: Item) -> np.ndarray | None:
-        """(H, W) uint8 edge strength 0..255 of an item, or None where the list names none."""
-        return None if item.edges is None else read_gray(item.edges)
+        """(H, W) uint8 edge strength 0..255 of an item, or None where the list names none.
+
+        HedgeError names a file that is not 8-bit gray or has another size than its image.
+        """
+        if item.edges is None:
+            return None
+        edges = read_edge_map(item.edges)
+        require_same_size(item.edges, edges.shape, item.image, _header_shape(item.image))
+        return edges
 
 
 @dataclass(frozen=True)
@@ -114,22 +123,43 @@ class Layout:
     survey: Callable[[Path, str], Survey]
 
 
-def read_gray(path: Path) -> np.ndarray:
-    """(H, W) uint8 of an 8-bit gray image; HedgeError names any other file."""
+def read_edge_map(path: Path) -> np.ndarray:
+    """(H, W) uint8 edge strength 0..255; HedgeError names a file that is not 8-bit gray."""
+    return decode(path, {"L"}, "an edge map")
+
+
+def decode(path: Path, modes: set[str], what: str) -> np.ndarray:
+    """The pixels of an image whose PIL mode is one of ``modes``; HedgeError names any other file.
+
+    what: how the error calls it, "an edge map".
+    """
     try:
         with Image.open(path) as image:
-            if image.mode != "L":
-                raise HedgeError(f"{path}: an edge map must be 8-bit gray, not {image.mode}")
+            if image.mode not in modes:
+                allowed = " or ".join(sorted(modes))
+                raise HedgeError(f"{path}: {what} must have mode {allowed}, not {image.mode}")
             return np.asarray(image)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise HedgeError(f"{path}: not a readable edge map: {error}") from error
+    except HedgeError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise HedgeError(f"{path}: not readable as {what}: {error}") from error
 
 
-def require_same_size(path: Path, array: np.ndarray, other: Path, wanted: np.ndarray) -> None:
-    """Raise HedgeError unless two arrays, read from ``path`` and ``other``, have one (H, W)."""
-    if array.shape[:2] != wanted.shape[:2]:
-        sizes = " but ".join(f"{w}x{h}" for h, w in (array.shape[:2], wanted.shape[:2]))
-        raise HedgeError(f"{path}: {sizes} in {other.name}; a pair must have one size")
+def _header_shape(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise HedgeError(f"{path}: not a readable image: {error}") from error
+
+
+def require_same_size(
+    path: Path, shape: tuple[int, ...], other: Path, wanted: tuple[int, ...]
+) -> None:
+    """Raise SizeMismatchError unless the shapes of two files' pixels share height and width."""
+    if shape[:2] != wanted[:2]:
+        here, there = (f"{s[1]}x{s[0]}" for s in (shape, wanted))
+        raise SizeMismatchError(f"{path}: {here}, but {other.name} is {there}; they must agree")
 
 
 def files(folder: Path, pattern: str = "*") -> list[Path]:

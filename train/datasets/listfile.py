@@ -55,11 +55,9 @@ LAYOUT = Layout("list", fits, survey)
 
 
 def _parse(path: Path, split: str) -> tuple[list[Item], list[Fault]]:
+    lines, faults = _lines(path)
     items: dict[Path, Item] = {}
-    faults: list[Fault] = []
-    for number, line in enumerate(_lines(path), start=1):
-        if not line or line.startswith("#"):
-            continue
+    for number, line in lines:
         fields = [field.strip() for field in line.split(",")]
         if not (2 <= len(fields) <= 3 and all(fields)):
             detail = f"expected 'image, label[, edges]', found {line!r}"
@@ -79,14 +77,17 @@ def _parse(path: Path, split: str) -> tuple[list[Item], list[Fault]]:
     return list(items.values()), faults
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path) -> tuple[list[tuple[int, str]], list[Fault]]:
+    """The numbered lines that say something; none where there is no list."""
     if not path.is_file():
-        return []
+        return [], []
     try:
         # utf-8-sig: Windows editors put a byte order mark before the first path.
-        return [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+        text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise HedgeError(f"{path}: not a text list: {error}") from error
+        return [], [Fault(Problem.UNREADABLE, path, f"not a text list: {error}")]
+    numbered = ((n, line.strip()) for n, line in enumerate(text.splitlines(), start=1))
+    return [(n, line) for n, line in numbered if line and not line.startswith("#")], []
 
 
 def _named(items: list[Item], root: Path) -> tuple[Item, ...]:

@@ -65,8 +65,9 @@ class ASPP(nn.Module):
     """Atrous spatial pyramid pooling (Chen et al., arXiv 1706.05587).
 
     The image-level branch is constant over the picture, so instead of being upsampled and
-    concatenated it goes through its own 1×1 and is added to the projection: the same function,
-    without a resize and without a batch-norm over single pixels.
+    concatenated it goes through its own 1×1 and is added to the projection: as expressive, without
+    a resize, and without a batch-norm over single pixels. It is added behind the projection's
+    batch-norm, which can so be folded into its convolution when the model is exported.
     """
 
     def __init__(self, in_channels: int, out_channels: int, rates: Sequence[int]) -> None:
@@ -76,10 +77,12 @@ class ASPP(nn.Module):
         self.branches = nn.ModuleList(branches)
         self.pool = nn.Conv2d(in_channels, out_channels, 1)
         self.pool_project = nn.Conv2d(out_channels, out_channels, 1, bias=False)
-        self.project = nn.Conv2d(len(branches) * out_channels, out_channels, 1, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels)
+        self.project = nn.Sequential(
+            nn.Conv2d(len(branches) * out_channels, out_channels, 1, bias=False),
+            nn.BatchNorm2d(out_channels),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         local = self.project(torch.cat([branch(x) for branch in self.branches], dim=1))
         image = self.pool_project(self.pool(global_average(x)).relu())
-        return self.norm(local + image).relu()
+        return (local + image).relu()

@@ -7,11 +7,15 @@ its centre line, height above the ground.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate, pairwise
+from math import exp
 
 import cv2
 import numpy as np
 
 Color = tuple[float, float, float]  # RGB, 0-255
+Part = tuple[np.ndarray, Color, float]  # (N, 3) street coordinates, colour, light
 
 SUPERSAMPLING = 2  # drawn at twice the size: smooth images, and labels that stay single pixels
 _NEAR_M = 0.6
@@ -28,7 +32,7 @@ class Road:
 
     def center(self, s: np.ndarray | float) -> np.ndarray:
         """x of the centre line at ``s``."""
-        return self.amplitude * np.sin(np.asarray(s) / self.wavelength + self.phase)
+        return self.amplitude * np.sin(s / self.wavelength + self.phase)
 
 
 @dataclass(frozen=True)
@@ -51,37 +55,48 @@ class Camera:
     def horizon_px(self) -> float:
         return self.horizon * self.size_hw[0]
 
+    @cached_property
     def heading(self) -> tuple[float, float]:
         """(cos, sin) of the yaw towards the road ahead."""
         ahead = 14.0
         turn = np.arctan2(self.road.center(self.s + ahead) - self.road.center(self.s), ahead)
         return float(np.cos(turn)), float(np.sin(turn))
 
+    @cached_property
+    def x(self) -> float:
+        """Where the camera is across the road, in metres."""
+        return float(self.road.center(self.s)) + self.lateral
+
     def to_view(self, points: np.ndarray) -> np.ndarray:
         """(N, 3) street coordinates → (N, 3) right, up, depth as the camera sees them."""
-        cos, sin = self.heading()
-        x = self.road.center(points[:, 0]) + points[:, 1]
-        dx = x - self.road.center(self.s) - self.lateral
+        cos, sin = self.heading
+        dx = self.road.center(points[:, 0]) + points[:, 1] - self.x
         dz = points[:, 0] - self.s
-        return np.stack([cos * dx - sin * dz, points[:, 2] - self.height, sin * dx + cos * dz], 1)
+        view = np.empty((len(points), 3))
+        view[:, 0] = cos * dx - sin * dz
+        view[:, 1] = points[:, 2] - self.height
+        view[:, 2] = sin * dx + cos * dz
+        return view
 
     def to_pixels(self, view: np.ndarray) -> np.ndarray:
         """(N, 3) camera coordinates in front of the camera → (N, 2) pixel positions x, y."""
         scale = self.focal_px / view[:, 2]
-        across = self.size_hw[1] / 2 + view[:, 0] * scale
-        return np.stack([across, self.horizon_px - view[:, 1] * scale], 1)
+        pixels = view[:, :2] * scale[:, None]
+        pixels[:, 0] += self.size_hw[1] / 2
+        pixels[:, 1] = self.horizon_px - pixels[:, 1]
+        return pixels
 
     def ground(self) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
-        """First row below the horizon, then (rows, W) s, lateral and depth of the ground there."""
+        """First row below the horizon; (rows, W) s and lateral of the ground, (rows, 1) depth."""
         height, width = self.size_hw
         top = int(np.floor(self.horizon_px)) + 2
         rows = np.arange(top, height, dtype=np.float32)[:, None] + 0.5
         depth = self.focal_px * self.height / (rows - self.horizon_px)
         right = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) * depth / self.focal_px
-        cos, sin = self.heading()
-        s = self.s - sin * right + cos * depth
-        x = self.road.center(self.s) + self.lateral + cos * right + sin * depth
-        return top, s, x - self.road.center(s), np.broadcast_to(depth, s.shape)
+        cos, sin = self.heading
+        s = np.float32(self.s) - np.float32(sin) * right + np.float32(cos) * depth
+        x = np.float32(self.x) + np.float32(cos) * right + np.float32(sin) * depth
+        return top, s, x - self.road.center(s), depth
 
 
 @dataclass
@@ -107,10 +122,22 @@ class Pen:
 
     def face(self, points: np.ndarray, color: Color, train_id: int, light: float = 1.0) -> None:
         """Fill a convex polygon of (N, 3) street coordinates, cut off behind the camera."""
-        view = clip_near(self.camera.to_view(np.asarray(points, float)))
-        if len(view) > 2:
-            shade = self.faded(color, light, float(view[:, 2].mean()))
-            self._fill([_fixed(self.camera.to_pixels(view))], shade, train_id)
+        self.shape([(points, color, light)], train_id)
+
+    def shape(self, parts: list[Part], train_id: int) -> None:
+        """Fill the faces of one thing, in order; each is cut off behind the camera."""
+        # One projection for all of them: numpy's calls cost more than the arithmetic in them.
+        view = self.camera.to_view(np.concatenate([points for points, _, _ in parts]))
+        ends = list(accumulate(len(points) for points, _, _ in parts))
+        depth = float(view[:, 2].mean())
+        if view[:, 2].min() >= _NEAR_M:
+            pixels = _fixed(self.camera.to_pixels(view))
+            polygons = [pixels[a:b] for a, b in pairwise((0, *ends))]
+        else:
+            polygons = [self._cut(view[a:b]) for a, b in pairwise((0, *ends))]
+        for polygon, (_, color, light) in zip(polygons, parts, strict=True):
+            if len(polygon) > 2:
+                self._fill([polygon], self.faded(color, light, depth), train_id)
 
     def faces(self, quads: np.ndarray, color: Color, train_id: int, light: float = 1.0) -> None:
         """Fill (M, 4, 3) quads of one colour that do not overlap; those beside the camera go."""
@@ -121,39 +148,47 @@ class Pen:
             shade = self.faded(color, light, float(view[:, 2].reshape(-1, 4)[kept].mean()))
             self._fill(list(_fixed(pixels).reshape(-1, 4, 2)), shade, train_id)
 
-    def blob(self, center: np.ndarray, radius: float, color: Color, train_id: int) -> None:
-        """Fill a disc of ``radius`` metres that faces the camera."""
-        view = self.camera.to_view(np.asarray(center, float)[None])
-        depth = float(view[0, 2])
-        if depth < _NEAR_M:
+    def blobs(
+        self, centers: np.ndarray, radii: np.ndarray, colors: np.ndarray, train_id: int
+    ) -> None:
+        """Fill discs that face the camera, in order: (N, 3) centres, (N,) metres, (N, 3) RGB."""
+        view = self.camera.to_view(centers)
+        if view[:, 2].min() < _NEAR_M:
             return
-        x, y = (int(v) for v in _fixed(self.camera.to_pixels(view))[0])
-        pixels = max(1, round(radius * self.camera.focal_px / depth * (1 << _SUBPIXEL_BITS)))
-        shade = self.faded(color, 1.0, depth)
-        cv2.circle(self.image, (x, y), pixels, shade, cv2.FILLED, cv2.LINE_8, _SUBPIXEL_BITS)
-        cv2.circle(self.labels, (x, y), pixels, train_id, cv2.FILLED, cv2.LINE_8, _SUBPIXEL_BITS)
+        depth = float(view[:, 2].mean())
+        at = _fixed(self.camera.to_pixels(view)).tolist()
+        scale = self.camera.focal_px / depth * (1 << _SUBPIXEL_BITS)
+        sizes = np.maximum(radii * scale, 1).astype(int).tolist()
+        clear = exp(-depth / self.visibility)
+        shades = (colors.clip(0, 255) * clear + np.array(self.haze) * (1 - clear)).tolist()
+        for xy, size, shade in zip(at, sizes, shades, strict=True):
+            cv2.circle(self.image, xy, size, shade, cv2.FILLED, cv2.LINE_8, _SUBPIXEL_BITS)
+            cv2.circle(self.labels, xy, size, train_id, cv2.FILLED, cv2.LINE_8, _SUBPIXEL_BITS)
 
     def shade(self, outline: np.ndarray) -> None:
         """Mark the (N, 2) s, lateral outline's convex hull as shadow on the ground."""
         hull = cv2.convexHull(np.asarray(outline, np.float32))[:, 0]
         ground = np.concatenate([hull, np.zeros((len(hull), 1))], 1)
-        view = clip_near(self.camera.to_view(ground))
-        if len(view) > 2:
-            pixels = _fixed(self.camera.to_pixels(view))
-            cv2.fillPoly(self.shadow, [pixels], 255, cv2.LINE_8, _SUBPIXEL_BITS)
+        polygon = self._cut(self.camera.to_view(ground))
+        if len(polygon) > 2:
+            cv2.fillPoly(self.shadow, [polygon], 255, cv2.LINE_8, _SUBPIXEL_BITS)
 
     def faded(self, color: Color, light: float, depth: float) -> Color:
         """A surface colour as it looks under ``light`` from ``depth`` metres away."""
-        clear = float(np.exp(-max(depth, 0.0) / self.visibility))
-        mixed = (min(c * light, 255) * clear + h * (1 - clear) for c, h in _zip(color, self.haze))
-        red, green, blue = mixed
-        return red, green, blue
+        clear = exp(-max(depth, 0.0) / self.visibility)
+        (red, green, blue), (r, g, b), fog = color, self.haze, 1 - clear
+        clear *= light
+        return red * clear + r * fog, green * clear + g * fog, blue * clear + b * fog
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
         """(h, w, 3) uint8 RGB image and (h, w) uint8 labels at the final size."""
         height, width = (side // SUPERSAMPLING for side in self.camera.size_hw)
         image = cv2.resize(self.image, (width, height), interpolation=cv2.INTER_AREA)
         return image, self.labels[::SUPERSAMPLING, ::SUPERSAMPLING].copy()
+
+    def _cut(self, view: np.ndarray) -> np.ndarray:
+        """(N, 2) fixed-point pixels of what lies in front of the camera; N = 0 where nothing."""
+        return _fixed(self.camera.to_pixels(clip_near(view)))
 
     def _fill(self, polygons: list[np.ndarray], color: Color, train_id: int) -> None:
         cv2.fillPoly(self.image, polygons, color, cv2.LINE_8, _SUBPIXEL_BITS)
@@ -175,7 +210,3 @@ def clip_near(view: np.ndarray) -> np.ndarray:
 
 def _fixed(pixels: np.ndarray) -> np.ndarray:
     return np.round(pixels * (1 << _SUBPIXEL_BITS)).astype(np.int32)
-
-
-def _zip(a: Color, b: Color) -> zip[tuple[float, float]]:
-    return zip(a, b, strict=True)

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from runtime.classes import CITYSCAPES, ClassSet
-from train.datasets.camera import Color, Pen
+from train.datasets.synthetic.camera import Color, Pen
 
 NAMES = (
     "road",
@@ -103,7 +103,8 @@ class Building:
         centers = np.array([front + self.side * d for d in (2.2, 4.5, 6.8) if d < abs(deep)])
         floors = 3.1 * np.arange(1, self.floors) + 1.0
         lateral, bottom = (grid.ravel() for grid in np.meshgrid(centers, floors))
-        pen.faces(_quads(np.full_like(lateral, self.s), lateral, bottom, 0.5, 1.5, 1), _DARK, 2)
+        panes = _quads(np.full_like(lateral, self.s), lateral, bottom, 0.5, 1.5, 1)
+        pen.faces(panes, _DARK, BUILDING)
 
     def _front_windows(self, pen: Pen, front: float) -> None:
         columns = max(2, int(self.length / 2.4))
@@ -142,29 +143,33 @@ def _quads(
     return quads
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tree:
-    """A trunk and a crown of leaf clumps: rows of (s, lateral, height, radius, light)."""
+    """A trunk and a crown of leaf clumps, a bush where there is no trunk.
+
+    clumps: (N, 5) of s, lateral and height from the top of the trunk, radius, light.
+    """
 
     s: float
     lateral: float
     trunk: float
-    clumps: tuple[tuple[float, float, float, float, float], ...]
+    clumps: np.ndarray
     green: Color
 
     def far(self, time_s: float) -> float:
         return self.s
 
     def footprint(self, time_s: float) -> tuple[np.ndarray, float]:
-        return box((self.s - 0.9, self.s + 0.9), (self.lateral - 0.9, self.lateral + 0.9)), 4.5
+        reach = float(np.abs(self.clumps[:, 1]).max())
+        across = (self.lateral - reach, self.lateral + reach)
+        return box((self.s - reach, self.s + reach), across), self.trunk + reach
 
     def draw(self, pen: Pen, time_s: float) -> None:
         if self.trunk:
-            _post(pen, self.s, self.lateral, (0.0, self.trunk + 0.6), 0.24, (92, 70, 52), 5)
-        for s, lateral, height, radius, light in self.clumps:
-            red, green, blue = (c * light for c in self.green)
-            center = np.array((self.s + s, self.lateral + lateral, self.trunk + height))
-            pen.blob(center, radius, (red, green, blue), VEGETATION)
+            _post(pen, (self.s, self.lateral), self.trunk + 0.6, 0.24, (92, 70, 52), VEGETATION)
+        centers = self.clumps[:, :3] + (self.s, self.lateral, self.trunk)
+        colors = self.clumps[:, 4:] * self.green
+        pen.blobs(centers, self.clumps[:, 3], colors, VEGETATION)
 
 
 @dataclass(frozen=True)
@@ -182,7 +187,7 @@ class Lamp:
         return box((self.s, self.s + 0.15), (self.lateral - 0.08, self.lateral + 0.08)), 6.0
 
     def draw(self, pen: Pen, time_s: float) -> None:
-        _post(pen, self.s, self.lateral, (0.0, 6.2), 0.16, _STEEL, POLE)
+        _post(pen, (self.s, self.lateral), 6.2, 0.16, _STEEL, POLE)
         end = self.lateral - 1.7 * np.sign(self.lateral)
         arm = [(self.lateral, 6.05), (self.lateral, 6.2), (end, 6.35), (end, 6.2)]
         pen.face(upright(self.s, arm), _STEEL, POLE, 0.9)
@@ -207,7 +212,7 @@ class Sign:
         return box((self.s, self.s + 0.1), (self.lateral - 0.3, self.lateral + 0.3)), 2.6
 
     def draw(self, pen: Pen, time_s: float) -> None:
-        _post(pen, self.s, self.lateral, (0.0, 2.7), 0.1, _STEEL, POLE)
+        _post(pen, (self.s, self.lateral), 2.7, 0.1, _STEEL, POLE)
         pen.face(self._outline(0.46), self.rim, SIGN)
         pen.face(self._outline(0.32), self.plate, SIGN)
 
@@ -219,13 +224,12 @@ class Sign:
 
 
 def _post(
-    pen: Pen, s: float, lateral: float, rise: tuple[float, float], width: float, color: Color, id_: int
+    pen: Pen, foot: tuple[float, float], top: float, width: float, color: Color, train_id: int
 ) -> None:
+    s, lateral = foot
     # Never thinner than one final pixel, so that image and labels agree about far posts.
     depth = max(s - pen.camera.s, 1.0)
     half = max(width / 2, depth / pen.camera.focal_px)
-    low, high = rise
-    left = [(lateral - half, low), (lateral - half, high), (lateral, high), (lateral, low)]
-    right = [(lateral, low), (lateral, high), (lateral + half, high), (lateral + half, low)]
-    pen.face(upright(s, left), color, id_, 1.1)
-    pen.face(upright(s, right), color, id_, 0.75)
+    for edge, light in ((-half, 1.1), (half, 0.75)):
+        sides = [(lateral + edge, 0.0), (lateral + edge, top), (lateral, top), (lateral, 0.0)]
+        pen.face(upright(s, sides), color, train_id, light)

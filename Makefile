@@ -1,0 +1,36 @@
+# make demo and make test do all the set-up on a fresh machine with Python 3.10 or newer.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+DEMO := demo
+
+.PHONY: demo test clean
+.DELETE_ON_ERROR:
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+$(DEMO)/drive.mp4: $(VENV)/.installed
+	rm -rf $(DEMO)/street $(DEMO)/drive_labels
+	$(RUN) -m train.datasets.synthetic $(DEMO)/street --video $@
+
+# From nothing to a segmented video: generate a street, train, export, stream, report.
+demo: $(DEMO)/drive.mp4
+	$(RUN) -m train --variant dlse_hed --data $(DEMO)/street --out $(DEMO)/runs --name street \
+		--epochs 12 --lr 2e-3 --force
+	$(RUN) -m export $(DEMO)/runs/street --fp32 --out $(DEMO)/bundles --force
+	$(RUN) -m runtime.video $(DEMO)/drive.mp4 --bundle $(DEMO)/bundles/street-fp32 \
+		--labels $(DEMO)/drive_labels --out $(DEMO)/drive_segmented.mp4 \
+		--json $(DEMO)/report.json --force
+	@echo "Watch it: $(DEMO)/drive_segmented.mp4 plays in any browser."
+
+test: $(VENV)/.installed
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(RUN) -m pytest
+
+clean:
+	rm -rf $(VENV) $(DEMO) *.egg-info

@@ -1,0 +1,1 @@
+"""Evidence: latency beside mIoU, measured in one run."""

@@ -1,0 +1,37 @@
+"""The deployed graph as a wrapper: the trained network goes in untouched."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from train.models import DeepLab
+from train.models.hed import upsample
+
+
+class DeployGraph(nn.Module):
+    """(N, H, W, 3) uint8 BGR frame as decoded → (N, H, W) uint8 labels; nothing is left outside.
+
+    size: the network's (H, W); frame_size: the camera's. Where they differ the frame is resized
+    (bilinear) in the graph, and the logits go straight from 1/4 to the frame's size. dtype: the
+    arithmetic of the graph, float32 or float16.
+    """
+
+    def __init__(
+        self,
+        model: DeepLab,
+        size: tuple[int, int],
+        frame_size: tuple[int, int],
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(model).eval().to(dtype)
+        self.size, self.frame_size, self.dtype = size, frame_size, dtype
+
+    def forward(self, frame: torch.Tensor) -> torch.Tensor:
+        x = frame.to(self.dtype)  # TensorRT wants a Cast to be the first node behind uint8
+        image = x.permute(0, 3, 1, 2).flip(1) / 255
+        logits = self.network(upsample(image, self.size), self.frame_size).logits
+        return logits.argmax(1).to(torch.int32).to(torch.uint8)  # TensorRT: int64 → int32 → uint8

@@ -1,0 +1,130 @@
+"""Is the exported graph still the trained model? Label agreement and mIoU, on real frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from export.deploy import DeployGraph
+from runtime.classes import ClassSet
+from runtime.errors import GateError
+from runtime.manifest import Manifest
+from runtime.metrics import ConfusionMatrix
+from runtime.segment import Segmenter
+from train.datasets.index import Index, Item
+
+# Share of pixels whose label must equal PyTorch's, by precision.
+AGREEMENT = {"fp32": 0.999, "fp16": 0.995}
+
+
+class TorchEngine:
+    """The FP32 DeployGraph in PyTorch behind the Engine protocol: the reference for parity."""
+
+    backend = "pytorch"
+
+    def __init__(self, graph: DeployGraph, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self._graph = graph.eval().to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        return self._graph(torch.from_numpy(batch)).numpy()
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> TorchEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass
+class Comparison:
+    """One engine against the reference over all frames; ``worst``: frame, reference, answer."""
+
+    confusion: ConfusionMatrix
+    equal: int = 0
+    pixels: int = 0
+    worst_share: float = 1.0
+    worst_name: str = ""
+    worst: tuple[np.ndarray, ...] = field(default_factory=tuple)
+
+    @property
+    def agreement(self) -> float:
+        """Share of pixels, over all frames, that got the reference's label."""
+        return self.equal / self.pixels if self.pixels else float("nan")
+
+    def add(self, item: Item, image: np.ndarray, reference: np.ndarray, labels: np.ndarray) -> None:
+        """Count a frame."""
+        same = reference == labels
+        self.equal, self.pixels = self.equal + int(same.sum()), self.pixels + same.size
+        if same.mean() < self.worst_share:
+            self.worst_share, self.worst_name = float(same.mean()), item.name
+            self.worst = (image, reference, labels)
+
+    def picture(self, classes: ClassSet) -> np.ndarray:
+        """(H, 4W, 3) uint8 BGR of the worst frame: input | reference | answer | differences."""
+        image, reference, labels = self.worst
+        palette = classes.palette()
+        wrong = np.where((reference != labels)[..., None], np.uint8(255), image // 3)
+        return np.concatenate([image, palette[reference], palette[labels], wrong], axis=1)
+
+
+def compare(
+    reference: Segmenter, engines: Sequence[Segmenter], index: Index, items: Iterable[Item]
+) -> dict[str, Comparison]:
+    """Run all engines over ``items``; the result has "pytorch" and each engine's backend as key."""
+    classes = reference.manifest.classes
+    everyone = [reference, *engines]
+    results = {engine.backend: Comparison(ConfusionMatrix(classes)) for engine in everyone}
+    for item in items:
+        rgb, target = index.read(item)
+        image = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+        expected = reference(image)
+        for engine in everyone:
+            labels = expected if engine is reference else engine(image)
+            results[engine.backend].confusion.update(target, labels)
+            results[engine.backend].add(item, image, expected, labels)
+    return results
+
+
+def require_agreement(results: dict[str, Comparison], precision: str) -> None:
+    """The parity gate: GateError names the backend, its agreement and its worst frame."""
+    for backend, result in results.items():
+        if result.agreement < AGREEMENT[precision]:
+            raise GateError(
+                f"{backend} gives {100 * result.agreement:.3f} % of the pixels PyTorch's label, "
+                f"the gate for {precision} is {100 * AGREEMENT[precision]:.1f} %; worst frame "
+                f"{result.worst_name} ({100 * result.worst_share:.2f} %)"
+            )
+
+
+def measured(results: dict[str, Comparison], index: Index, images: int) -> dict[str, Any]:
+    """What the manifest keeps: the deployed graph's mIoU beside PyTorch's, and the parity."""
+    engines = {name: result for name, result in results.items() if name != "pytorch"}
+    best = next(iter(engines.values()), results["pytorch"])
+    return {
+        "data": index.root.name,
+        "split": index.split,
+        "images": images,
+        "miou": best.confusion.miou(),
+        "iou": best.confusion.iou_by_name(),
+        "miou_pytorch": results["pytorch"].confusion.miou(),
+        "miou_by_backend": {name: result.confusion.miou() for name, result in engines.items()},
+        "agreement": {name: result.agreement for name, result in engines.items()},
+        "worst_frame": {name: [r.worst_name, r.worst_share] for name, r in engines.items()},
+    }
+
+
+def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
+    """``count`` items spread over the whole split, all of them where it holds fewer."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(i)] for i in np.linspace(0, len(items) - 1, count)]

@@ -1,0 +1,130 @@
+"""Reading, inference and the caller's own work side by side, with bounded queues in between."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from itertools import islice
+from typing import Generic, TypeVar
+
+from runtime.frames import Frame
+from runtime.segment import Prediction, Segmenter
+
+DEPTH = 2  # frames waiting between two stages: enough to overlap, little to hold in memory
+
+T = TypeVar("T")
+
+
+def stream(
+    source: Iterable[Frame], segmenter: Segmenter, depth: int = DEPTH
+) -> Generator[Prediction]:
+    """Yield a Prediction for every frame of ``source``, in order, none dropped.
+
+    ``source`` is read in one thread and segmented in a second, while the caller works on the
+    previous prediction: the loop's body is the third stage. An error of any stage is raised here,
+    after the predictions that came before it. Both threads have ended when the generator has: at
+    its end, on an error, or by ``close()``.
+    """
+    frames: Channel[tuple[Frame, float]] = Channel(depth)
+    predictions: Channel[Prediction] = Channel(depth)
+    threads = [
+        threading.Thread(target=_pump, args=(_timed(source), frames), name="read"),
+        threading.Thread(target=_pump, args=(_infer(frames, segmenter), predictions), name="infer"),
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        yield from predictions
+    finally:
+        frames.close()
+        predictions.close()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+
+
+class Channel(Generic[T]):
+    """A bounded queue between two threads that either side can end.
+
+    ``end`` (producer): what was put is still delivered, then the iteration stops or raises the
+    error. ``close`` (consumer): what was put is forgotten and every later ``put`` says False.
+    """
+
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+        self._items: deque[T] = deque()
+        self._changed = threading.Condition()
+        self._ended = self._closed = False
+        self._error: BaseException | None = None
+
+    def put(self, item: T) -> bool:
+        """Wait for room and add ``item``; False when the consumer is gone."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or len(self._items) < self._depth)
+            if not self._closed:
+                self._items.append(item)
+                self._changed.notify_all()
+            return not self._closed
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Say that nothing more comes, because of ``error`` where there is one."""
+        with self._changed:
+            self._ended, self._error = True, error
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Say that nothing more is wanted."""
+        with self._changed:
+            self._closed = True
+            self._items.clear()
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[T]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items or self._ended or self._closed)
+                if not self._items:
+                    if self._error is not None and not self._closed:
+                        raise self._error
+                    return
+                item = self._items.popleft()
+                self._changed.notify_all()
+            yield item
+
+
+def _pump(items: Generator[T], channel: Channel[T]) -> None:
+    """The body of a thread: whatever happens, the channel is told that it is over."""
+    error: BaseException | None = None
+    try:
+        with closing(items):
+            for item in items:
+                if not channel.put(item):
+                    break
+    except BaseException as caught:
+        error = caught
+    finally:
+        channel.end(error)
+
+
+def _timed(source: Iterable[Frame]) -> Generator[tuple[Frame, float]]:
+    """Frames with the milliseconds that reading each one took."""
+    frames = iter(source)
+    while True:
+        start = time.perf_counter()
+        frame = next(frames, None)
+        if frame is None:
+            return
+        yield frame, (time.perf_counter() - start) * 1e3
+
+
+def _infer(frames: Iterable[tuple[Frame, float]], segmenter: Segmenter) -> Generator[Prediction]:
+    """Predictions, as many frames at a time as the graph takes."""
+    waiting = iter(frames)
+    while group := list(islice(waiting, segmenter.batch)):
+        answers = segmenter.predict_batch([frame for frame, _ in group])
+        for answer, (_, read_ms) in zip(answers, group, strict=True):
+            yield replace(answer, read_ms=read_ms)

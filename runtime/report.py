@@ -1,0 +1,151 @@
+"""What a run adds up to: live numbers, the final report, and the table."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from runtime.frames import Source
+from runtime.labels import Scorer
+from runtime.metrics import Latency
+from runtime.segment import Prediction, Segmenter
+
+STAGES = ("read", "infer", "write", "total")
+_RECENT = 30  # frames that the live fps is taken over
+
+
+@dataclass
+class Run:
+    """One pass over a source: who takes part, and frames, seconds and milliseconds so far.
+
+    stages: times by stage; "total" is the sum of a frame's stages, without the waiting in between.
+    The clock starts when the object is made and stops at the last frame.
+    """
+
+    source: Source
+    segmenter: Segmenter
+    bundle: Path
+    scorer: Scorer | None = None
+    read: int = 0
+    written: int = 0
+    seconds: float = 0.0
+    stages: dict[str, Latency] = field(default_factory=lambda: {s: Latency() for s in STAGES})
+    _started: float = field(default_factory=time.perf_counter)
+    _recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
+
+    def score(self, prediction: Prediction) -> None:
+        """Count a frame that came out of the pipeline, against its label where there is one."""
+        self.read += 1
+        if self.scorer is not None:
+            self.scorer.update(prediction)
+
+    def add(self, prediction: Prediction, write_ms: float) -> None:
+        """Count a frame whose results are written."""
+        times = (prediction.read_ms, prediction.infer_ms, write_ms)
+        for stage, value in zip(STAGES, (*times, sum(times)), strict=True):
+            self.stages[stage].add(value)
+        self.written += 1
+        self._recent.append(time.perf_counter())
+        self.seconds = self._recent[-1] - self._started
+
+    def miou(self) -> float | None:
+        """Mean IoU so far in 0..1; None without labels."""
+        return None if self.scorer is None else self.scorer.miou()
+
+    def status(self, prediction: Prediction) -> str:
+        """The live line: milliseconds of this frame, frames per second lately, mIoU so far."""
+        parts = [f"{prediction.infer_ms:.1f} ms"]
+        if len(self._recent) > 1:
+            parts.append(
+                f"{(len(self._recent) - 1) / (self._recent[-1] - self._recent[0]):.1f} fps"
+            )
+        miou = self.miou()
+        return "   ".join([*parts, f"mIoU {miou:.1%}"] if miou is not None else parts)
+
+    def report(self) -> dict[str, Any]:
+        """The final numbers. Keys stay what they are from version to version; None, never NaN."""
+        manifest = self.segmenter.manifest
+        return {
+            "source": self.source.origin,
+            "frames_expected": self.source.expected,
+            "frames_read": self.read,
+            "frames_written": self.written,
+            "frames_dropped": self.read - self.written,
+            "frames_damaged": self.source.damaged,
+            "fps": self.written / self.seconds if self.seconds else None,
+            "latency_ms": {stage: times.percentiles() for stage, times in self.stages.items()},
+            **self._accuracy(),
+            "miou_of_bundle": _measured_miou(manifest.measured),
+            "backend": self.segmenter.backend,
+            "precision": manifest.precision,
+            "bundle": str(self.bundle),
+            "machine": {"system": platform.platform(), "cpus": os.cpu_count()},
+        }
+
+    def _accuracy(self) -> dict[str, Any]:
+        miou = self.miou()
+        if self.scorer is None or miou is None:
+            scored = None if self.scorer is None else self.scorer.scored
+            return {"frames_scored": scored, "miou": None, "iou": None, "pixel_accuracy": None}
+        matrix = self.scorer.matrix
+        return {
+            "frames_scored": self.scorer.scored,
+            "miou": miou,
+            "iou": matrix.iou_by_name(),
+            "pixel_accuracy": matrix.pixel_accuracy(),
+        }
+
+
+def table(report: dict[str, Any], name: str) -> Table:
+    """The report as one table for people; ``name`` is the model's."""
+    whole = Table(title=name, box=box.ROUNDED, show_header=False, title_justify="left")
+    whole.add_row(_latency_grid(report["latency_ms"]))
+    whole.add_section()
+    whole.add_row(_facts_grid(report))
+    return whole
+
+
+def _latency_grid(latency: dict[str, dict[str, float | None]]) -> Table:
+    grid = Table(box=None, padding=(0, 2, 0, 0))
+    grid.add_column("ms a frame", min_width=12)
+    for name in ("p50", "p95", "p99"):
+        grid.add_column(name, justify="right", min_width=8)
+    for stage, times in latency.items():
+        cells = ("–" if value is None else f"{value:.1f}" for value in times.values())
+        grid.add_row(stage, *cells, style="bold" if stage == "total" else None)
+    return grid
+
+
+def _facts_grid(report: dict[str, Any]) -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(min_width=12)
+    grid.add_column(overflow="fold")
+    counts = ("read", "written", "dropped")
+    grid.add_row("frames", ", ".join(f"{report[f'frames_{what}']} {what}" for what in counts))
+    fps = report["fps"]
+    grid.add_row("fps", "–" if fps is None else f"{fps:.1f}")
+    grid.add_row("mIoU", _miou_text(report))
+    grid.add_row("engine", f"{report['backend']}, {report['precision']}")
+    grid.add_row("bundle", report["bundle"])
+    return grid
+
+
+def _miou_text(report: dict[str, Any]) -> str:
+    live, measured, scored = report["miou"], report["miou_of_bundle"], report["frames_scored"]
+    text = "– (no labels given)" if scored is None else f"– ({scored} frames scored)"
+    if live is not None:
+        text = f"{live:.1%} over {scored} frames"
+    return text if measured is None else f"{text}; {measured:.1%} in the bundle's manifest"
+
+
+def _measured_miou(measured: dict[str, Any]) -> float | None:
+    value = measured.get("miou")
+    return float(value) if isinstance(value, (int, float)) else None

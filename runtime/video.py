@@ -1,0 +1,244 @@
+"""python -m runtime.video: stream a video or images through a bundle, and report."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from runtime import cli, sinks
+from runtime.errors import EXIT_INTERRUPTED, EXIT_OK, HedgeError, IncompleteError
+from runtime.frames import Source, open_source
+from runtime.labels import LabelFolder, Scorer
+from runtime.manifest import Manifest, newest_bundle
+from runtime.overlay import Overlay
+from runtime.pipeline import stream
+from runtime.report import Run, table
+from runtime.segment import Prediction, Segmenter
+
+_WARNINGS = 5  # damaged frames named one by one
+
+
+@dataclass(frozen=True)
+class VideoConfig:
+    """Segment a video or a series of images, and report speed and accuracy of the same run.
+
+    The model comes as a bundle (made by python -m export), which knows its classes, its precision
+    and its size: there is nothing to set. Every frame is processed, none is dropped. At the end a
+    table shows milliseconds for each stage, frames per second and, with --labels, the mIoU.
+
+    Examples:
+
+    python -m runtime.video drive.mp4 --out overlay.mp4
+
+    python -m runtime.video data/images/val --labels data/labels/val --json report.json
+    """
+
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
+    """A video file, a folder of images, one image, or a quoted pattern such as 'val/**/*.png'."""
+    bundle: Path | None = None
+    """Folder of the bundle; default: the newest one under bundles/."""
+    backend: str = "auto"
+    """Engine library: openvino, onnxruntime, or auto for the fastest one installed."""
+    threads: int = 0
+    """CPU threads of the engine; 0 leaves the choice to the library."""
+    out: Path | None = None
+    """Video to write (.mp4, .mov or .mkv): the frames with the classes laid over them."""
+    labels: Path | None = None
+    """Folder of true labels, found by the frame's name (000000.png for a video's first frame)."""
+    save_labels: Path | None = None
+    """Folder for one palette PNG a frame; its pixel values are the class ids."""
+    json: Path | None = None
+    """File for the final report."""
+    metrics: Path | None = None
+    """File for one JSON line a frame: times, and the mIoU so far."""
+    max_frames: int | None = None
+    """Stop after this many frames."""
+    overlay: bool = True
+    """Show the frames under the colours in --out; without it, the plain class colours."""
+    force: bool = False
+    """Overwrite outputs that exist."""
+
+    def validate(self) -> None:
+        """Raise HedgeError for numbers that mean nothing."""
+        if self.threads < 0:
+            raise HedgeError(f"--threads {self.threads}: give 0 (the library's choice) or more")
+        if self.max_frames is not None and self.max_frames < 1:
+            raise HedgeError(f"--max-frames {self.max_frames}: give 1 or more")
+
+
+def main(config: VideoConfig) -> int:
+    """Run the command; its exit code, or a HedgeError with one."""
+    config.validate()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with open_source(config.source) as source:
+        bundle = config.bundle or newest_bundle()
+        _check_outputs(config, source, bundle)
+        with Segmenter(bundle, config.backend, config.threads) as segmenter:
+            scorer = _scorer(config, source, segmenter.manifest)
+            segmenter.warm_up()
+            with interruptible() as stop:
+                run = Run(source, segmenter, bundle, scorer)
+                _stream(config, run, stop)
+            return _finish(config, run, stop.is_set())
+
+
+def _check_outputs(config: VideoConfig, source: Source, bundle: Path) -> None:
+    if config.out is not None:
+        sinks.check_format(config.out)
+    inputs = [*source.files, *(path for path in bundle.glob("*") if path.is_file())]
+    if config.labels is not None and config.labels.is_dir():
+        inputs += [path for path in config.labels.rglob("*") if path.is_file()]
+    outputs = [path for path in (config.out, config.json, config.metrics) if path is not None]
+    sinks.check_outputs(outputs, config.save_labels, inputs, config.force)
+
+
+def _scorer(config: VideoConfig, source: Source, manifest: Manifest) -> Scorer | None:
+    if config.labels is None:
+        return None
+    folder = LabelFolder(config.labels, manifest.classes)
+    if source.names is not None:
+        folder.require(source.names, source.origin)
+    return Scorer(folder)
+
+
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets, once; the second one interrupts as usual."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            signal.default_int_handler(number, frame)
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Writer:
+    """The outputs that a run asked for, opened together; a context manager."""
+
+    def __init__(self, config: VideoConfig, source: Source, segmenter: Segmenter) -> None:
+        manifest = segmenter.manifest
+        self._blend = config.overlay
+        footer = f"{manifest.name}  ·  {manifest.precision}  ·  {segmenter.backend}"
+        self._overlay = Overlay(manifest.classes, footer)
+        folder = config.save_labels
+        self._labels = None if folder is None else sinks.LabelSink(folder, manifest.classes)
+        self._rows = None if config.metrics is None else sinks.RowSink(config.metrics)
+        self._video = None if config.out is None else sinks.VideoSink(config.out, source.fps)
+
+    def write(self, prediction: Prediction, status: str, miou: float | None) -> float:
+        """Write a frame's results; the milliseconds it took, without the row that holds them."""
+        start = time.perf_counter()
+        if self._labels is not None:
+            self._labels.write(prediction.frame.name, prediction.labels)
+        if self._video is not None:
+            self._video.write(self._picture(prediction, status))
+        write_ms = (time.perf_counter() - start) * 1e3
+        if self._rows is not None:
+            self._rows.write(_row(prediction, write_ms, miou))
+        return write_ms
+
+    def _picture(self, prediction: Prediction, status: str) -> np.ndarray:
+        if self._blend:
+            return self._overlay.draw(prediction.frame.image, prediction.labels, status)
+        return self._overlay.colors(prediction.labels)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with ExitStack() as stack:  # all are closed, also when the first one cannot be
+            for sink in (self._video, self._rows):
+                if sink is not None:
+                    stack.callback(sink.close)
+
+
+def _row(prediction: Prediction, write_ms: float, miou: float | None) -> dict[str, Any]:
+    frame = prediction.frame
+    return {
+        "index": frame.index,
+        "time_s": frame.time_s,
+        "name": frame.name,
+        "read_ms": prediction.read_ms,
+        "infer_ms": prediction.infer_ms,
+        "write_ms": write_ms,
+        "miou": miou,
+    }
+
+
+def _stream(config: VideoConfig, run: Run, stop: threading.Event) -> None:
+    """Stream to the end, to --max-frames or to the first interrupt; all files are finished."""
+    frames = islice(run.source, config.max_frames)
+    total = _total(config, run.source)
+    with (
+        Writer(config, run.source, run.segmenter) as writer,
+        _progress(total) as advance,
+        closing(stream(frames, run.segmenter)) as predictions,
+    ):
+        for prediction in predictions:
+            run.score(prediction)
+            status = run.status(prediction)
+            run.add(prediction, writer.write(prediction, status, run.miou()))
+            advance(status)
+            if stop.is_set():
+                return
+
+
+def _total(config: VideoConfig, source: Source) -> int | None:
+    known = [n for n in (source.expected, config.max_frames) if n is not None]
+    return min(known, default=None)
+
+
+@contextmanager
+def _progress(total: int | None) -> Iterator[Callable[[str], None]]:
+    """A function that moves a bar on by one frame; it does nothing where nobody is looking."""
+    if not cli.err.is_terminal:
+        yield lambda status: None
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    text = TextColumn("{task.description}")
+    with Progress(*columns, text, console=cli.err) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda status: bar.update(task, advance=1, description=status)
+
+
+def _finish(config: VideoConfig, run: Run, interrupted: bool) -> int:
+    """Report, then say by the exit code, or an error, how the run went."""
+    report = run.report()
+    if config.json is not None:
+        sinks.write_report(config.json, report)
+    cli.out.print(table(report, run.segmenter.manifest.name))
+    for path in (config.out, config.save_labels, config.metrics, config.json):
+        if path is not None:
+            cli.out.print(f"→ {path}", markup=False, soft_wrap=True)
+    for fault in run.source.faults[:_WARNINGS]:
+        cli.warn(fault)
+    if interrupted:
+        return cli.fail("interrupted; what was done is written", EXIT_INTERRUPTED)
+    if run.scorer is not None and not run.scorer.scored:
+        raise HedgeError(f"{config.labels}: no label here belongs to a frame of {config.source}")
+    if complaint := run.source.complaint():
+        raise IncompleteError(complaint)
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(VideoConfig, main, "python -m runtime.video")

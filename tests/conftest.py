@@ -1,0 +1,201 @@
+"""A real, tiny bundle and small clips, made on the spot: nothing is downloaded or stored."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+
+from runtime import files
+from runtime.classes import ClassSet
+from runtime.manifest import Manifest, TensorSpec
+
+ROOT = Path(__file__).parents[1]
+HEIGHT, WIDTH = 24, 32
+CLASSES = ClassSet(("blue", "green", "red"), ((0, 0, 255), (0, 255, 0), (255, 0, 0)))
+
+
+def brightest_channel_graph(shape: tuple[int, int, int, int]) -> onnx.ModelProto:
+    """uint8 (N, H, W, 3) BGR → uint8 (N, H, W): 0, 1 or 2, whichever of B, G, R is brightest."""
+    nodes = [
+        helper.make_node("Cast", ["frame"], ["values"], to=TensorProto.FLOAT),
+        helper.make_node("ArgMax", ["values"], ["index"], axis=3, keepdims=0),
+        helper.make_node("Cast", ["index"], ["index32"], to=TensorProto.INT32),
+        helper.make_node("Cast", ["index32"], ["labels"], to=TensorProto.UINT8),
+    ]
+    frame = helper.make_tensor_value_info("frame", TensorProto.UINT8, shape)
+    labels = helper.make_tensor_value_info("labels", TensorProto.UINT8, shape[:3])
+    graph = helper.make_graph(nodes, "brightest_channel", [frame], [labels])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 9
+    onnx.checker.check_model(model)
+    return model
+
+
+@pytest.fixture(scope="session")
+def classes() -> ClassSet:
+    """The classes of the tiny bundle: the brightest of B, G, R."""
+    return CLASSES
+
+
+@pytest.fixture(scope="session")
+def make_bundle() -> Callable[..., Path]:
+    """Write a bundle that labels each pixel with its brightest channel; (24, 32) unless said."""
+
+    def make(
+        folder: Path,
+        size: tuple[int, int] = (HEIGHT, WIDTH),
+        batch: int = 1,
+        class_set: ClassSet = CLASSES,
+        measured: dict[str, Any] | None = None,
+    ) -> Path:
+        folder.mkdir(parents=True)
+        shape = (batch, *size, 3)
+        onnx.save(brightest_channel_graph(shape), folder / "model.onnx")
+        Manifest(
+            name="brightest",
+            variant="none",
+            backbone="none",
+            precision="fp32",
+            input=TensorSpec("frame", shape, "uint8", "NHWC", "BGR"),
+            output=TensorSpec("labels", shape[:3], "uint8", "NHW"),
+            classes=class_set,
+            files={"model.onnx": files.sha256(folder / "model.onnx")},
+            measured=measured or {},
+        ).save(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shared_bundle(
+    make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """One bundle for all tests that only read it."""
+    return make_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture
+def bundle(make_bundle: Callable[..., Path], tmp_path: Path) -> Path:
+    """A bundle of this test's own, free to be damaged."""
+    return make_bundle(tmp_path / "bundles" / "tiny")
+
+
+def picture(index: int = 0, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
+    """(H, W, 3) uint8 BGR: vertical bands of blue, green and red that wander with ``index``."""
+    columns = (np.arange(size[1]) * 3 // max(size[1], 3) + index) % 3
+    image = np.full((*size, 3), 20, np.uint8)
+    for channel in range(3):
+        image[:, columns == channel, channel] = 230
+    return image
+
+
+@pytest.fixture(scope="session")
+def make_clip() -> Callable[..., Path]:
+    """Write a video with PyAV; lossless unless the codec is said to be another."""
+
+    def make(
+        path: Path,
+        images: Sequence[np.ndarray] | int = 5,
+        fps: int = 10,
+        codec: str = "libx264rgb",
+        pixels: str = "bgr24",
+    ) -> Path:
+        if isinstance(images, int):
+            images = [picture(index) for index in range(images)]
+        with av.open(f"file:{path.absolute()}", "w") as container:
+            stream = container.add_stream(codec, rate=fps)
+            stream.height, stream.width = images[0].shape[:2]
+            stream.pix_fmt = pixels
+            stream.options = {"qp": "0"} if codec.startswith("libx264") else {}
+            for image in images:
+                frame = av.VideoFrame.from_ndarray(image, "bgr24").reformat(format=pixels)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_images() -> Callable[..., Path]:
+    """Write a folder of PNG images, named ``f0``, ``f1``, … unless said."""
+
+    def make(folder: Path, images: Sequence[np.ndarray] | int = 3, name: str = "f{}") -> Path:
+        if isinstance(images, int):
+            images = [picture(index) for index in range(images)]
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, image in enumerate(images):
+            rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            Image.fromarray(rgb).save(folder / f"{name.format(index)}.png")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def save_ids() -> Callable[[Path, np.ndarray], Path]:
+    """Write (H, W) uint8 ids as a greyscale PNG."""
+
+    def save(path: Path, ids: np.ndarray) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(ids.astype(np.uint8)).save(path)
+        return path
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def band_picture() -> Callable[..., np.ndarray]:
+    """The picture the clips are made of, by index and (height, width)."""
+    return picture
+
+
+@pytest.fixture(scope="session")
+def decode() -> Callable[[Path], list[np.ndarray]]:
+    """Decode every frame of a video that decodes, as (H, W, 3) uint8 BGR."""
+
+    def run(path: Path) -> list[np.ndarray]:
+        images: list[np.ndarray] = []
+        with av.open(f"file:{path.absolute()}") as container:
+            for frame in container.decode(video=0):
+                images.append(frame.to_ndarray(format="bgr24"))
+        return images
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def start_video() -> Callable[..., subprocess.Popen[str]]:
+    """Start ``python -m runtime.video`` in a process of its own, from the repository's root."""
+
+    def start(*arguments: str | Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "runtime.video", *map(str, arguments)]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def resign() -> Callable[[Path], None]:
+    """Make a bundle's manifest agree with its changed model again."""
+
+    def run(bundle: Path) -> None:
+        fields = msgspec.json.decode((bundle / "manifest.json").read_bytes())
+        fields["files"]["model.onnx"] = files.sha256(bundle / "model.onnx")
+        msgspec.convert(fields, Manifest).save(bundle)
+
+    return run

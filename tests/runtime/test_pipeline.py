@@ -1,0 +1,137 @@
+"""The pipeline: nothing dropped, nothing swallowed, no thread left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.frames import Frame
+from runtime.pipeline import Channel, stream
+from runtime.segment import Segmenter
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def segmenter(shared_bundle: Path) -> Iterator[Segmenter]:
+    with Segmenter(shared_bundle, "onnxruntime", threads=1) as loaded:
+        yield loaded
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    yield
+    assert not {"read", "infer"} & {thread.name for thread in threading.enumerate()}
+
+
+class Camera:
+    """Frames whose class is their index modulo 3; may fail, and counts what was taken."""
+
+    def __init__(self, count: int, fails_at: int = -1) -> None:
+        self.count, self.fails_at = count, fails_at
+        self.taken = 0
+        self.closed = False
+
+    def __iter__(self) -> Iterator[Frame]:
+        try:
+            for index in range(self.count):
+                if index == self.fails_at:
+                    raise OSError("the cable is out")
+                image = np.zeros((24, 32, 3), np.uint8)
+                image[..., index % 3] = 255
+                self.taken += 1
+                yield Frame(index, index / 10, image, str(index))
+        finally:
+            self.closed = True
+
+
+def test_every_frame_comes_out_once_in_order(segmenter: Segmenter) -> None:
+    predictions = list(stream(Camera(50), segmenter))
+    assert [p.frame.index for p in predictions] == list(range(50))
+    assert all((p.labels == p.frame.index % 3).all() for p in predictions)
+    assert all(p.infer_ms > 0 and p.read_ms > 0 for p in predictions)
+
+
+@pytest.mark.parametrize("count", [1, 4, 10])
+def test_a_batch_that_is_not_full_is_not_lost(
+    count: int, make_bundle: Make, tmp_path: Path
+) -> None:
+    with Segmenter(make_bundle(tmp_path / "four", batch=4), "onnxruntime") as four:
+        predictions = list(stream(Camera(count), four))
+    assert [int(p.labels[0, 0]) for p in predictions] == [i % 3 for i in range(count)]
+
+
+@pytest.mark.parametrize("at", [0, 1, 7])
+def test_a_failing_source_is_raised_after_what_came_before(at: int, segmenter: Segmenter) -> None:
+    seen = []
+    with pytest.raises(OSError, match="cable"):
+        for prediction in stream(Camera(20, fails_at=at), segmenter):
+            seen.append(prediction.frame.index)
+    assert seen == list(range(at))
+
+
+def test_a_failing_engine_is_raised(shared_bundle: Path) -> None:
+    broken = Segmenter(shared_bundle, "onnxruntime")
+    broken.close()
+    camera = Camera(20)
+    with pytest.raises(AssertionError, match="after close"):
+        list(stream(camera, broken))
+    assert camera.closed
+
+
+def test_a_failing_caller_stops_the_threads(segmenter: Segmenter) -> None:
+    camera = Camera(10**9)
+    with pytest.raises(OSError, match="disk"), closing(stream(camera, segmenter)) as predictions:
+        for prediction in predictions:
+            if prediction.frame.index == 3:
+                raise OSError("disk full")
+    assert camera.closed
+
+
+def test_closing_early_stops_reading(segmenter: Segmenter) -> None:
+    camera = Camera(10**9)
+    predictions = stream(camera, segmenter)
+    assert next(predictions).frame.index == 0
+    predictions.close()
+    assert camera.closed
+
+
+def test_a_slow_caller_does_not_fill_the_memory(segmenter: Segmenter) -> None:
+    camera = Camera(10**9)
+    with closing(stream(camera, segmenter, depth=2)) as predictions:
+        next(predictions)
+        time.sleep(0.2)
+        assert camera.taken <= 1 + 2 * 2 + 2, "two queues of two, and one in each thread's hand"
+
+
+def test_stages_overlap(segmenter: Segmenter) -> None:
+    """Sleeping sources and callers: side by side they take half of what they would in turn."""
+
+    def slow() -> Iterator[Frame]:
+        for frame in Camera(10):
+            time.sleep(0.05)
+            yield frame
+
+    start = time.perf_counter()
+    for _ in stream(slow(), segmenter):
+        time.sleep(0.05)
+    assert time.perf_counter() - start < 0.9
+
+
+def test_a_channel_refuses_after_close_and_delivers_before_its_end() -> None:
+    channel: Channel[int] = Channel(3)
+    assert channel.put(1)
+    assert channel.put(2)
+    channel.end(ValueError("late"))
+    items = iter(channel)
+    assert [next(items), next(items)] == [1, 2]
+    with pytest.raises(ValueError, match="late"):
+        next(items)
+    channel.close()
+    assert not channel.put(3)

@@ -1,0 +1,91 @@
+"""The Python API on a real graph, in every engine library that is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime import Segmenter
+from runtime.engine import BACKENDS, installed_backends, load_engine
+from runtime.errors import HedgeError
+from runtime.frames import Frame
+
+Make = Callable[..., Path]
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_engine_answers_the_brightest_channel(backend: str, shared_bundle: Path) -> None:
+    if backend not in installed_backends():
+        pytest.skip(f"{backend} is not installed")
+    image = noise(24, 32)
+    with Segmenter(shared_bundle, backend, threads=1) as segmenter:
+        labels = segmenter(image)
+    assert labels.dtype == np.uint8
+    assert (labels == image.argmax(2)).all()
+    assert segmenter.backend == backend
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_answer_is_not_overwritten_by_the_next(backend: str, shared_bundle: Path) -> None:
+    if backend not in installed_backends():
+        pytest.skip(f"{backend} is not installed")
+    with Segmenter(shared_bundle, backend, threads=1) as segmenter:
+        first = segmenter(noise(24, 32, seed=1))
+        kept = first.copy()
+        segmenter(noise(24, 32, seed=2))
+    assert (first == kept).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (23, 31), (48, 64)])
+def test_labels_have_the_size_of_the_image(size: tuple[int, int], shared_bundle: Path) -> None:
+    image = np.full((*size, 3), (10, 200, 10), np.uint8)
+    with Segmenter(shared_bundle, "onnxruntime") as segmenter:
+        labels = segmenter(image)
+    assert labels.shape == size
+    assert (labels == 1).all()
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
+def test_what_is_no_bgr_image_is_refused(image: np.ndarray, shared_bundle: Path) -> None:
+    with (
+        Segmenter(shared_bundle, "onnxruntime") as segmenter,
+        pytest.raises(ValueError, match="uint8 BGR"),
+    ):
+        segmenter(image)
+
+
+def test_a_graph_with_a_batch_takes_one_and_more_frames(make_bundle: Make, tmp_path: Path) -> None:
+    images = [noise(24, 32, seed) for seed in range(3)]
+    frames = [Frame(i, 0.0, image, str(i)) for i, image in enumerate(images)]
+    with Segmenter(make_bundle(tmp_path / "four", batch=4), "onnxruntime") as segmenter:
+        assert segmenter.batch == 4
+        assert (segmenter(images[0]) == images[0].argmax(2)).all()
+        for image, prediction in zip(images, segmenter.predict_batch(frames), strict=True):
+            assert (prediction.labels == image.argmax(2)).all()
+            assert prediction.infer_ms > 0
+        with pytest.raises(ValueError, match="1 to 4 images"):
+            segmenter.predict_batch(frames * 2)
+
+
+def test_an_unknown_backend_lists_the_known(shared_bundle: Path) -> None:
+    with pytest.raises(HedgeError, match="openvino, onnxruntime"):
+        load_engine(shared_bundle, "tensorfly")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_graph_the_library_refuses_is_one_error(
+    backend: str, bundle: Path, resign: Callable[[Path], None]
+) -> None:
+    if backend not in installed_backends():
+        pytest.skip(f"{backend} is not installed")
+    (bundle / "model.onnx").write_bytes(b"no model")
+    resign(bundle)
+    with pytest.raises(HedgeError, match=r"model\.onnx: .* refuses it"):
+        load_engine(bundle, backend)

@@ -1,0 +1,52 @@
+"""Data flows one way: train → export → runtime → benchmarks, and torch never reaches the edge."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAY_IMPORT = {
+    "runtime": {"runtime"},
+    "train": {"train", "runtime"},
+    "export": {"export", "train", "runtime"},
+    "benchmarks": {"benchmarks", "export", "train", "runtime"},
+}
+NOT_AT_THE_EDGE = {"torch", "torchvision", "onnx", "onnxscript", "matplotlib", "tensorboard"}
+
+
+def imports(path: Path) -> set[str]:
+    """The top-level packages a file imports anywhere, also inside functions and type checks."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            pytest.fail(f"{path}: relative import; name the package")
+    return found
+
+
+FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    upward = (imports(path) & MAY_IMPORT.keys()) - MAY_IMPORT[package]
+    assert not upward, f"{package} must not import {upward}"
+    if package == "runtime":
+        assert not imports(path) & NOT_AT_THE_EDGE
+
+
+def test_runtime_starts_without_torch() -> None:
+    code = (
+        "import sys, runtime.video, runtime.backends.ort\n"
+        f"assert not {NOT_AT_THE_EDGE!r} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,0 +1,67 @@
+"""Losses: what is ignored, what is hard, and that splitting a batch changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from runtime.classes import IGNORE
+from train.losses import edge_loss, label_boundaries, segmentation_loss
+
+
+def test_ignored_pixels_do_not_count() -> None:
+    torch.manual_seed(0)
+    logits, target = torch.randn(1, 3, 4, 4), torch.randint(0, 3, (1, 4, 4))
+    expected = torch.nn.functional.cross_entropy(logits[:, :, :2], target[:, :2])
+    target[:, 2:] = IGNORE
+    torch.testing.assert_close(segmentation_loss(logits, target), expected)
+
+
+def test_an_image_without_labels_has_no_loss_and_no_nan() -> None:
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    loss = segmentation_loss(logits, torch.full((1, 4, 4), IGNORE))
+    loss.backward()
+    assert loss == 0 and torch.isfinite(logits.grad).all()
+
+
+def test_hardest_pixels_only() -> None:
+    target = torch.zeros(1, 1, 4, dtype=torch.long)
+    logits = torch.zeros(1, 2, 1, 4)
+    logits[0, 1] = torch.tensor([[5.0, 0, -5, -9]])
+    one = segmentation_loss(logits, target, hardest=0.25)
+    assert one == pytest.approx(5.0067, abs=1e-3)  # log(1 + e^5)
+    torch.testing.assert_close(
+        segmentation_loss(logits, target, hardest=1.0), segmentation_loss(logits, target)
+    )
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "edges"])
+def test_mean_over_halves_is_the_whole(kind: str) -> None:
+    """What makes two processes with half the batch each equal to one with all of it."""
+    torch.manual_seed(0)
+    logits, target = torch.randn(4, 3, 8, 8), torch.randint(0, 3, (4, 8, 8))
+    target[0, :6] = IGNORE  # the halves hold different numbers of labelled pixels
+
+    def loss(part: slice) -> torch.Tensor:
+        if kind == "edges":
+            return edge_loss([logits[part, :1]], (target[part].clamp(max=1) * 254).byte())
+        return segmentation_loss(logits[part], target[part])
+
+    halves = (loss(slice(0, 2)) + loss(slice(2, 4))) / 2
+    torch.testing.assert_close(loss(slice(0, 4)), halves)
+
+
+def test_boundaries_of_labels() -> None:
+    target = torch.zeros(7, 8, dtype=torch.uint8)
+    target[:, 4:] = 1
+    target[6, 0] = IGNORE
+    edges = label_boundaries(target)
+    assert (edges[0] == torch.tensor([0, 0, 0, 254, 254, 0, 0, 0])).all()
+    assert (edges[5:, :2] == IGNORE).all() and edges[4, 0] == 0
+
+
+def test_edge_loss_prefers_the_truth() -> None:
+    truth = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    truth[:, :, 3] = 254
+    right = (truth[:, None].float() / 254 - 0.5) * 8
+    assert edge_loss([right], truth) < edge_loss([right * 0], truth) < edge_loss([-right], truth)

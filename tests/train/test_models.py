@@ -1,0 +1,184 @@
+"""The networks: every variant on every backbone, and what SE, HED and the loaders promise."""
+
+from __future__ import annotations
+
+import typing
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models as tv
+
+from runtime.errors import HedgeError
+from train.config import VARIANTS, BackboneName, ModelConfig, TrainConfig
+from train.losses import edge_loss, segmentation_loss
+from train.models import DeepLab
+from train.models.backbone import Backbone
+from train.models.blocks import SqueezeExcite
+from train.models.hed import HEDS, HedLite, HedVgg16, load_hed_weights
+
+BACKBONES = typing.get_args(BackboneName)
+CLASSES = 5
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_variant_trains_a_step(variant: str, backbone: str) -> None:
+    torch.manual_seed(0)
+    model = DeepLab(TrainConfig(variant=variant, backbone=backbone).model(CLASSES))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    image, target = torch.rand(2, 3, 33, 47), torch.randint(0, CLASSES, (2, 33, 47))
+    logits, edges = model(image)
+    assert logits.shape == (2, CLASSES, 33, 47)
+    loss = segmentation_loss(logits, target)
+    if VARIANTS[variant].hed:
+        assert edges is not None and edges[-1].shape == (2, 1, 33, 47)
+        loss = loss + edge_loss(edges, (target % 2 * 254).byte())
+    else:
+        assert edges is None
+    loss.backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None]
+    assert not without, "parameters that nothing trains"
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    optimizer.step()
+    assert any(not torch.equal(before[n], p) for n, p in model.named_parameters())
+
+
+def test_light_hed_is_the_default_of_mobile_backbones() -> None:
+    chosen = {b: TrainConfig(backbone=b).model(CLASSES).hed for b in BACKBONES}
+    assert chosen == {
+        "resnet50": "vgg16",
+        "resnet18": "vgg16",
+        "mobilenet_v2": "lite",
+        "mobilenet_v3_large": "lite",
+    }
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_output_stride_is_what_was_asked(backbone: BackboneName, stride: int) -> None:
+    config = ModelConfig(backbone, CLASSES, output_stride=stride)  # type: ignore[arg-type]
+    quarter, eighth, deep = Backbone(config).eval()(torch.rand(1, 3, 64, 128))
+    assert quarter.shape[-2:] == (16, 32)
+    assert eighth.shape[-2:] == (8, 16)
+    assert deep.shape[-2:] == (64 // stride, 128 // stride)
+
+
+@pytest.mark.parametrize("gate", ["sigmoid", "softmax"])
+def test_squeeze_excite_starts_as_identity_and_gates_each_channel(gate: str) -> None:
+    torch.manual_seed(0)
+    block = SqueezeExcite(32, gate)  # type: ignore[arg-type]
+    x = torch.rand(2, 32, 4, 4)
+    torch.testing.assert_close(block(x), x)
+    nn.init.normal_(block.expand.weight)
+    ratio = (block(x) / x).flatten(2)
+    torch.testing.assert_close(ratio, ratio[..., :1].expand_as(ratio))  # constant in a channel
+    assert ratio.std(1).min() > 1e-3
+    if gate == "softmax":
+        torch.testing.assert_close(ratio[..., 0].sum(1), torch.full((2,), 32.0))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_se_sits_in_three_stages_and_leaves_pretrained_features_alone(
+    backbone: BackboneName,
+) -> None:
+    torch.manual_seed(0)
+    plain = Backbone(ModelConfig(backbone, CLASSES)).eval()
+    torch.manual_seed(0)
+    gated = Backbone(ModelConfig(backbone, CLASSES, se="sigmoid")).eval()
+    places = [any(isinstance(m, SqueezeExcite) for m in s.modules()) for s in gated.stages]
+    assert places == [True, True, True, False]
+    torch.manual_seed(1)
+    x = torch.rand(1, 3, 64, 64)
+    for a, b in zip(plain(x), gated(x), strict=True):
+        assert a.shape == b.shape
+
+
+def test_edge_channel_starts_silent() -> None:
+    """A widened first convolution answers as before, whatever the edge map says."""
+    torch.manual_seed(0)
+    backbone = Backbone(ModelConfig("resnet18", CLASSES, hed="lite")).eval()
+    rgb = torch.rand(1, 3, 64, 64)
+    dark, bright = torch.cat([rgb, rgb[:, :1] * 0], 1), torch.cat([rgb, rgb[:, :1] + 1], 1)
+    for a, b in zip(backbone(dark), backbone(bright), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_backbone_weights_load_and_wrong_ones_are_named(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = tv.mobilenet_v2()
+    state = {k: v for k, v in source.state_dict().items() if k.startswith("features.")}
+    good, bad, foreign = tmp_path / "good.pth", tmp_path / "bad.pth", tmp_path / "r18.pth"
+    torch.save(state, good)
+    loaded = Backbone(ModelConfig("mobilenet_v2", CLASSES), str(good))
+    first = next(m for m in loaded.modules() if isinstance(m, nn.Conv2d))
+    torch.testing.assert_close(first.weight, source.features[0][0].weight)
+    del state["features.3.conv.0.0.weight"]
+    torch.save(state, bad)
+    with pytest.raises(HedgeError, match=r"bad\.pth.*features\.3\.conv\.0\.0\.weight"):
+        Backbone(ModelConfig("mobilenet_v2", CLASSES), str(bad))
+    torch.save(tv.resnet18().state_dict(), foreign)
+    with pytest.raises(HedgeError, match=r"r18\.pth: not weights of mobilenet_v2"):
+        Backbone(ModelConfig("mobilenet_v2", CLASSES), str(foreign))
+
+
+def published_hed() -> dict[str, torch.Tensor]:
+    """A state dict of HED's published names and shapes, with random values."""
+    torch.manual_seed(3)
+    widths = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)
+    state, last = {}, 3
+    for number, (name, stage) in enumerate(
+        zip(("One", "Two", "Three", "Four", "Five"), widths, strict=True)
+    ):
+        for position, width in enumerate(stage):
+            layer = 2 * position + (number > 0)  # behind the max-pool of stages two to five
+            state[f"moduleVgg{name}.{layer}.weight"] = torch.randn(width, last, 3, 3) * 0.02
+            state[f"moduleVgg{name}.{layer}.bias"] = torch.randn(width)
+            last = width
+        state[f"moduleScore{name}.weight"] = torch.randn(1, last, 1, 1)
+        state[f"moduleScore{name}.bias"] = torch.randn(1)
+    state["moduleCombine.0.weight"] = torch.randn(1, 5, 1, 1)
+    state["moduleCombine.0.bias"] = torch.randn(1)
+    return state
+
+
+def test_published_hed_weights_load_under_their_names(tmp_path: Path) -> None:
+    state, path = published_hed(), tmp_path / "network-bsds500.pytorch"
+    torch.save(state, path)
+    hed = HedVgg16()
+    load_hed_weights(hed, path)
+    torch.testing.assert_close(hed.stages[1][1].weight, state["moduleVggTwo.1.weight"])
+    torch.testing.assert_close(hed.combine.bias, state["moduleCombine.0.bias"])
+
+
+def test_hed_input_is_bgr_minus_caffes_means() -> None:
+    pixel = torch.tensor([122.67891434, 116.66876762, 114.00698793]).reshape(1, 3, 1, 1) / 255
+    prepared = HedVgg16().prepare(pixel)
+    torch.testing.assert_close(prepared.flatten(), torch.tensor([10.0, 0, 0]), atol=1e-3, rtol=0)
+
+
+def test_hed_weights_that_differ_are_named(tmp_path: Path) -> None:
+    state, path = published_hed(), tmp_path / "hed.pth"
+    state["moduleVggSix.0.weight"] = state.pop("moduleScoreTwo.bias")
+    torch.save(state, path)
+    with pytest.raises(HedgeError, match=r"hed\.pth.*scores\.1\.bias.*moduleVggSix") as caught:
+        load_hed_weights(HedVgg16(), path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", list(HEDS))
+def test_hed_answers_five_sides_and_their_fusion(kind: str) -> None:
+    outputs = HEDS[kind]()(torch.rand(2, 3, 37, 50))  # type: ignore[index]
+    assert len(outputs) == 6 and outputs[-1].shape == (2, 1, 37, 50)
+    assert len({side.shape for side in outputs[:5]}) == 1
+
+
+def test_lite_hed_is_light() -> None:
+    assert sum(p.numel() for p in HedLite().parameters()) < 200_000
+
+
+def test_published_weights_are_not_for_the_light_net(tmp_path: Path) -> None:
+    torch.save(published_hed(), tmp_path / "hed.pth")
+    with pytest.raises(HedgeError, match="not weights of HedLite"):
+        load_hed_weights(HedLite(), tmp_path / "hed.pth")

@@ -1,0 +1,88 @@
+"""Everything that is wrong with a data set, before a training finds it: ``python -m train.check``.
+
+Every image, label and edge map is decoded; nothing is changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from rich.table import Column, Table
+from rich.text import Text
+
+from runtime import cli, files
+from runtime.classes import IGNORE
+from runtime.errors import EXIT_OK, HedgeError
+from train.datasets.audit import SPLITS, Findings, Size, SplitReport, audit, size_text
+
+_SHOWN = 3  # files of each problem, unless all are asked for
+
+
+@dataclass(frozen=True)
+class Check:
+    """List everything that is wrong with a data set; exit 0 when it is clean, 2 when it is not.
+
+    Example: python -m train.check --data data/camvid
+    """
+
+    data: Path
+    """A data set folder, or a list file."""
+    json: Path | None = None
+    """Write the findings to this file."""
+    all: bool = False
+    """Show every file of a problem, not only the first few."""
+
+
+def show(findings: Findings, everything: bool) -> None:
+    """Print a summary of the splits, the warnings, and the problems with their files."""
+    cli.out.print(_summary(findings.splits))
+    for warning in findings.warnings:
+        cli.warn(warning)
+    if not findings.faults:
+        cli.out.print(f"{findings.data}: nothing wrong", markup=False)
+        return
+    root = f"{findings.splits[SPLITS[0]].index.root}{os.sep}"  # said once above, not in each row
+    table = Table("problem", Column("count", justify="right"), Column("where", overflow="fold"))
+    for problem, faults in findings.by_problem().items():
+        shown = faults if everything else faults[:_SHOWN]
+        lines = [str(fault).replace(root, "") for fault in shown]
+        if len(shown) < len(faults):
+            lines.append(f"... and {len(faults) - len(shown)} more (--all)")
+        table.add_row(problem.value, str(len(faults)), Text("\n".join(lines)), end_section=True)
+    cli.out.print(f"{findings.data}: {len(findings.faults)} problems", markup=False)
+    cli.out.print(table)
+
+
+def _summary(reports: dict[str, SplitReport]) -> Table:
+    table = Table("", *(Column(split, justify="right") for split in reports))
+    splits = reports.values()
+    table.add_row("images", *(str(len(report.index)) for report in splits))
+    table.add_row("sizes", *(_sizes(report.sizes) for report in splits), end_section=True)
+    shares = [report.shares() for report in splits]
+    for name in dict.fromkeys(name for share in shares for name in share):
+        if any(share.get(name) for share in shares) or len(shares[0]) <= IGNORE:
+            table.add_row(Text(name), *(f"{share.get(name, 0):.2%}" for share in shares))
+    return table
+
+
+def _sizes(sizes: Counter[Size]) -> str:
+    common = sizes.most_common(_SHOWN)
+    rest = [f"{len(sizes) - len(common)} more sizes"] if len(sizes) > len(common) else []
+    return "\n".join([f"{size_text(size)}: {count}" for size, count in common] + rest)
+
+
+def main(config: Check) -> int:
+    """Check, print, write the JSON file if asked for; the exit code."""
+    findings = audit(config.data)
+    show(findings, config.all)
+    if config.json:
+        files.write_bytes(config.json, msgspec.json.format(msgspec.json.encode(findings.to_json())))
+    return HedgeError.exit_code if findings.faults else EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(Check, main, "python -m train.check")

@@ -1,0 +1,205 @@
+"""Everything that is wrong with a data set, found by decoding all of it and changing nothing."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from rich.progress import track
+
+from runtime import cli, files
+from runtime.classes import IGNORE, UnknownIdError
+from runtime.errors import HedgeError
+from runtime.images import read_rgb
+from train.datasets import survey
+from train.datasets.index import (
+    Fault,
+    Index,
+    Item,
+    Problem,
+    SizeMismatchError,
+    read_edge_map,
+    require_same_size,
+)
+
+SPLITS = ("train", "val")
+
+Result = TypeVar("Result")
+Size = tuple[int, int]  # height, width
+
+
+@dataclass
+class SplitReport:
+    """What was seen in a split.
+
+    sizes: images by (H, W); pixels: (256,) int64 pixels by training id; blank: labels without a
+    single class.
+    """
+
+    index: Index
+    sizes: Counter[Size] = field(default_factory=Counter)
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    blank: int = 0
+
+    def add(self, size: Size | None, pixels: np.ndarray) -> None:
+        """Count one item; ``pixels``: (256,) by training id, all 0 where its label is not read."""
+        if size:
+            self.sizes[size] += 1
+        self.pixels += pixels
+        self.blank += bool(pixels[IGNORE] and not pixels[:IGNORE].any())
+
+    def shares(self) -> dict[str, float]:
+        """Share of the pixels, 0..1, by class name, and ``ignore``."""
+        names = (*self.index.classes.names, "ignore")
+        counts = (*self.pixels[: len(names) - 1], self.pixels[IGNORE])
+        total = max(int(self.pixels.sum()), 1)
+        return {n: int(c) / total for n, c in zip(names, counts, strict=True)}
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable keys of a split in ``--json``."""
+        sizes = {size_text(size): count for size, count in sorted(self.sizes.items())}
+        return {"images": len(self.index), "sizes": sizes, "pixel_share": self.shares()}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The result of a check: faults make a data set unusable as it is, warnings do not."""
+
+    data: Path
+    splits: dict[str, SplitReport]
+    faults: tuple[Fault, ...]
+    warnings: tuple[str, ...]
+
+    def by_problem(self) -> dict[Problem, list[Fault]]:
+        """The faults, grouped, in the order of ``Problem``."""
+        groups: dict[Problem, list[Fault]] = defaultdict(list)
+        for fault in self.faults:
+            groups[fault.problem].append(fault)
+        return {problem: groups[problem] for problem in Problem if problem in groups}
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable keys of ``--json``."""
+        groups = self.by_problem().items()
+        return {
+            "data": str(self.data),
+            "layout": self.splits[SPLITS[0]].index.layout,
+            "clean": not self.faults,
+            "problems": {problem.value: [str(f) for f in group] for problem, group in groups},
+            "warnings": list(self.warnings),
+            "splits": {split: report.to_json() for split, report in self.splits.items()},
+        }
+
+
+def audit(data: Path) -> Findings:
+    """Look at every file of the train and val splits of ``data``.
+
+    HedgeError only where there is no data set at all.
+    """
+    found = {split: survey(data, split) for split in SPLITS}
+    faults = [fault for split in SPLITS for fault in found[split].faults]
+    reports = {split: SplitReport(found[split].index) for split in SPLITS}
+    for report in reports.values():
+        faults += _examine_split(report)
+    faults += _overlap(*(report.index.items for report in reports.values()))
+    # A class list that is wrong is wrong in both splits.
+    return Findings(data, reports, tuple(dict.fromkeys(faults)), tuple(_warnings(reports)))
+
+
+def _examine_split(report: SplitReport) -> list[Fault]:
+    """Decode all items into ``report``; the faults, in the order of the items."""
+    faults: list[Fault] = []
+    index = report.index
+    pool = ThreadPoolExecutor()
+    try:
+        results = pool.map(partial(_examine, index), index.items)
+        for size, pixels, wrong in track(
+            results, f"reading {index.split}", len(index), console=cli.err
+        ):
+            report.add(size, pixels)
+            faults += wrong
+    finally:
+        pool.shutdown(cancel_futures=True)  # else Ctrl-C waits for every file still queued
+    return faults
+
+
+def _examine(index: Index, item: Item) -> tuple[Size | None, np.ndarray, list[Fault]]:
+    """(H, W) of the image where it decodes, (256,) int64 pixels by id, and all that is wrong.
+
+    All files are looked at: one bad file does not hide another.
+    """
+    faults: list[Fault] = []
+    image = _attempt(faults, item.image, read_rgb)
+    label = _attempt(faults, item.label, index.read_label)
+    edges = _attempt(faults, item.edges, read_edge_map) if item.edges else None
+    if image is None:
+        size = None
+    else:
+        size = (image.shape[0], image.shape[1])
+        for path, array in ((item.label, label), (item.edges, edges)):
+            if path and array is not None:
+                same = partial(require_same_size, shape=array.shape, other=item.image, wanted=size)
+                _attempt(faults, path, same)
+    pixels = np.zeros(0, np.uint8) if label is None else label.ravel()
+    return size, np.bincount(pixels, minlength=256), faults
+
+
+def _attempt(faults: list[Fault], path: Path, read: Callable[[Path], Result]) -> Result | None:
+    """``read(path)``, or None and one more fault."""
+    try:
+        return read(path)
+    except HedgeError as error:
+        kinds = {UnknownIdError: Problem.UNKNOWN_ID, SizeMismatchError: Problem.SIZE_MISMATCH}
+        problem = kinds.get(type(error), Problem.UNREADABLE)
+        faults.append(Fault(problem, path, str(error).removeprefix(f"{path}: ")))
+        return None
+
+
+def _overlap(train: tuple[Item, ...], val: tuple[Item, ...]) -> list[Fault]:
+    """A fault for each image of val that train has too, by content or by name."""
+    names = {item.name: item.image for item in train}
+    contents = {digest: path for path, digest in _digests(train, val).items()}
+    own = _digests(val, train)
+    faults = []
+    for item in val:
+        if twin := contents.get(own.get(item.image, "")):
+            detail = f"same content as {twin}; an image must be in one split only"
+        elif twin := names.get(item.name):
+            detail = f"same name as {twin}; remove one, or rename it if they differ"
+        else:
+            continue
+        faults.append(Fault(Problem.OVERLAP, item.image, detail))
+    return faults
+
+
+def _digests(items: tuple[Item, ...], others: tuple[Item, ...]) -> dict[Path, str]:
+    """SHA-256 by path, of those images that are as long as one of ``others``, so may equal it."""
+    lengths = {item.image.stat().st_size for item in others}
+    images = (item.image for item in items)
+    return {path: files.sha256(path) for path in images if path.stat().st_size in lengths}
+
+
+def _warnings(reports: dict[str, SplitReport]) -> Iterator[str]:
+    train = reports["train"]
+    names = train.index.classes.names
+    if train.pixels.any() and len(names) < IGNORE:  # all 255 ids: stand-ins, no class list
+        unseen = [name for name, count in zip(names, train.pixels, strict=False) if not count]
+        if unseen:
+            yield f"never in the labels of train: {', '.join(unseen)}; it cannot be learned"
+    for split, report in reports.items():
+        items = report.index.items
+        bare = sum(item.edges is None for item in items)
+        if 0 < bare < len(items):
+            yield f"{split}: {bare} of {len(items)} lines name no edges, the others do"
+        if report.blank:
+            yield f"{split}: {report.blank} labels hold no class at all, every pixel is ignored"
+
+
+def size_text(size: Size) -> str:
+    """``WxH``, as image viewers write it."""
+    return f"{size[1]}x{size[0]}"

@@ -1,0 +1,183 @@
+"""Street scenes with exact labels, for whoever has no data yet: stills to train on, and a drive.
+
+    python -m train.datasets.synthetic data/synthetic --video drive.mp4
+
+The stills are a data set in the folder layout, each from a street of its own; train and val share
+no street. The drive is one more street, filmed at 30 frames a second, with a label image a frame.
+Same arguments, same files.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from PIL import Image
+from rich.progress import track
+from tyro.conf import Positional
+
+from runtime.cli import err
+from runtime.errors import HedgeError, OutputError
+from runtime.files import atomic_path
+from train.datasets.synthetic.camera import SUPERSAMPLING, Camera
+from train.datasets.synthetic.planner import LANE_M, build
+from train.datasets.synthetic.props import CLASSES
+from train.datasets.synthetic.street import Street
+
+FPS = 30
+_SPEED_M_S = 8.5  # slower than the car ahead, so that it is never run into
+_DRIVE = 2  # the random stream of the drive; 0 and 1 are those of train and val
+
+
+@dataclass(frozen=True)
+class SyntheticConfig:
+    """Generate street scenes with exact labels: a small data set, and a video if asked for."""
+
+    out: Positional[Path]
+    """Folder of the data set; must not exist yet."""
+    train: int = 64
+    """Images to train on."""
+    val: int = 16
+    """Images to validate on."""
+    size: tuple[int, int] = (192, 384)
+    """Height and width in pixels, even numbers."""
+    seed: int = 0
+    """Another seed gives other streets."""
+    video: Path | None = None
+    """Also film a drive; its labels go to <name>_labels beside it."""
+    video_frames: int = 150
+    """Length of the drive, at 30 frames a second."""
+
+
+def generate(config: SyntheticConfig) -> None:
+    """Write what ``config`` asks for, every folder and file whole or not at all.
+
+    HedgeError on sizes or counts that make no images, OutputError where something exists already.
+    """
+    _require_sense(config)
+    with _new_folder(config.out) as folder:
+        (folder / "classes.json").write_bytes(CLASSES.to_json())
+        jobs = [(0, "train", i) for i in range(config.train)]
+        jobs += [(1, "val", i) for i in range(config.val)]
+        for stream, split, number in track(jobs, "drawing streets", console=err):
+            rng = np.random.default_rng((config.seed, stream, number))
+            _save(*still(rng, config.size), folder, split, f"{split}_{number:04d}")
+    if config.video:
+        film(config.video, config.video_frames, config.size, config.seed)
+
+
+def still(rng: np.random.Generator, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W, 3) uint8 RGB image and (H, W) uint8 training ids of a street nobody saw before."""
+    street = build(rng, length=60)
+    time_s = rng.uniform(0, 6)
+    camera = replace(
+        camera_at(street, time_s, size_hw),
+        lateral=LANE_M + rng.uniform(-0.4, 0.3),
+        height=rng.uniform(1.35, 1.8),
+        focal=rng.uniform(0.75, 0.95),
+        horizon=rng.uniform(0.4, 0.48),
+    )
+    image, labels = street.render(camera, time_s)
+    return expose(image, rng, rng.uniform(0, 0.8), rng.uniform(1.5, 6)), labels
+
+
+def drive(
+    frames: int, size_hw: tuple[int, int], seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The frames of a drive through one street: RGB images and training ids, as ``still``."""
+    rng = np.random.default_rng((seed, _DRIVE))
+    street = build(rng, length=_SPEED_M_S * frames / FPS, weather=0)
+    for index in range(frames):
+        time_s = index / FPS
+        image, labels = street.render(camera_at(street, time_s, size_hw), time_s)
+        grain = np.random.default_rng((seed, _DRIVE, index))
+        yield expose(image, grain, 0.0, 2.0, steady=True), labels
+
+
+def camera_at(street: Street, time_s: float, size_hw: tuple[int, int]) -> Camera:
+    """The car's camera after ``time_s`` seconds: it sways in its lane and nods a little."""
+    height, width = (side * SUPERSAMPLING for side in size_hw)
+    sway, nod = 0.12 * np.sin(0.7 * time_s), 0.004 * np.sin(2.3 * time_s)
+    return Camera(
+        street.road, _SPEED_M_S * time_s, LANE_M + sway, (height, width), horizon=0.44 + nod
+    )
+
+
+def expose(
+    image: np.ndarray, rng: np.random.Generator, blur: float, grain: float, steady: bool = False
+) -> np.ndarray:
+    """(H, W, 3) uint8 as a cheap camera records it: exposure, colour cast, vignette, blur, noise.
+
+    blur: Gaussian sigma in pixels; grain: noise sigma in grey levels; steady: exposure fixed.
+    """
+    height, width = image.shape[:2]
+    if blur > 0.3:
+        image = cv2.GaussianBlur(image, (0, 0), blur)
+    gain = 1.0 if steady else rng.uniform(0.85, 1.12)
+    cast = 1.0 if steady else rng.uniform(0.96, 1.04, 3)
+    y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    corners = (1 - 0.07 * (x * x + y * y))[..., None]
+    noise = rng.standard_normal((height, width, 1), np.float32) * grain
+    return np.clip(image * (gain * cast * corners) + noise, 0, 255).astype(np.uint8)
+
+
+def film(video: Path, frames: int, size_hw: tuple[int, int], seed: int) -> None:
+    """Write a drive as H.264 mp4, its labels and class list to ``<stem>_labels`` beside it."""
+    shots = drive(frames, size_hw, seed)
+    with _new_folder(labels_of(video)) as folder, atomic_path(video) as temporary:
+        (folder / "classes.json").write_bytes(CLASSES.to_json())
+        with av.open(str(temporary), "w", format="mp4") as container:
+            stream = container.add_stream("h264", rate=FPS, options={"crf": "18"})
+            stream.height, stream.width = size_hw
+            stream.pix_fmt = "yuv420p"
+            shown = track(shots, "filming the drive", frames, console=err)
+            for index, (image, labels) in enumerate(shown):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+                Image.fromarray(labels).save(folder / f"{index:06d}.png")
+            container.mux(stream.encode())
+
+
+def _save(image: np.ndarray, labels: np.ndarray, folder: Path, split: str, name: str) -> None:
+    image_path = folder / "images" / split / f"{name}.jpg"
+    label_path = folder / "labels" / split / f"{name}.png"
+    for path in (image_path, label_path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(image_path, quality=95, subsampling=0)
+    Image.fromarray(labels).save(label_path)
+
+
+def labels_of(video: Path) -> Path:
+    """The folder that holds a drive's labels."""
+    return video.with_name(f"{video.stem}_labels")
+
+
+def _require_sense(config: SyntheticConfig) -> None:
+    if min(config.train, config.val, config.video_frames) < 1:
+        raise HedgeError("--train, --val and --video-frames: at least 1 each")
+    if min(config.size) < 32 or any(side % 2 for side in config.size):
+        raise HedgeError(f"--size {config.size}: height and width must be even, 32 or more")
+    for path in (config.out, config.video, config.video and labels_of(config.video)):
+        if path and path.exists():
+            raise OutputError(f"{path}: exists already; remove it or name another")
+
+
+@contextmanager
+def _new_folder(path: Path) -> Iterator[Path]:
+    """A folder that appears at ``path`` when everything in it is written, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield temporary
+        temporary.chmod(0o755)  # mkdtemp lets only its owner in
+        if path.exists():
+            raise OutputError(f"{path}: exists already; remove it or name another")
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,90 @@
+"""Edge maps of a folder of images: ``python -m train.edges``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+from PIL import Image
+from rich.progress import track
+
+from runtime import cli, files
+from runtime.errors import HedgeError, OutputError
+from runtime.frames import IMAGE_SUFFIXES
+from runtime.images import read_rgb
+from train.checkpoint import Checkpoint, find_checkpoint
+from train.config import HedName
+from train.evaluate import load_model
+from train.models.hed import HEDS, Hed, load_hed_weights
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Write the HED edge map of every image below a folder: 8-bit gray PNG, white is edge.
+
+    Example: python -m train.edges --in data/images --out data/edges
+    """
+
+    source: Annotated[Path, tyro.conf.arg(name="in")]
+    """Folder of images, searched with all folders in it."""
+    out: Path
+    """Folder for the maps; it gets the same tree."""
+    run: Path | None = None
+    """Run or checkpoint whose edge network to use. Default: the newest run."""
+    weights: Path | None = None
+    """Or: HED weights, under the published key names or ours."""
+    hed: HedName = "vgg16"
+    """Which edge network --weights belongs to."""
+    force: bool = False
+    """Overwrite maps that exist."""
+
+
+def main(config: Edges) -> None:
+    """The command."""
+    images = sorted(p for p in config.source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
+        raise HedgeError(f"{config.source}: no images here; give a folder that holds some")
+    targets = [config.out / p.relative_to(config.source).with_suffix(".png") for p in images]
+    if len(set(targets)) < len(targets):
+        raise HedgeError(f"{config.source}: two images differ only in their suffix; rename one")
+    for target in targets:
+        if target.resolve() in {p.resolve() for p in images}:
+            raise HedgeError(f"{target}: would overwrite an input; give another --out")
+        if target.exists() and not config.force:
+            raise OutputError(f"{target}: exists; --force overwrites")
+    hed = _load(config)
+    for image, target in track(
+        list(zip(images, targets, strict=True)), "drawing edges", console=cli.err
+    ):
+        with files.atomic_path(target) as temporary:
+            Image.fromarray(edge_map(hed, read_rgb(image))).save(temporary)
+    cli.out.print(f"{len(images)} edge maps → {config.out}", markup=False)
+
+
+@torch.inference_mode()
+def edge_map(hed: Hed, image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 RGB → (H, W) uint8 edge strength."""
+    x = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+    x = x.to(next(hed.parameters()).device)
+    return (hed(x)[-1].sigmoid()[0, 0] * 255).round().to(torch.uint8).cpu().numpy()
+
+
+def _load(config: Edges) -> Hed:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if config.weights:
+        hed = HEDS[config.hed]()
+        load_hed_weights(hed, config.weights)
+        return hed.eval().to(device)
+    path = find_checkpoint(config.run)
+    model = load_model(Checkpoint.load(path))
+    if model.hed is None:
+        raise HedgeError(f"{path}: this model has no edge network; train --variant dlse_hed")
+    return model.hed.to(device)
+
+
+if __name__ == "__main__":
+    cli.run(Edges, main, "python -m train.edges")
