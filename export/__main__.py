@@ -122,7 +122,7 @@ def _verify(
     try:
         verify.require_agreement(results, precision)
     except GateError as error:
-        worst = min(results.values(), key=lambda result: result.worst_share)
+        worst = min(verify.engines_only(results).values(), key=lambda result: result.worst_share)
         picture = target.parent / f"{target.name}-worst.png"
         with files.atomic_path(picture) as temporary:
             cv2.imwrite(str(temporary), worst.picture(index.classes))

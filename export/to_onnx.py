@@ -6,7 +6,9 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -29,7 +31,9 @@ def _global_average_pool(self: TensorType, dim: object, keepdim: bool, dtype: in
     return op.GlobalAveragePool(self)
 
 
-_TRANSLATIONS = {torch.ops.aten.mean.dim: _global_average_pool}
+_TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.aten.mean.dim: _global_average_pool
+}
 
 
 def to_onnx(graph: DeployGraph, batch: int, path: Path) -> None:
@@ -59,7 +63,7 @@ def to_onnx(graph: DeployGraph, batch: int, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> object:
+def _quiet() -> Iterator[None]:
     """The exporter narrates and warns about its own internals; none of it is for our users."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

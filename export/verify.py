@@ -52,7 +52,7 @@ class Comparison:
     confusion: ConfusionMatrix
     equal: int = 0
     pixels: int = 0
-    worst_share: float = 1.0
+    worst_share: float = float("inf")
     worst_name: str = ""
     worst: tuple[np.ndarray, ...] = field(default_factory=tuple)
 
@@ -97,7 +97,7 @@ def compare(
 
 def require_agreement(results: dict[str, Comparison], precision: str) -> None:
     """The parity gate: GateError names the backend, its agreement and its worst frame."""
-    for backend, result in results.items():
+    for backend, result in engines_only(results).items():
         if result.agreement < AGREEMENT[precision]:
             raise GateError(
                 f"{backend} gives {100 * result.agreement:.3f} % of the pixels PyTorch's label, "
@@ -106,9 +106,14 @@ def require_agreement(results: dict[str, Comparison], precision: str) -> None:
             )
 
 
+def engines_only(results: dict[str, Comparison]) -> dict[str, Comparison]:
+    """The results without the reference's own."""
+    return {name: result for name, result in results.items() if name != TorchEngine.backend}
+
+
 def measured(results: dict[str, Comparison], index: Index, images: int) -> dict[str, Any]:
     """What the manifest keeps: the deployed graph's mIoU beside PyTorch's, and the parity."""
-    engines = {name: result for name, result in results.items() if name != "pytorch"}
+    engines = engines_only(results)
     best = next(iter(engines.values()), results["pytorch"])
     return {
         "data": index.root.name,

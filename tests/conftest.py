@@ -14,12 +14,19 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from hypothesis import settings as hypothesis_settings
 from onnx import TensorProto, helper
 from PIL import Image
 
 from runtime import files
 from runtime.classes import ClassSet
 from runtime.manifest import Manifest, TensorSpec
+from train.__main__ import main as train
+from train.config import TrainConfig
+
+# Same examples every time, and no deadline: how fast a shared machine is tells nothing.
+hypothesis_settings.register_profile("steady", derandomize=True, deadline=None)
+hypothesis_settings.load_profile("steady")
 
 ROOT = Path(__file__).parents[1]
 HEIGHT, WIDTH = 24, 32
@@ -199,3 +206,56 @@ def resign() -> Callable[[Path], None]:
         msgspec.convert(fields, Manifest).save(bundle)
 
     return run
+
+
+def block_scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W, 3) uint8 RGB of coloured rectangles on blue, and their ids; the top row is ignored."""
+    height, width = size
+    ids = np.zeros(size, np.uint8)
+    for _ in range(4):
+        top, left = rng.integers(height), rng.integers(width)
+        ids[top : top + height // 3, left : left + width // 3] = rng.integers(1, 3)
+    colors = np.array(CLASSES.colors, np.float32) * 0.7 + 30
+    image = np.clip(colors[ids] + rng.normal(0, 12, (*size, 3)), 0, 255).astype(np.uint8)
+    ids[0] = 255
+    return image, ids
+
+
+@pytest.fixture(scope="session")
+def blocks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set in the folder layout that a network learns in seconds: 8 + 3 images of 48×64."""
+    root = tmp_path_factory.mktemp("blocks")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 3)):
+        for folder in ("images", "labels"):
+            (root / folder / split).mkdir(parents=True)
+        for index in range(count):
+            image, ids = block_scene(rng, (48, 64))
+            Image.fromarray(image).save(root / "images" / split / f"{split}{index}.png")
+            Image.fromarray(ids).save(root / "labels" / split / f"{split}{index}.png")
+    (root / "classes.json").write_bytes(CLASSES.to_json())
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_config(blocks: Path) -> Callable[..., TrainConfig]:
+    """A training that takes a second an epoch; keywords change its settings."""
+
+    def make(out: Path, **changes: Any) -> TrainConfig:
+        settings: dict[str, Any] = {
+            "variant": "dlse_hed", "backbone": "mobilenet_v2", "data": blocks, "out": out,
+            "name": "tiny", "epochs": 2, "batch": 4, "workers": 0, "lr": 3e-3,
+        }  # fmt: skip
+        return TrainConfig(**settings | changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained_run(
+    tiny_config: Callable[..., TrainConfig], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run of ``dlse_hed`` that has learned its data set; for reading only."""
+    config = tiny_config(tmp_path_factory.mktemp("runs"), epochs=20, batch=2, lr=5e-3)
+    train(config)
+    return config.run

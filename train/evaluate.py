@@ -160,7 +160,7 @@ def _predictions(
 ) -> Iterable[tuple[Any, np.ndarray, np.ndarray, np.ndarray | None]]:
     for item in items:
         image, target = index.read(item)
-        labels, edges = predict(model, image, size, target.shape[:2])  # type: ignore[arg-type]
+        labels, edges = predict(model, image, size, target.shape[:2])
         yield item, target, labels, edges
 
 

@@ -155,7 +155,7 @@ class Trainer:
             loss = loss + self.config.edge_loss * edge_loss(edge_logits, edges)
         if not torch.isfinite(loss):
             raise GateError(
-                f"loss is {float(loss)} at step {self.progress.step + 1} of epoch "
+                f"loss is {float(loss.detach())} at step {self.progress.step + 1} of epoch "
                 f"{self.progress.epoch + 1}; {self.config.run / 'last.pt'} holds the last good "
                 "state; try a lower --lr or --no-amp"
             )

@@ -7,6 +7,7 @@ import torch
 
 from runtime.classes import IGNORE
 from train.losses import edge_loss, label_boundaries, segmentation_loss
+from train.models.hed import HedLite
 
 
 def test_ignored_pixels_do_not_count() -> None:
@@ -65,3 +66,20 @@ def test_edge_loss_prefers_the_truth() -> None:
     truth[:, :, 3] = 254
     right = (truth[:, None].float() / 254 - 0.5) * 8
     assert edge_loss([right], truth) < edge_loss([right * 0], truth) < edge_loss([-right], truth)
+
+
+def test_the_light_net_learns_boundaries() -> None:
+    torch.manual_seed(0)
+    target = torch.zeros(4, 64, 64, dtype=torch.uint8)
+    for index in range(4):
+        target[index, 8 * index + 4 :, 10 * index + 8 :] = 1
+    image = target[:, None].float().repeat(1, 3, 1, 1) * 0.6 + 0.1 * torch.rand(4, 3, 64, 64)
+    edges = torch.stack([label_boundaries(t) for t in target])
+    hed = HedLite()
+    optimizer = torch.optim.AdamW(hed.parameters(), 1e-2)
+    for _ in range(40):
+        optimizer.zero_grad()
+        edge_loss(hed(image), edges).backward()
+        optimizer.step()
+    strength = hed(image)[-1].sigmoid()[:, 0]
+    assert strength[edges == 254].mean() > 3 * strength[edges == 0].mean()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -107,13 +108,13 @@ def describe_keys(missing: list[str], extra: list[str], shapes: list[str]) -> st
 
 
 def _stages(network: nn.Module, spec: BackboneSpec) -> list[nn.Sequential]:
+    parts: dict[str, Any] = dict(network.named_children())
     if spec.cuts is None:
-        stem = [network.conv1, network.bn1, network.relu, network.maxpool]
-        first = nn.Sequential(*stem, *network.layer1)
-        return [first, network.layer2, network.layer3, network.layer4]
+        stem = [parts[name] for name in ("conv1", "bn1", "relu", "maxpool")]
+        first = nn.Sequential(*stem, *parts["layer1"])
+        return [first, parts["layer2"], parts["layer3"], parts["layer4"]]
     starts = (0, *spec.cuts[:3])
-    features = network.features
-    return [features[start:end] for start, end in zip(starts, spec.cuts, strict=True)]
+    return [parts["features"][start:end] for start, end in zip(starts, spec.cuts, strict=True)]
 
 
 def _dilations(output_stride: int) -> tuple[int, int]:

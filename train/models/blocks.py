@@ -52,6 +52,7 @@ class SqueezeExcite(nn.Module):
         self.reduce = nn.Conv2d(channels, squeezed, 1)
         self.expand = nn.Conv2d(squeezed, channels, 1)
         nn.init.zeros_(self.expand.weight)
+        assert self.expand.bias is not None
         nn.init.zeros_(self.expand.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

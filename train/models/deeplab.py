@@ -37,6 +37,9 @@ class DeepLab(nn.Module):
     edge map enters as fourth input channel and again, at 1/4, before the classifier.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, config: ModelConfig, weights: str | None = None) -> None:
         super().__init__()
         spec = BACKBONES[config.backbone]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -28,12 +28,15 @@ class Hed(nn.Module):
     1×1 convolution and bilinear interpolation commute, and costs less.
     """
 
+    mean_rgb: torch.Tensor
+
     def __init__(self, stages: Sequence[nn.Module], channels: Sequence[int]) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.scores = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in channels)
         self.combine = nn.Conv2d(len(channels), 1, 1)
         nn.init.constant_(self.combine.weight, 1 / len(channels))  # the paper starts at the mean
+        assert self.combine.bias is not None
         nn.init.zeros_(self.combine.bias)
         mean_rgb = torch.tensor(MEAN_BGR[::-1]).reshape(1, 3, 1, 1)
         self.register_buffer("mean_rgb", mean_rgb / 255, persistent=False)
@@ -90,7 +93,7 @@ class HedLite(Hed):
         super().__init__(stages, channels)
 
 
-HEDS: dict[HedName, type[Hed]] = {"vgg16": HedVgg16, "lite": HedLite}  # type: ignore[dict-item]
+HEDS: dict[HedName, Callable[[], Hed]] = {"vgg16": HedVgg16, "lite": HedLite}
 
 
 def upsample(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

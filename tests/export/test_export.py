@@ -1,0 +1,173 @@
+"""From checkpoint to bundle: the same labels as PyTorch, in one graph, or no bundle at all."""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export import verify
+from export.__main__ import Export, main
+from export.bundle import describe, hashes
+from export.deploy import DeployGraph
+from export.to_onnx import to_onnx
+from runtime.engine import installed_backends, load_engine
+from runtime.errors import GateError, HedgeError, OutputError
+from runtime.manifest import Manifest
+from runtime.segment import Segmenter
+from train.checkpoint import Checkpoint
+from train.config import VARIANTS, BackboneName, TrainConfig
+from train.datasets import open_index
+from train.evaluate import load_model
+from train.models import DeepLab
+
+BACKBONES = typing.get_args(BackboneName)
+SIZE = (40, 56)
+
+
+@pytest.fixture(scope="module")
+def exported(trained_run: Path, blocks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """FP32 and FP16 bundles of the trained model; for reading only."""
+    out = tmp_path_factory.mktemp("bundles")
+    main(Export(trained_run, fp32=True, fp16=True, data=blocks, out=out, name="tiny"))
+    return out
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_variant_exports_and_runs_alike_everywhere(
+    variant: str, backbone: str, trained_run: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    config = TrainConfig(variant=variant, backbone=backbone)  # type: ignore[arg-type]
+    source = Checkpoint.load(trained_run / "best.pt")
+    model = DeepLab(config.model(len(source.classes))).eval()
+    graph = DeployGraph(model, SIZE, SIZE)
+    to_onnx(graph, 1, tmp_path / "model.onnx")
+    manifest = describe(replace(source, config=config), "x", "fp32", 1, SIZE)
+    replace(manifest, files=hashes(tmp_path)).save(tmp_path)
+    frame = np.random.default_rng(0).integers(256, size=(1, *SIZE, 3), dtype=np.uint8)
+    expected = verify.TorchEngine(graph, manifest).infer(frame)
+    for backend in installed_backends():
+        with load_engine(tmp_path, backend) as engine:
+            labels = engine.infer(frame)
+        assert labels.dtype == np.uint8 and labels.shape == (1, *SIZE)
+        assert (labels == expected).mean() >= 0.99, backend  # random weights: near-ties abound
+
+
+def test_the_graph_takes_frames_and_gives_labels(exported: Path) -> None:
+    for precision, kind in (("fp32", "FLOAT"), ("fp16", "FLOAT16")):
+        graph = onnx.load(exported / f"tiny-{precision}" / "model.onnx").graph
+        assert [i.name for i in graph.input] == ["frame"]
+        assert [o.name for o in graph.output] == ["labels"]
+        for value in (graph.input[0], graph.output[0]):
+            assert value.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+        first = [node for node in graph.node if "frame" in node.input]
+        assert [node.op_type for node in first] == ["Cast"], "TensorRT wants nothing else there"
+        operators = {node.op_type for node in graph.node}
+        assert "GlobalAveragePool" in operators and not operators & {
+            "ReduceMean", "BatchNormalization", "GatherND", "Dropout",
+        }  # fmt: skip
+        weights = {t.data_type for t in graph.initializer if len(t.dims) == 4}
+        assert weights == {getattr(onnx.TensorProto, kind)}
+
+
+def test_the_manifest_says_what_was_measured(exported: Path, trained_run: Path) -> None:
+    checkpoint = Checkpoint.load(trained_run / "best.pt")
+    for precision, gate in verify.AGREEMENT.items():
+        manifest = Manifest.load(exported / f"tiny-{precision}")
+        assert (manifest.variant, manifest.backbone) == ("dlse_hed", "mobilenet_v2")
+        assert manifest.precision == precision and manifest.classes == checkpoint.classes
+        assert manifest.input.shape == (1, 48, 64, 3) and manifest.input.color_order == "BGR"
+        measured = manifest.measured
+        assert measured["images"] == 3 and measured["split"] == "val"
+        assert set(measured["agreement"]) == set(installed_backends())
+        assert min(measured["agreement"].values()) >= gate
+        assert abs(measured["miou"] - measured["miou_pytorch"]) < 0.02
+        assert manifest.built_with.keys() >= {"torch", "onnx"}
+
+
+def test_fp16_is_half_the_size(exported: Path) -> None:
+    full, half = ((exported / f"tiny-{p}" / "model.onnx").stat().st_size for p in ("fp32", "fp16"))
+    assert 0.45 < half / full < 0.6
+
+
+def test_frames_are_resized_inside_the_graph(trained_run: Path) -> None:
+    model = load_model(Checkpoint.load(trained_run / "best.pt"))
+    graph = DeployGraph(model, (48, 64), (96, 128))
+    frame = np.random.default_rng(1).integers(256, size=(1, 48, 64, 3), dtype=np.uint8)
+    large = frame.repeat(2, axis=1).repeat(2, axis=2)
+    with torch.inference_mode():
+        labels = graph(torch.from_numpy(large)).numpy()
+        small = DeployGraph(model, (48, 64), (48, 64))(torch.from_numpy(frame)).numpy()
+    assert labels.shape == (1, 96, 128)
+    nearest = cv2.resize(labels[0], (64, 48), interpolation=cv2.INTER_NEAREST)
+    assert (nearest == small[0]).mean() > 0.9  # only upsampling to another size lies in between
+
+
+def test_colour_order_is_bgr(exported: Path) -> None:
+    """A plain blue frame, as OpenCV holds it, is the class ``blue``."""
+    with Segmenter(exported / "tiny-fp32") as segmenter:
+        for index, name in enumerate(segmenter.manifest.classes.names):
+            frame = np.full((48, 64, 3), 30, np.uint8)
+            frame[..., index] = 210  # B, G, R in the order of the classes
+            labels = segmenter(frame)
+            assert np.bincount(labels.ravel(), minlength=3).argmax() == index, name
+
+
+def test_batches_and_camera_sizes(trained_run: Path, blocks: Path, tmp_path: Path) -> None:
+    main(Export(trained_run, fp32=True, batch=2, frame_size=(96, 128), data=blocks, out=tmp_path))
+    manifest = Manifest.load(tmp_path / "tiny-fp32")
+    assert manifest.input.shape == (2, 96, 128, 3) and manifest.output.shape == (2, 96, 128)
+
+
+def test_a_bundle_below_the_gate_is_not_published(
+    trained_run: Path, blocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(verify.AGREEMENT, "fp32", 1.01)
+    with pytest.raises(GateError, match=r"worst frame .*tiny-fp32-worst\.png; not published"):
+        main(Export(trained_run, data=blocks, out=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny-fp32-worst.png"]
+    assert cv2.imread(str(tmp_path / "tiny-fp32-worst.png")).shape == (48, 4 * 64, 3)
+
+
+def test_a_drifting_engine_is_caught(trained_run: Path, blocks: Path, tmp_path: Path) -> None:
+    """A model whose weights moved after training agrees no more, and the gate says by how much."""
+    checkpoint = Checkpoint.load(trained_run / "best.pt")
+    model = load_model(checkpoint)
+    manifest = describe(checkpoint, "x", "fp32", 1, (48, 64))
+    reference = verify.TorchEngine(DeployGraph(model, (48, 64), (48, 64)), manifest)
+    with torch.no_grad():
+        model.classifier.bias[0] += 3
+    drifted = verify.TorchEngine(DeployGraph(model, (48, 64), (48, 64)), manifest)
+    drifted.backend = "drifted"
+    index = open_index(blocks, "val")
+    results = verify.compare(Segmenter.of(reference), [Segmenter.of(drifted)], index, index.items)
+    assert results["pytorch"].agreement == 1
+    with pytest.raises(GateError, match="drifted gives"):
+        verify.require_agreement(results, "fp32")
+
+
+def test_existing_bundles_and_other_folders_are_safe(
+    exported: Path, trained_run: Path, blocks: Path, tmp_path: Path
+) -> None:
+    config = Export(trained_run, data=blocks, out=exported, name="tiny")
+    with pytest.raises(OutputError, match="exists; --force replaces it"):
+        main(config)
+    (tmp_path / "tiny-fp32").mkdir()
+    (tmp_path / "tiny-fp32" / "thesis.txt").touch()
+    with pytest.raises(OutputError, match="choose another --name"):
+        main(replace(config, out=tmp_path, force=True))
+    assert (tmp_path / "tiny-fp32" / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("change", [{"size": (8, 8)}, {"batch": 0}, {"frames": 0}])
+def test_senseless_settings_are_named(change: dict) -> None:
+    with pytest.raises(HedgeError, match=f"--{next(iter(change))}"):
+        Export(**change)

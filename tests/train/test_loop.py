@@ -1,0 +1,202 @@
+"""The training loop: what it writes, that it resumes bit-exactly, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from runtime.errors import GateError, HedgeError, OutputError
+from train.__main__ import main
+from train.checkpoint import Checkpoint
+from train.config import TrainConfig
+from train.datasets import open_index
+from train.distributed import World
+from train.loop import Step, Trainer, poly
+
+ROOT = Path(__file__).parents[2]
+Make = Callable[..., TrainConfig]
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return Checkpoint.load(path).weights
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert [k for k in a if not torch.equal(a[k], b[k])] == []
+
+
+def rows(run: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_its_files_and_learns(trained_run: Path, blocks: Path) -> None:
+    assert {"config.json", "metrics.jsonl", "best.pt", "last.pt", "tensorboard"} <= {
+        path.name for path in trained_run.iterdir()
+    }
+    history = rows(trained_run)
+    assert [row["epoch"] for row in history] == list(range(1, 21))
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]  # type: ignore[operator]
+    best = Checkpoint.load(trained_run / "best.pt")
+    assert best.miou == max(row["miou"] for row in history) > 0.7  # type: ignore[type-var]
+    assert best.classes == open_index(blocks, "train").classes
+    assert json.loads((trained_run / "config.json").read_text())["variant"] == "dlse_hed"
+
+
+@pytest.mark.parametrize("extra", [{}, {"ema": 0.9, "ohem": 0.5, "freeze_bn": 1, "workers": 2}])
+def test_a_resumed_run_ends_with_the_same_weights(
+    tiny_config: Make, tmp_path: Path, extra: dict[str, object]
+) -> None:
+    whole, parted = tiny_config(tmp_path / "a", **extra), tiny_config(tmp_path / "b", **extra)
+    main(whole)
+    main(replace(parted, until=1, workers=0))
+    main(replace(parted, resume=True))
+    assert_same(weights(whole.run / "last.pt"), weights(parted.run / "last.pt"))
+    names = ("epoch", "loss", "miou")
+    a, b = ([[row[n] for n in names] for row in rows(c.run)] for c in (whole, parted))
+    assert a == b
+
+
+def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(tiny_config: Make, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "b")
+    train, val = open_index(config.data, "train"), open_index(config.data, "val")  # type: ignore[arg-type]
+    trainer = Trainer(config, train, val, World(0, 1, torch.device("cpu")))
+
+    def interrupt(step: Step) -> None:
+        if (step.epoch, step.step) == (2, 1):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(interrupt, lambda epoch: None)
+    assert signal.getsignal(signal.SIGINT) is handler
+    saved = Checkpoint.load(config.run / "last.pt")
+    assert (saved.epoch, saved.step) == (1, 1)
+    main(replace(config, resume=True))
+    whole = tiny_config(tmp_path / "a")
+    main(whole)
+    assert_same(weights(whole.run / "last.pt"), weights(config.run / "last.pt"))
+
+
+def test_ctrl_c_in_a_terminal(tiny_config: Make, tmp_path: Path) -> None:
+    """SIGINT to the whole process group, loader processes and all: exit 130, a checkpoint left."""
+    config = tiny_config(tmp_path)
+    command = [sys.executable, "-m", "train", "--data", str(config.data), "--out", str(tmp_path),
+               "--name", "tiny", "--batch", "4", "--epochs", "500", "--workers", "1"]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("epoch 1/"):
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait(timeout=60) == 130, rest
+    assert "Traceback" not in rest and rest.rstrip().endswith("error: interrupted")
+    assert Checkpoint.load(config.run / "last.pt").epoch >= 1
+
+
+def test_nan_loss_stops_and_names_the_step(tiny_config: Make, tmp_path: Path) -> None:
+    with pytest.raises(GateError, match=r"loss is (nan|inf) at step \d+ of epoch \d+"):
+        main(tiny_config(tmp_path, lr=1e30, epochs=30, amp=False))
+
+
+# Batch-norm statistics are per process on a CPU, so they stand still here; all else is the product.
+TRAIN_A_SHARE = """
+import sys
+from pathlib import Path
+from torch.nn import BatchNorm2d
+from train.config import TrainConfig
+from train.datasets import open_index
+from train.distributed import world
+from train.loop import Trainer
+
+class Still(Trainer):
+    def _hold_still(self):
+        for module in self.model.modules():
+            if isinstance(module, BatchNorm2d):
+                module.eval()
+
+data, log = map(Path, sys.argv[1:])
+config = TrainConfig(
+    data=data, epochs=2, batch=4, workers=0, amp=False, out=log.parent, name=log.stem
+)
+with world() as place:
+    train, val = open_index(data, "train"), open_index(data, "val")
+    trainer = Still(config, train, val, place)
+    losses = []
+    trainer.run(lambda step: losses.append(step.loss), lambda epoch: None)
+    if place.first:
+        log.write_text(" ".join(map(repr, losses)))
+"""
+
+
+def test_two_processes_reach_the_loss_of_one(blocks: Path, tmp_path: Path) -> None:
+    script = tmp_path / "share.py"
+    script.write_text(TRAIN_A_SHARE)
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
+              "--rdzv-endpoint", "127.0.0.1:0"]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    losses = {}
+    for name, prefix in (("one", []), ("two", launch)):
+        command = [sys.executable, *prefix, str(script), str(blocks), str(tmp_path / f"{name}.txt")]
+        subprocess.run(command, check=True, env=environment, capture_output=True)
+        losses[name] = [float(x) for x in (tmp_path / f"{name}.txt").read_text().split()]
+    assert len(losses["one"]) == 4
+    np.testing.assert_allclose(losses["two"], losses["one"], rtol=1e-3)
+    a, b = (weights(tmp_path / name / "last.pt")["classifier.weight"] for name in losses)
+    torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-3)
+
+
+def test_an_existing_run_is_not_replaced(tiny_config: Make, trained_run: Path) -> None:
+    config = tiny_config(trained_run.parent)
+    with pytest.raises(OutputError, match="--resume continues it, --force replaces it"):
+        main(config)
+
+
+def test_resuming_with_other_settings_names_them(tiny_config: Make, trained_run: Path) -> None:
+    config = tiny_config(trained_run.parent, epochs=20, variant="dlse", resume=True)
+    with pytest.raises(HedgeError, match="variant dlse_hed → dlse"):
+        main(config)
+
+
+def test_resuming_nothing_says_so(tiny_config: Make, tmp_path: Path) -> None:
+    with pytest.raises(HedgeError, match=r"last\.pt: no such file"):
+        main(tiny_config(tmp_path, resume=True))
+
+
+def test_frozen_edge_weights_do_not_move(
+    tiny_config: Make, trained_run: Path, tmp_path: Path
+) -> None:
+    source = trained_run / "best.pt"
+    config = tiny_config(tmp_path, edge_weights=source, epochs=1)
+    main(config)
+    before, after = weights(source), weights(config.run / "last.pt")
+    hed = [key for key in before if key.startswith("hed.")]
+    assert hed and all(torch.equal(before[key], after[key]) for key in hed)
+    assert any(not torch.equal(before[key], after[key]) for key in before)
+
+
+def test_poly_schedule_warms_up_and_decays_to_zero() -> None:
+    factor = poly(1000)
+    values = [factor(step) for step in range(1001)]
+    peak = int(np.argmax(values))
+    assert 0 < peak <= 50 and values[peak] > 0.9 and values[-1] == 0
+    assert all(b < a for a, b in zip(values[peak:], values[peak + 1 :], strict=False))
+
+
+@pytest.mark.parametrize("change", [{"epochs": 0}, {"ohem": 2.0}, {"ema": 1.0}, {"lr": -1.0}])
+def test_senseless_settings_are_named(tiny_config: Make, tmp_path: Path, change: dict) -> None:
+    with pytest.raises(HedgeError, match=f"--{next(iter(change))}"):
+        tiny_config(tmp_path, **change)
