@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from torch.utils.tensorboard import SummaryWriter
 
@@ -101,7 +101,7 @@ def _run_with_progress(config: TrainConfig, trainer: Trainer) -> None:
 
 
 def _epoch_writer(
-    config: TrainConfig, curves: SummaryWriter, bar: Bar, task: int, batches: int
+    config: TrainConfig, curves: SummaryWriter, bar: Bar, task: TaskID, batches: int
 ) -> Callable[[Epoch], None]:
     def on_epoch(epoch: Epoch) -> None:
         with (config.run / METRICS).open("ab") as file:

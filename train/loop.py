@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -80,7 +80,7 @@ class Trainer:
         if config.edge_weights and self.model.hed is not None:
             load_hed_weights(self.model.hed, config.edge_weights)
             self.model.hed.requires_grad_(False)
-        self.model.to(world.device, memory_format=torch.channels_last)
+        self.model.to(world.device).to(memory_format=torch.channels_last)
         if world.size > 1 and world.device.type == "cuda":
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.ema = _average(self.model, config.ema)
@@ -106,7 +106,7 @@ class Trainer:
     @property
     def deployed(self) -> DeepLab:
         """The network that is validated and kept: the average where there is one."""
-        return self.ema.module if self.ema is not None else self.model
+        return cast(DeepLab, self.ema.module) if self.ema is not None else self.model
 
     def run(self, on_step: Callable[[Step], None], on_epoch: Callable[[Epoch], None]) -> None:
         """Train to the last epoch, saving after each; KeyboardInterrupt after a clean save."""
@@ -178,9 +178,17 @@ class Trainer:
             miou, confusion = result.confusion.miou(), result.confusion
             better = miou > self.progress.best
             self.progress.best = max(miou, self.progress.best)
-            row = (confusion.pixel_accuracy(), confusion.iou_by_name(), self.schedule.get_last_lr())
             on_epoch(
-                Epoch(self.progress.epoch, loss, miou, *row[:2], row[2][-1], images_per_s, seconds)
+                Epoch(
+                    epoch=self.progress.epoch,
+                    loss=loss,
+                    miou=miou,
+                    pixel_accuracy=confusion.pixel_accuracy(),
+                    iou=confusion.iou_by_name(),
+                    lr=float(self.schedule.get_last_lr()[-1]),
+                    images_per_s=images_per_s,
+                    seconds=seconds,
+                )
             )
             self._save("last.pt", miou)
             if better:
@@ -258,7 +266,7 @@ class Trainer:
 
         def ask(number: int, frame: FrameType | None) -> None:
             self._stop = True
-            signal.signal(number, previous[number])
+            signal.signal(number, previous[signal.Signals(number)])
 
         numbers = (signal.SIGINT, signal.SIGTERM)
         previous = {number: signal.signal(number, ask) for number in numbers}
