@@ -11,7 +11,7 @@ import torch
 
 from runtime import files
 from runtime.classes import ClassSet
-from runtime.errors import HedgeError
+from runtime.errors import HedgeError, OutputError
 from train.config import ModelConfig, TrainConfig, from_builtins, to_builtins
 
 FORMAT = "hedge-checkpoint-1"
@@ -52,7 +52,10 @@ class Checkpoint:
             "training": self.training,
         }
         with files.atomic_path(path) as temporary:
-            torch.save(content, temporary)
+            try:
+                torch.save(content, temporary)
+            except RuntimeError as error:  # all that torch says of a full disk
+                raise OutputError(f"{path}: could not be written; is the disk full?") from error
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:

@@ -154,6 +154,14 @@ def test_a_drifting_engine_is_caught(trained_run: Path, blocks: Path, tmp_path: 
         verify.require_agreement(results, "fp32")
 
 
+def test_a_full_disk_leaves_no_half_bundle(
+    trained_run: Path, blocks: Path, tiny_disk: Path
+) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        main(Export(trained_run, data=blocks, out=tiny_disk / "bundles"))
+    assert not list((tiny_disk / "bundles").iterdir())
+
+
 def test_existing_bundles_and_other_folders_are_safe(
     exported: Path, trained_run: Path, blocks: Path, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from runtime.errors import HedgeError
+from runtime.errors import HedgeError, OutputError
 from train.checkpoint import Checkpoint, find_checkpoint, load_state
 
 
@@ -91,3 +91,12 @@ def test_state_dicts_hold_tensors_only(tmp_path: Path) -> None:
     torch.save({"a": 3}, tmp_path / "x.pt")
     with pytest.raises(HedgeError, match="no state dict"):
         load_state(tmp_path / "x.pt")
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(trained_run: Path, tiny_disk: Path) -> None:
+    path = tiny_disk / "last.pt"
+    path.write_bytes(b"the one before")
+    with pytest.raises(OutputError, match=r"last\.pt: could not be written; is the disk full"):
+        Checkpoint.load(trained_run / "last.pt").save(path)
+    assert [p.name for p in tiny_disk.iterdir()] == ["last.pt"]
+    assert path.read_bytes() == b"the one before"
