@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,20 @@ def decode() -> Callable[[Path], list[np.ndarray]]:
             for frame in container.decode(video=0):
                 images.append(frame.to_ndarray(format="bgr24"))
         return images
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def playable() -> Callable[[Path], int]:
+    """How many frames of a video decode before its end, or before a cut end."""
+
+    def run(path: Path) -> int:
+        count = 0
+        with av.open(f"file:{path.absolute()}") as container, suppress(av.FFmpegError):
+            for _ in container.decode(video=0):
+                count += 1
+        return count
 
     return run
 

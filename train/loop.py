@@ -14,7 +14,6 @@ from typing import Any, cast
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from runtime.errors import GateError, HedgeError
@@ -27,8 +26,8 @@ from train.evaluate import evaluate
 from train.losses import edge_loss, segmentation_loss
 from train.models import DeepLab
 from train.models.hed import load_hed_weights
+from train.optimize import average, parameter_groups, poly
 
-WARMUP_STEPS = 50
 LONGEST_SIDE = 1024
 
 
@@ -83,7 +82,7 @@ class Trainer:
         self.model.to(world.device).to(memory_format=torch.channels_last)
         if world.size > 1 and world.device.type == "cuda":
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
-        self.ema = _average(self.model, config.ema)
+        self.ema = average(self.model, config.ema)
         self.sampler = BatchSampler(
             len(train.items), config.batch, config.seed, world.rank, world.size
         )
@@ -277,41 +276,11 @@ class Trainer:
                 signal.signal(number, handler)
 
 
-def poly(steps: int) -> Callable[[int], float]:
-    """Learning-rate factor by step: short linear warm-up, then (1 - t)^0.9 down to zero."""
-    warmup = min(WARMUP_STEPS, steps // 10)
-
-    def factor(step: int) -> float:
-        rising = (step + 1) / (warmup + 1) if step < warmup else 1.0
-        return rising * max(0.0, 1 - step / steps) ** 0.9
-
-    return factor
-
-
-def parameter_groups(model: DeepLab, config: TrainConfig) -> list[dict[str, Any]]:
-    """Backbone and new layers with their rates; norms and biases without weight decay."""
-    backbone_lr = config.lr * (config.backbone_lr if config.weights else 1.0)
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        lr = backbone_lr if name.startswith("backbone.") else config.lr
-        decay = config.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((lr, decay), []).append(parameter)
-    return [{"params": p, "lr": lr, "weight_decay": wd} for (lr, wd), p in groups.items()]
-
-
 def default_size(index: Index) -> tuple[int, int]:
     """The first image's (H, W), scaled down to at most 1024 on the longer side."""
     height, width = index.read(index.items[0])[0].shape[:2]
     shrink = min(1.0, LONGEST_SIDE / max(height, width))
     return round(height * shrink), round(width * shrink)
-
-
-def _average(model: DeepLab, decay: float | None) -> AveragedModel | None:
-    if decay is None:
-        return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -271,21 +270,14 @@ def wait_for_output(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-def playable(path: Path) -> int:
-    """How many frames decode before the end, or before a cut end."""
-    count = 0
-    with av.open(str(path)) as container:
-        try:
-            for _ in container.decode(video=0):
-                count += 1
-        except av.FFmpegError:
-            return count
-    return count
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_finishes_the_files_and_the_table(
-    number: int, long_clip: Path, shared_bundle: Path, tmp_path: Path, start_video: Start
+    number: int,
+    long_clip: Path,
+    shared_bundle: Path,
+    tmp_path: Path,
+    start_video: Start,
+    playable: Callable[[Path], int],
 ) -> None:
     outputs = {key: path for key, path in outputs_in(tmp_path).items() if key != "save_labels"}
     options = [part for key, path in outputs.items() for part in (f"--{key}", path)]
@@ -306,7 +298,11 @@ def test_a_signal_finishes_the_files_and_the_table(
 
 
 def test_a_killed_process_leaves_a_playable_file(
-    long_clip: Path, shared_bundle: Path, tmp_path: Path, start_video: Start
+    long_clip: Path,
+    shared_bundle: Path,
+    tmp_path: Path,
+    start_video: Start,
+    playable: Callable[[Path], int],
 ) -> None:
     out = tmp_path / "o.mp4"
     process = start_video(

@@ -21,7 +21,8 @@ from train.checkpoint import Checkpoint
 from train.config import TrainConfig
 from train.datasets import open_index
 from train.distributed import World
-from train.loop import Step, Trainer, poly
+from train.loop import Step, Trainer
+from train.optimize import poly
 
 ROOT = Path(__file__).parents[2]
 Make = Callable[..., TrainConfig]
