@@ -62,7 +62,7 @@ class Report:
         table = Table(caption=self.footer(), caption_justify="left")
         for column in _COLUMNS:
             text = column in _COLUMNS[:3]
-            table.add_column(column, justify="left" if text else "right", no_wrap=not text)
+            table.add_column(column, justify="left" if text else "right", overflow="fold")
         for row in self.measurements:
             table.add_row(*_cells(row))
         return table

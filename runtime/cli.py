@@ -6,6 +6,7 @@ import errno
 import inspect
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import NoReturn, TypeVar
 
 import tyro
@@ -16,8 +17,9 @@ from runtime.errors import EXIT_INTERRUPTED, EXIT_OK, HedgeError, OutputError
 Config = TypeVar("Config")
 
 # Results go to stdout, so that they can be piped; progress and complaints go to stderr.
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# A file or a pipe gets 120 columns, not the 80 that tables and paths do not fit into.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -41,6 +43,17 @@ def run(config: type[Config], main: Callable[[Config], int | None], prog: str) -
             raise
         code = fail(f"{error.filename or 'output'}: {error.strerror}", OutputError.exit_code)
     sys.exit(code)
+
+
+def require(libraries: tuple[str, ...], extra: str) -> None:
+    """Leave with one line and the way to install them where ``libraries`` are missing.
+
+    Called by packages as they are imported, since nothing in them works without.
+    """
+    missing = [name for name in libraries if not find_spec(name)]
+    if missing:
+        fix = f"pip install 'hedge-seg[{extra}]'"
+        sys.exit(fail(f"{', '.join(missing)} not installed; {fix}", HedgeError.exit_code))
 
 
 def fail(message: str, code: int) -> int:

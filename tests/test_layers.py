@@ -50,3 +50,18 @@ def test_runtime_starts_without_torch() -> None:
         f"assert not {NOT_AT_THE_EDGE!r} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("package", ["train", "export"])
+def test_a_missing_library_is_one_line_with_its_extra(package: str) -> None:
+    """As after ``pip install hedge-seg[runtime]``: the stage is there, its libraries are not."""
+    code = f"""
+import sys
+from importlib import util
+real = util.find_spec
+util.find_spec = lambda name, *rest: None if name == "torchvision" else real(name, *rest)
+import {package}
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    fix = f"error: torchvision not installed; pip install 'hedge-seg[{package}]'\n"
+    assert (result.returncode, result.stderr) == (2, fix)
