@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from runtime.classes import IGNORE
+from runtime.errors import HedgeError
 from train.datasets.index import Index
 from train.losses import label_boundaries
 
@@ -43,18 +44,29 @@ def training_transform(
     )
 
 
-class TrainingSet(Dataset[Sample]):
+Loaded = Sample | HedgeError  # a sample or a batch of them, or what is wrong with its files
+
+
+class TrainingSet(Dataset[Loaded]):
     """Augmented samples; the key's seed alone decides the augmentation.
 
     So a sample does not depend on the number of workers, on the process that loads it, or on
-    where a resumed run took up again.
+    where a resumed run took up again. What is wrong with a file comes back as a value: raised in
+    a loader process, it would arrive with that process's traceback for a message.
     """
 
     def __init__(self, index: Index, transform: v2.Transform) -> None:
         self.index = index
         self.transform = transform
 
-    def __getitem__(self, key: Key) -> Sample:
+    def __getitem__(self, key: Key) -> Loaded:
+        try:
+            return self.sample(key)
+        except HedgeError as error:
+            return error
+
+    def sample(self, key: Key) -> Sample:
+        """The sample itself; HedgeError names a file that does not read."""
         position, seed = key
         item = self.index.items[position]
         image, target = self.index.read(item)
@@ -68,6 +80,12 @@ class TrainingSet(Dataset[Sample]):
         labels = target_mask.as_subclass(torch.Tensor)[0]
         edges = edge_mask[0].as_subclass(torch.Tensor)[0] if edge_mask else label_boundaries(labels)
         return Sample(picture.as_subclass(torch.Tensor), labels, edges)
+
+
+def collate(samples: list[Loaded]) -> Loaded:
+    """A batch of samples, or the first thing that is wrong with one of them."""
+    wrong = next((sample for sample in samples if isinstance(sample, HedgeError)), None)
+    return wrong or default_collate(samples)
 
 
 class BatchSampler(Sampler[list[Key]]):

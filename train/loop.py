@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from runtime.errors import GateError, HedgeError
-from train.augment import BatchSampler, Sample, TrainingSet, training_transform
+from train.augment import BatchSampler, Loaded, Sample, TrainingSet, collate, training_transform
 from train.checkpoint import Checkpoint
 from train.config import TrainConfig, to_builtins
 from train.datasets.index import Index
@@ -123,13 +123,18 @@ class Trainer:
                 self._finish_epoch(loss, images_per_s, seconds, on_epoch)
 
     def _train_epoch(
-        self, parallel: nn.Module, loader: DataLoader[Sample], on_step: Callable[[Step], None]
+        self,
+        parallel: nn.Module,
+        loader: DataLoader[Loaded],
+        on_step: Callable[[Step], None],
     ) -> tuple[float, float]:
         self.sampler.epoch, self.sampler.start = self.progress.epoch, self.progress.step
         parallel.train()
         self._hold_still()
         total, batches, started = 0.0, 0, time.perf_counter()
         for sample in loader:
+            if isinstance(sample, HedgeError):
+                raise sample
             loss = self.world.mean(self._train_step(parallel, sample))
             total, batches = total + loss, batches + 1
             self.progress.step += 1
@@ -240,11 +245,12 @@ class Trainer:
         self.scaler.load_state_dict(saved.training["scaler"])
         self.progress = Progress(saved.epoch, saved.step, saved.training["best"])
 
-    def _loader(self) -> DataLoader[Sample]:
+    def _loader(self) -> DataLoader[Loaded]:
         transform = training_transform(self.size, self.crop, self.config.scale)
         return DataLoader(
             TrainingSet(self.train_index, transform),
             batch_sampler=self.sampler,
+            collate_fn=collate,
             num_workers=self.config.workers,
             worker_init_fn=_leave_signals_to_the_parent,
             pin_memory=self.world.device.type == "cuda",

@@ -22,10 +22,10 @@ def samples(blocks: Path) -> TrainingSet:
 
 
 def test_a_sample_depends_on_its_key_alone(samples: TrainingSet) -> None:
-    first = samples[(3, 77)]
+    first = samples.sample((3, 77))
     torch.manual_seed(5)
     torch.rand(10)
-    again, other = samples[(3, 77)], samples[(3, 78)]
+    again, other = samples.sample((3, 77)), samples.sample((3, 78))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first.image, other.image)
 
@@ -34,7 +34,7 @@ def test_loading_a_sample_leaves_the_global_generator_alone(samples: TrainingSet
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    samples[(0, 1)]
+    samples.sample((0, 1))
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -42,7 +42,7 @@ def test_labels_are_never_interpolated(samples: TrainingSet) -> None:
     """No value between two classes, and the image still fits its labels after all augmentation."""
     right = total = 0
     for seed in range(12):
-        image, target, edges = samples[(seed % 8, seed)]
+        image, target, edges = samples.sample((seed % 8, seed))
         assert image.shape == (3, 40, 56) and target.shape == edges.shape == (40, 56)
         assert set(target.unique().tolist()) <= {0, 1, 2, IGNORE}
         assert set(edges.unique().tolist()) <= {0, 254, IGNORE}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,3 +202,16 @@ def test_poly_schedule_warms_up_and_decays_to_zero() -> None:
 def test_senseless_settings_are_named(tiny_config: Make, tmp_path: Path, change: dict) -> None:
     with pytest.raises(HedgeError, match=f"--{next(iter(change))}"):
         tiny_config(tmp_path, **change)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_image_is_one_line(
+    tiny_config: Make, blocks: Path, tmp_path: Path, workers: int
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(blocks, data)
+    image = data / "images" / "train" / "train5.png"
+    image.write_bytes(image.read_bytes()[:500])
+    with pytest.raises(HedgeError, match=r"train5\.png: not a readable image") as caught:
+        main(tiny_config(tmp_path, data=data, workers=workers, epochs=1))
+    assert "Traceback" not in str(caught.value)
