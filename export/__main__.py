@@ -25,6 +25,7 @@ from runtime.segment import Segmenter
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.evaluate import evaluation_index, load_model
 
+DRAWN = 16  # frames, where there is no data set to verify on
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
@@ -51,7 +52,8 @@ class Export:
     batch: int = 1
     """Frames an engine takes at once."""
     data: Path | None = None
-    """Labelled data to verify on (its val split). Default: what the model was trained on."""
+    """Labelled data to verify on (its val split). Default: what the model was trained on; where
+    that is not on this machine, drawn streets, which show parity but no mIoU."""
     frames: int = 128
     """Verify on at most this many frames, evenly spaced over the split."""
     name: str | None = None
@@ -110,24 +112,31 @@ def _verify(
     target: Path,
     reference: verify.TorchEngine,
 ) -> dict[str, object]:
-    index = evaluation_index(checkpoint, config.data, "val")
-    items = verify.evenly_spaced(index.items, config.frames)
+    frames = _frames(config, checkpoint, reference.manifest)
     precision = reference.manifest.precision
     with ExitStack() as stack:
         engines = [
             stack.enter_context(Segmenter(folder, backend)) for backend in installed_backends()
         ]
-        bar = track(items, f"{target.name}: verifying", console=cli.err)
-        results = verify.compare(Segmenter.of(reference), engines, index, bar)
+        bar = track(frames.frames, f"{target.name}: verifying", frames.count, console=cli.err)
+        results = verify.compare(Segmenter.of(reference), engines, bar)
     try:
         verify.require_agreement(results, precision)
     except GateError as error:
         worst = min(verify.engines_only(results).values(), key=lambda result: result.worst_share)
         picture = target.parent / f"{target.name}-worst.png"
         with files.atomic_path(picture) as temporary:
-            cv2.imwrite(str(temporary), worst.picture(index.classes))
+            cv2.imwrite(str(temporary), worst.picture(checkpoint.classes))
         raise GateError(f"{error}; see {picture}; not published") from error
-    return verify.measured(results, index, len(items))
+    return verify.measured(results, frames)
+
+
+def _frames(config: Export, checkpoint: Checkpoint, manifest: Manifest) -> verify.FrameSet:
+    known = checkpoint.config.data
+    if config.data is None and known is not None and not known.exists():
+        cli.warn(f"{known}: not on this machine; verifying on drawn streets (--data PATH)")
+        return verify.generated(min(config.frames, DRAWN), manifest.input.shape[1:3])  # type: ignore[arg-type]
+    return verify.labelled(evaluation_index(checkpoint, config.data, "val"), config.frames)
 
 
 @contextmanager
@@ -142,14 +151,16 @@ def _table(manifest: Manifest, target: Path) -> Table:
     table = Table(title=f"{target}  ({megabytes:.1f} MB)", title_justify="left")
     for column in ("engine", "mIoU %", "labels equal to PyTorch %"):
         table.add_column(column, justify="left" if column == "engine" else "right")
-    table.add_row("PyTorch FP32", f"{100 * measured['miou_pytorch']:.2f}", "")
+    table.add_row("PyTorch FP32", _percent(measured["miou_pytorch"]), "")
     for backend, miou in measured["miou_by_backend"].items():
         agreement = measured["agreement"][backend]
-        table.add_row(
-            f"{backend} {manifest.precision}", f"{100 * miou:.2f}", f"{100 * agreement:.3f}"
-        )
+        table.add_row(f"{backend} {manifest.precision}", _percent(miou), f"{100 * agreement:.3f}")
     table.caption = f"{measured['images']} frames of {measured['data']} ({measured['split']})"
     return table
+
+
+def _percent(miou: float | None) -> str:
+    return "–" if miou is None else f"{100 * miou:.2f}"
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,9 +17,53 @@ from runtime.manifest import Manifest
 from runtime.metrics import ConfusionMatrix
 from runtime.segment import Segmenter
 from train.datasets.index import Index, Item
+from train.datasets.synthetic.generate import still
 
 # Share of pixels whose label must equal PyTorch's, by precision.
 AGREEMENT = {"fp32": 0.999, "fp16": 0.995}
+
+
+class TestFrame(NamedTuple):
+    """name; image: (H, W, 3) uint8 BGR; target: (H, W) uint8 training ids, None if unlabelled."""
+
+    name: str
+    image: np.ndarray
+    target: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class FrameSet:
+    """Frames to verify on, read or drawn one at a time, and where they come from."""
+
+    data: str
+    split: str
+    count: int
+    frames: Iterator[TestFrame]
+
+
+def labelled(index: Index, count: int) -> FrameSet:
+    """At most ``count`` frames of a data set's split, evenly spaced over it."""
+    items = evenly_spaced(index.items, count)
+
+    def frames() -> Iterator[TestFrame]:
+        for item in items:
+            rgb, target = index.read(item)
+            yield TestFrame(item.name, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), target)
+
+    return FrameSet(index.root.name, index.split, len(items), frames())
+
+
+def generated(count: int, size: tuple[int, int]) -> FrameSet:
+    """Drawn streets, for machines without the data set: they show parity, but have no labels."""
+
+    def frames() -> Iterator[TestFrame]:
+        even = (size[0] + size[0] % 2, size[1] + size[1] % 2)
+        for number in range(count):
+            rgb, _ = still(np.random.default_rng(number), even)
+            image = cv2.cvtColor(rgb[: size[0], : size[1]], cv2.COLOR_RGB2BGR)
+            yield TestFrame(f"drawn {number}", image, None)
+
+    return FrameSet("drawn streets", "generated", count, frames())
 
 
 class TorchEngine:
@@ -61,12 +105,12 @@ class Comparison:
         """Share of pixels, over all frames, that got the reference's label."""
         return self.equal / self.pixels if self.pixels else float("nan")
 
-    def add(self, item: Item, image: np.ndarray, reference: np.ndarray, labels: np.ndarray) -> None:
+    def add(self, name: str, image: np.ndarray, reference: np.ndarray, labels: np.ndarray) -> None:
         """Count a frame."""
         same = reference == labels
         self.equal, self.pixels = self.equal + int(same.sum()), self.pixels + same.size
         if same.mean() < self.worst_share:
-            self.worst_share, self.worst_name = float(same.mean()), item.name
+            self.worst_share, self.worst_name = float(same.mean()), name
             self.worst = (image, reference, labels)
 
     def picture(self, classes: ClassSet) -> np.ndarray:
@@ -78,20 +122,19 @@ class Comparison:
 
 
 def compare(
-    reference: Segmenter, engines: Sequence[Segmenter], index: Index, items: Iterable[Item]
+    reference: Segmenter, engines: Sequence[Segmenter], frames: Iterable[TestFrame]
 ) -> dict[str, Comparison]:
-    """Run all engines over ``items``; the result has "pytorch" and each engine's backend as key."""
+    """Run all engines over ``frames``; keys are "pytorch" and each engine's backend."""
     classes = reference.manifest.classes
     everyone = [reference, *engines]
     results = {engine.backend: Comparison(ConfusionMatrix(classes)) for engine in everyone}
-    for item in items:
-        rgb, target = index.read(item)
-        image = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-        expected = reference(image)
+    for frame in frames:
+        expected = reference(frame.image)
         for engine in everyone:
-            labels = expected if engine is reference else engine(image)
-            results[engine.backend].confusion.update(target, labels)
-            results[engine.backend].add(item, image, expected, labels)
+            labels = expected if engine is reference else engine(frame.image)
+            results[engine.backend].add(frame.name, frame.image, expected, labels)
+            if frame.target is not None:
+                results[engine.backend].confusion.update(frame.target, labels)
     return results
 
 
@@ -111,21 +154,29 @@ def engines_only(results: dict[str, Comparison]) -> dict[str, Comparison]:
     return {name: result for name, result in results.items() if name != TorchEngine.backend}
 
 
-def measured(results: dict[str, Comparison], index: Index, images: int) -> dict[str, Any]:
-    """What the manifest keeps: the deployed graph's mIoU beside PyTorch's, and the parity."""
+def measured(results: dict[str, Comparison], frames: FrameSet) -> dict[str, Any]:
+    """What the manifest keeps: the deployed graph's mIoU beside PyTorch's, and the parity.
+
+    mIoU and IoU are None where the frames have no labels.
+    """
     engines = engines_only(results)
-    best = next(iter(engines.values()), results["pytorch"])
+    best = next(iter(engines.values()), results[TorchEngine.backend])
     return {
-        "data": index.root.name,
-        "split": index.split,
-        "images": images,
-        "miou": best.confusion.miou(),
+        "data": frames.data,
+        "split": frames.split,
+        "images": frames.count,
+        "miou": _miou(best),
         "iou": best.confusion.iou_by_name(),
-        "miou_pytorch": results["pytorch"].confusion.miou(),
-        "miou_by_backend": {name: result.confusion.miou() for name, result in engines.items()},
+        "miou_pytorch": _miou(results[TorchEngine.backend]),
+        "miou_by_backend": {name: _miou(result) for name, result in engines.items()},
         "agreement": {name: result.agreement for name, result in engines.items()},
         "worst_frame": {name: [r.worst_name, r.worst_share] for name, r in engines.items()},
     }
+
+
+def _miou(result: Comparison) -> float | None:
+    value = result.confusion.miou()
+    return None if np.isnan(value) else value
 
 
 def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:

@@ -127,6 +127,22 @@ def test_batches_and_camera_sizes(trained_run: Path, blocks: Path, tmp_path: Pat
     assert manifest.input.shape == (2, 96, 128, 3) and manifest.output.shape == (2, 96, 128)
 
 
+def test_without_the_data_set_parity_is_shown_on_drawn_streets(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = Checkpoint.load(trained_run / "best.pt")
+    moved = replace(checkpoint, config=replace(checkpoint.config, data=tmp_path / "gone"))
+    (tmp_path / "tiny").mkdir()
+    moved.save(tmp_path / "tiny" / "best.pt")
+    main(Export(tmp_path / "tiny", out=tmp_path / "bundles", frames=4))
+    assert "gone: not on this machine" in capsys.readouterr().err
+    measured = Manifest.load(tmp_path / "bundles" / "tiny-fp32").measured
+    assert measured["miou"] is None and measured["images"] == 4
+    assert min(measured["agreement"].values()) >= verify.AGREEMENT["fp32"]
+    with pytest.raises(HedgeError, match="gone"):
+        main(Export(tmp_path / "tiny", out=tmp_path / "other", data=tmp_path / "gone"))
+
+
 def test_a_bundle_below_the_gate_is_not_published(
     trained_run: Path, blocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,8 +163,8 @@ def test_a_drifting_engine_is_caught(trained_run: Path, blocks: Path, tmp_path: 
         model.classifier.bias[0] += 3
     drifted = verify.TorchEngine(DeployGraph(model, (48, 64), (48, 64)), manifest)
     drifted.backend = "drifted"
-    index = open_index(blocks, "val")
-    results = verify.compare(Segmenter.of(reference), [Segmenter.of(drifted)], index, index.items)
+    frames = verify.labelled(open_index(blocks, "val"), 3).frames
+    results = verify.compare(Segmenter.of(reference), [Segmenter.of(drifted)], frames)
     assert results["pytorch"].agreement == 1
     with pytest.raises(GateError, match="drifted gives"):
         verify.require_agreement(results, "fp32")
