@@ -56,8 +56,11 @@ class ModelConfig:
 class TrainConfig:
     """Train a segmentation model; writes runs/NAME/{config.json,metrics.jsonl,best.pt,last.pt}.
 
-    Example: python -m train --variant dlse_hed --data cityscapes --weights imagenet
-    Several GPUs: torchrun --nproc-per-node 4 -m train --variant dlse_hed --batch 32
+    Examples:
+
+    python -m train --variant dlse_hed --data cityscapes --weights imagenet
+
+    torchrun --nproc-per-node 4 -m train --variant dlse_hed --batch 32
     """
 
     variant: VariantName = "dlse_hed"
@@ -70,8 +73,8 @@ class TrainConfig:
     weights: str | None = None
     """Backbone weights: a state-dict file, or "imagenet" (torchvision downloads them)."""
     edge_weights: Path | None = None
-    """HED weights (published key names, or a checkpoint of ours). They stay frozen; without
-    them the edge network trains along, supervised by the boundaries of the labels."""
+    """HED weights: published key names, or a checkpoint of ours. They stay frozen. Without them
+    the edge network trains along, supervised by the boundaries of the labels."""
     hed: HedName | None = None
     """Edge network of dlse_hed. Default: lite for mobile backbones, vgg16 for ResNets."""
     output_stride: Literal[8, 16, 32] = 16
@@ -83,6 +86,7 @@ class TrainConfig:
     scale: tuple[float, float] = (0.5, 2.0)
     """Range of the random scaling before the crop."""
     epochs: int = 60
+    """Passes over the training split."""
     batch: int = 8
     """Images a step, over all processes together."""
     lr: float = 1e-3
@@ -90,6 +94,7 @@ class TrainConfig:
     backbone_lr: float = 0.3
     """The backbone's learning rate as a share of lr, when it starts from weights."""
     weight_decay: float = 1e-2
+    """AdamW's; norms and biases have none."""
     freeze_bn: int = 0
     """For this many epochs the backbone's batch-norm keeps its stored statistics."""
     edge_loss: float = 1.0
@@ -99,6 +104,7 @@ class TrainConfig:
     ema: float | None = None
     """Validate and keep an exponential moving average of the weights (e.g. 0.998)."""
     seed: int = 0
+    """Decides initial weights, order and augmentation."""
     workers: int = 2
     """Processes that load images; the result does not depend on their number."""
     amp: bool = True

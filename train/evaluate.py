@@ -37,6 +37,7 @@ class Evaluate:
     data: Path | None = None
     """The data set. Default: the one the model was trained on."""
     split: str = "val"
+    """Which part of the data set."""
     save: Path | None = None
     """Write input | target | prediction | edges of every image side by side to this folder."""
     json: Path | None = None
