@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,11 +16,12 @@ from rich.progress import track
 from rich.table import Table
 
 from runtime import cli, files
+from runtime.classes import ClassSet
 from runtime.errors import HedgeError
 from runtime.metrics import BoundaryF, ConfusionMatrix
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.datasets import default_data, open_index
-from train.datasets.index import Index
+from train.datasets.index import Index, Item
 from train.models import DeepLab
 from train.models.hed import upsample
 
@@ -67,6 +68,16 @@ class Evaluation:
         return report
 
 
+class Answer(NamedTuple):
+    """image: (H, W, 3) uint8 RGB; target, labels: (H, W) uint8; edges: (h, w) float32 or None."""
+
+    item: Item
+    image: np.ndarray
+    target: np.ndarray
+    labels: np.ndarray
+    edges: np.ndarray | None
+
+
 @torch.inference_mode()
 def predict(
     model: DeepLab, image: np.ndarray, size: tuple[int, int], out_size: tuple[int, int]
@@ -88,13 +99,30 @@ def evaluate(
     model: DeepLab, index: Index, size: tuple[int, int], boundaries: bool = True
 ) -> Evaluation:
     """Run ``model`` over ``index``; labels are compared at their own resolution."""
-    confusion = ConfusionMatrix(index.classes)
-    boundary = BoundaryF(index.classes) if boundaries else None
-    for _, target, labels, _ in _predictions(model, index, size, index.items):
-        confusion.update(target, labels)
+    return score(predictions(model, index, size, index.items), index.classes, boundaries)
+
+
+def score(answers: Iterable[Answer], classes: ClassSet, boundaries: bool = True) -> Evaluation:
+    """Add up answers as they come."""
+    confusion = ConfusionMatrix(classes)
+    boundary = BoundaryF(classes) if boundaries else None
+    count = 0
+    for answer in answers:
+        confusion.update(answer.target, answer.labels)
         if boundary is not None:
-            boundary.update(target, labels)
-    return Evaluation(confusion, boundary, len(index.items))
+            boundary.update(answer.target, answer.labels)
+        count += 1
+    return Evaluation(confusion, boundary, count)
+
+
+def predictions(
+    model: DeepLab, index: Index, size: tuple[int, int], items: Iterable[Item]
+) -> Iterator[Answer]:
+    """The model's answers to ``items`` of ``index``, one at a time."""
+    for item in items:
+        image, target = index.read(item)
+        labels, edges = predict(model, image, size, (target.shape[0], target.shape[1]))
+        yield Answer(item, image, target, labels, edges)
 
 
 def load_model(checkpoint: Checkpoint) -> DeepLab:
@@ -122,16 +150,11 @@ def main(config: Evaluate) -> None:
     index = evaluation_index(checkpoint, config.data, config.split)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_model(checkpoint).to(device)
-    confusion, boundary = ConfusionMatrix(index.classes), BoundaryF(index.classes)
     items = track(index.items, f"evaluating {path}", console=cli.err)
-    for item, target, labels, edges in _predictions(model, index, checkpoint.size, items):
-        confusion.update(target, labels)
-        boundary.update(target, labels)
-        if config.save:
-            panels = side_by_side(index.read(item)[0], target, labels, edges, index)
-            with files.atomic_path(config.save / f"{item.name}.png") as temporary:
-                Image.fromarray(panels).save(temporary)
-    evaluation = Evaluation(confusion, boundary, len(index.items))
+    answers = predictions(model, index, checkpoint.size, items)
+    if config.save:
+        answers = _saved(answers, index.classes, config.save)
+    evaluation = score(answers, index.classes)
     cli.out.print(_table(evaluation, f"{path} on {index.root} ({config.split})"))
     if config.json:
         files.write_bytes(
@@ -139,30 +162,22 @@ def main(config: Evaluate) -> None:
         )
 
 
-def side_by_side(
-    image: np.ndarray,
-    target: np.ndarray,
-    labels: np.ndarray,
-    edges: np.ndarray | None,
-    index: Index,
-) -> np.ndarray:
+def side_by_side(answer: Answer, classes: ClassSet) -> np.ndarray:
     """(H, 3W or 4W, 3) uint8 RGB: input | target | prediction | edges."""
-    colors = index.classes.palette()[:, ::-1]
-    panels = [image, colors[target], colors[labels]]
-    if edges is not None:
-        gray = Image.fromarray((edges * 255).astype(np.uint8))
-        size = (image.shape[1], image.shape[0])
+    colors = classes.palette()[:, ::-1]
+    panels = [answer.image, colors[answer.target], colors[answer.labels]]
+    if answer.edges is not None:
+        gray = Image.fromarray((answer.edges * 255).astype(np.uint8))
+        size = (answer.image.shape[1], answer.image.shape[0])
         panels.append(np.asarray(gray.resize(size).convert("RGB")))
     return np.concatenate(panels, axis=1)
 
 
-def _predictions(
-    model: DeepLab, index: Index, size: tuple[int, int], items: Iterable[Any]
-) -> Iterable[tuple[Any, np.ndarray, np.ndarray, np.ndarray | None]]:
-    for item in items:
-        image, target = index.read(item)
-        labels, edges = predict(model, image, size, target.shape[:2])
-        yield item, target, labels, edges
+def _saved(answers: Iterable[Answer], classes: ClassSet, folder: Path) -> Iterator[Answer]:
+    for answer in answers:
+        with files.atomic_path(folder / f"{answer.item.name}.png") as temporary:
+            Image.fromarray(side_by_side(answer, classes)).save(temporary)
+        yield answer
 
 
 def _table(evaluation: Evaluation, title: str) -> Table:
