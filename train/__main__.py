@@ -78,7 +78,7 @@ def _run_with_progress(config: TrainConfig, trainer: Trainer) -> None:
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]:.1f} images/s"),
+        TextColumn("loss {task.fields[loss]}  {task.fields[rate]:.1f} images/s"),
         TextColumn("mIoU {task.fields[miou]}"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
@@ -90,11 +90,13 @@ def _run_with_progress(config: TrainConfig, trainer: Trainer) -> None:
     ):
         task = bar.add_task(
             "", total=config.epochs * batches, completed=done,
-            epoch=trainer.progress.epoch, loss=math.nan, rate=0.0, miou="–",
+            epoch=trainer.progress.epoch, loss="–", rate=0.0, miou="–",
         )  # fmt: skip
 
         def on_step(step: Step) -> None:
-            bar.update(task, advance=1, epoch=step.epoch, loss=step.loss, rate=step.images_per_s)
+            bar.update(
+                task, advance=1, epoch=step.epoch, loss=f"{step.loss:.3f}", rate=step.images_per_s
+            )
             curves.add_scalar("loss", step.loss, (step.epoch - 1) * batches + step.step)
 
         trainer.run(on_step, _epoch_writer(config, curves, bar, task, batches))
