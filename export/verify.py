@@ -21,6 +21,8 @@ from train.datasets.synthetic.generate import still
 
 # Share of pixels whose label must equal PyTorch's, by precision.
 AGREEMENT = {"fp32": 0.999, "fp16": 0.995}
+# OpenVINO computes FP16 graphs in bf16 where the CPU has it: 8 bits of mantissa instead of 11.
+ROUNDED = {("openvino", "fp16"): 0.99}
 
 
 class TestFrame(NamedTuple):
@@ -141,10 +143,11 @@ def compare(
 def require_agreement(results: dict[str, Comparison], precision: str) -> None:
     """The parity gate: GateError names the backend, its agreement and its worst frame."""
     for backend, result in engines_only(results).items():
-        if result.agreement < AGREEMENT[precision]:
+        gate = ROUNDED.get((backend, precision), AGREEMENT[precision])
+        if result.agreement < gate:
             raise GateError(
                 f"{backend} gives {100 * result.agreement:.3f} % of the pixels PyTorch's label, "
-                f"the gate for {precision} is {100 * AGREEMENT[precision]:.1f} %; worst frame "
+                f"the gate for {precision} is {100 * gate:.1f} %; worst frame "
                 f"{result.worst_name} ({100 * result.worst_share:.2f} %)"
             )
 

@@ -88,7 +88,8 @@ def test_the_manifest_says_what_was_measured(exported: Path, trained_run: Path) 
         measured = manifest.measured
         assert measured["images"] == 3 and measured["split"] == "val"
         assert set(measured["agreement"]) == set(installed_backends())
-        assert min(measured["agreement"].values()) >= gate
+        for backend, agreement in measured["agreement"].items():
+            assert agreement >= verify.ROUNDED.get((backend, precision), gate)
         assert abs(measured["miou"] - measured["miou_pytorch"]) < 0.02
         assert manifest.built_with.keys() >= {"torch", "onnx"}
 
