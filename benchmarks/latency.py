@@ -7,12 +7,12 @@ clock; interleaved, they share the drift, and their ratios hold.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
 
+from runtime.choose import settled_ms
 from runtime.engine import Engine
 from runtime.metrics import Latency
 
@@ -24,7 +24,8 @@ def interleaved(
 ) -> dict[str, Latency]:
     """Milliseconds a call of each engine, over ``rounds``; the order changes with every round.
 
-    frames: (H, W, 3) uint8 BGR, taken in turn; each engine gets them at its own input size.
+    frames: (H, W, 3) uint8 BGR, taken in turn; each engine gets them at its own input size. In its
+    turn an engine is called twice and the second call counts, see ``settled_ms``.
     """
     batches = {name: list(_batches(engine, frames)) for name, engine in engines.items()}
     for name, engine in engines.items():
@@ -36,9 +37,7 @@ def interleaved(
         shuffle.shuffle(order)
         for name in order:
             batch = batches[name][number % len(frames)]
-            start = time.perf_counter()
-            engines[name].infer(batch)
-            times[name].add((time.perf_counter() - start) * 1e3)
+            times[name].add(settled_ms(engines[name], batch))
     return times
 
 
@@ -46,4 +45,4 @@ def _batches(engine: Engine, frames: Sequence[np.ndarray]) -> Iterator[np.ndarra
     shape = engine.manifest.input.shape
     for frame in frames:
         resized = cv2.resize(frame, (shape[2], shape[1]))
-        yield np.ascontiguousarray(np.broadcast_to(resized, shape))
+        yield np.repeat(resized[None], shape[0], axis=0)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from rich.table import Table
 
+from runtime import machine as here
 from runtime.manifest import Manifest
 
 
@@ -104,21 +103,13 @@ def machine() -> dict[str, Any]:
     """What a reader must know of the machine to compare numbers."""
     libraries = ("openvino", "onnxruntime", "numpy")
     return {
-        "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cpu": here.cpu_name(),
+        "cores": here.cores(),
+        "gpus": here.gpus(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in libraries if _installed(name)},
     }
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names and names[0] else platform.processor() or platform.machine()
 
 
 def _installed(name: str) -> bool:

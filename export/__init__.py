@@ -1,5 +1,1 @@
 """From a checkpoint to a bundle: one ONNX graph from camera frame to labels, with its manifest."""
-
-from runtime.cli import require
-
-require(("torch", "torchvision", "onnx", "onnxscript"), "export")

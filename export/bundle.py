@@ -12,10 +12,9 @@ from pathlib import Path
 from export.to_onnx import INPUT, OUTPUT
 from runtime import files
 from runtime.errors import OutputError
-from runtime.manifest import FILE_NAME, Manifest, TensorSpec
+from runtime.manifest import ENGINES, FILE_NAME, Manifest, TensorSpec
 from train.checkpoint import Checkpoint
 
-MODEL = "model.onnx"
 _TOOLS = ("hedge-seg", "torch", "onnx", "onnxscript", "onnxruntime", "openvino")
 
 
@@ -59,9 +58,16 @@ def staged(target: Path, force: bool) -> Iterator[Path]:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """sha256 of every file of a bundle but the manifest, by relative path."""
-    found = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != FILE_NAME)
-    return {str(path.relative_to(folder)): files.sha256(path) for path in found}
+    """sha256 of every file of a bundle, by relative path.
+
+    Left out are the manifest, and the engines that each machine builds for itself.
+    """
+    found = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return {
+        relative.as_posix(): files.sha256(path)
+        for relative, path in sorted(found.items())
+        if relative.parts[0] not in (FILE_NAME, ENGINES)
+    }
 
 
 def _versions() -> dict[str, str]:

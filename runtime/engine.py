@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import importlib
+from functools import partial
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from runtime import machine
+from runtime.choose import Setting, fastest
 from runtime.errors import HedgeError
-from runtime.manifest import Manifest
+from runtime.manifest import ENGINES, Manifest
 
-# name → (module, the library it needs, the extra that brings it); "auto" takes the first installed
-BACKENDS: dict[str, tuple[str, str, str]] = {
-    "openvino": ("runtime.backends.ov", "openvino", "openvino"),
-    "onnxruntime": ("runtime.backends.ort", "onnxruntime", "runtime"),
+
+class Backend(NamedTuple):
+    """A row of the table: its module, the library it needs, the extra that brings it, its device.
+
+    The module has ``load(bundle, manifest, threads, backend) -> Engine``; backend: the row's name.
+    """
+
+    module: str
+    library: str
+    extra: str
+    device: Literal["cpu", "cuda"]
+
+
+# In the order in which "auto" takes them where they are equally fast.
+BACKENDS: dict[str, Backend] = {
+    "tensorrt": Backend("runtime.backends.trt", "tensorrt", "tensorrt", "cuda"),
+    "tensorrt_rtx": Backend("runtime.backends.trt", "tensorrt_rtx", "tensorrt-rtx", "cuda"),
+    "openvino": Backend("runtime.backends.ov", "openvino", "openvino", "cpu"),
+    "onnxruntime": Backend("runtime.backends.ort", "onnxruntime", "runtime", "cpu"),
 }
+CHOICES = Path(ENGINES) / "auto.json"  # in the bundle: what "auto" measured
 
 
 class Engine(Protocol):
@@ -43,25 +63,35 @@ class Engine(Protocol):
 
 
 def installed_backends() -> list[str]:
-    """The backends whose library is installed here, fastest first."""
-    return [name for name, (_, library, _) in BACKENDS.items() if find_spec(library)]
+    """The backends whose library and whose device are here, in the table's order."""
+    return [
+        name
+        for name, row in BACKENDS.items()
+        if find_spec(row.library) and (row.device == "cpu" or machine.gpus())
+    ]
 
 
 def load_engine(bundle: Path, backend: str = "auto", threads: int = 0) -> Engine:
     """Check the bundle's hashes, then load it.
 
-    backend: a key of BACKENDS, or "auto"; threads: CPU threads, 0 leaves it to the library.
-    Raises HedgeError for a damaged bundle, an unknown backend or a library that is not installed.
+    backend: a key of BACKENDS, or "auto" for the fastest here, which is measured once and then
+    remembered in the bundle; threads: CPU threads, 0 leaves it to the library. Raises HedgeError
+    for a damaged bundle, an unknown backend or a library that is not installed.
     """
     manifest = Manifest.load(bundle)
-    if backend == "auto":
-        backend = next(iter(installed_backends()), "onnxruntime")
-    if backend not in BACKENDS:
-        raise HedgeError(f"unknown backend {backend!r}; choose auto, {', '.join(BACKENDS)}")
-    module, library, extra = BACKENDS[backend]
-    if not find_spec(library):
-        raise HedgeError(f"{library} is not installed: pip install 'hedge-seg[{extra}]'")
-    return importlib.import_module(module).load(bundle, manifest, threads)
+    load = partial(_load, bundle, manifest, threads)
+    if backend != "auto":
+        return load(backend)
+    candidates = installed_backends() or ["onnxruntime"]  # whose error tells what to install
+    setting = Setting(
+        cpu=machine.cpu_name(),
+        cores=machine.cores(),
+        gpus=machine.gpus(),
+        libraries={name: _version(BACKENDS[name].library) for name in candidates},
+        threads=threads,
+        model=manifest.files,
+    )
+    return fastest(candidates, load, setting, bundle / CHOICES)
 
 
 def check_batch(manifest: Manifest, batch: np.ndarray) -> None:
@@ -70,3 +100,24 @@ def check_batch(manifest: Manifest, batch: np.ndarray) -> None:
         raise ValueError(
             f"the engine takes uint8 {manifest.input.shape}, got {batch.dtype} {batch.shape}"
         )
+
+
+def _load(bundle: Path, manifest: Manifest, threads: int, backend: str) -> Engine:
+    if backend not in BACKENDS:
+        raise HedgeError(f"unknown backend {backend!r}; choose auto, {', '.join(BACKENDS)}")
+    row = BACKENDS[backend]
+    if not find_spec(row.library):
+        raise HedgeError(f"{row.library} is not installed: pip install 'hedge-seg[{row.extra}]'")
+    try:
+        module = importlib.import_module(row.module)
+    except ImportError as error:  # a library whose own libraries are missing
+        fix = f"pip install 'hedge-seg[{row.extra}]'"
+        raise HedgeError(f"{backend} does not start: {error}; {fix}") from error
+    return module.load(bundle, manifest, threads, backend)
+
+
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:  # named otherwise by its distribution
+        return ""

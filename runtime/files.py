@@ -47,6 +47,11 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def sha256_of(data: bytes) -> str:
+    """Hex SHA-256 of bytes in memory."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def newest(root: Path, marker: str, hint: str) -> Path:
     """The folder under ``root`` whose file ``marker`` is newest; ``hint`` says how to make one."""
     found = sorted(root.glob(f"*/{marker}"), key=lambda path: path.stat().st_mtime_ns)

@@ -15,6 +15,8 @@ from runtime.errors import HedgeError
 
 SCHEMA = 1
 FILE_NAME = "manifest.json"
+MODEL = "model.onnx"
+ENGINES = "engines"  # what a machine makes of the bundle for itself; under no hash of ours
 BUNDLES = Path("bundles")
 
 
@@ -37,8 +39,9 @@ class Manifest:
     """Everything the runtime knows about a model; it takes no model flags beside it.
 
     precision: "fp32" | "fp16" | "int8"; files: sha256 of each file in the bundle, by relative
-    path; measured: mIoU and parity with the data they were measured on; calibration: the images
-    INT8 ranges came from, else None; built_with: library versions.
+    path; graphs: the ONNX file for a backend that wants a form of its own; measured: mIoU, parity
+    and latency with the data they were measured on; calibration: the images INT8 ranges came
+    from, else None; built_with: library versions.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Manifest:
     output: TensorSpec
     classes: ClassSet
     files: dict[str, str]
+    graphs: dict[str, str] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
     built_with: dict[str, str] = field(default_factory=dict)
@@ -60,6 +64,12 @@ class Manifest:
             raise ValueError(f"schema {self.schema}, this version reads {SCHEMA}")
         if self.input.layout != "NHWC" or self.output.layout != "NHW":
             raise ValueError("the graph must take NHWC frames and answer NHW labels")
+        if unsealed := set(self.graphs.values()) - self.files.keys():
+            raise ValueError(f"graph without a sha256: {min(unsealed)}")
+
+    def graph(self, backend: str) -> str:
+        """The bundle's ONNX file for ``backend``."""
+        return self.graphs.get(backend, MODEL)
 
     def save(self, bundle: Path) -> None:
         """Write ``bundle/manifest.json`` atomically."""

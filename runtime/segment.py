@@ -81,7 +81,7 @@ class Segmenter:
         if not 0 < len(images) <= self.batch:
             raise ValueError(f"the graph takes 1 to {self.batch} images at once, not {len(images)}")
         for slot, image in zip(self._input, images, strict=False):
-            _fill(slot, image)
+            fill(slot, image)
         self._input[len(images) :] = self._input[len(images) - 1]
         answers = self._engine.infer(self._input)
         return [_at_size(answers[i], image.shape) for i, image in enumerate(images)]
@@ -93,8 +93,8 @@ class Segmenter:
         self.close()
 
 
-def _fill(slot: np.ndarray, image: np.ndarray) -> None:
-    """Copy ``image`` into an (H, W, 3) slot of the graph's input, resized where it must be."""
+def fill(slot: np.ndarray, image: np.ndarray) -> None:
+    """Copy a uint8 BGR ``image`` into an (H, W, 3) slot of the input, resized (bilinear)."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"expected (H, W, 3) uint8 BGR, got {image.dtype} {image.shape}")
     if image.shape == slot.shape:

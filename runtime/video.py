@@ -50,7 +50,7 @@ class VideoConfig:
     bundle: Path | None = None
     """Folder of the bundle; default: the newest one under bundles/."""
     backend: str = "auto"
-    """Engine library: openvino, onnxruntime, or auto for the fastest one installed."""
+    """tensorrt, tensorrt_rtx, openvino, onnxruntime; auto: the fastest here, measured once."""
     threads: int = 0
     """CPU threads of the engine; 0 leaves the choice to the library."""
     out: Path | None = None

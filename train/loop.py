@@ -100,7 +100,7 @@ class Trainer:
             return None
         if self.world.device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        return torch.bfloat16 if _cpu_has_bf16() else None
+        return torch.bfloat16 if cpu_has_bf16() else None
 
     @property
     def deployed(self) -> DeepLab:
@@ -295,6 +295,6 @@ def _leave_signals_to_the_parent(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _cpu_has_bf16() -> bool:
+def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bf16 in hardware; emulated, it is slower than FP32."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

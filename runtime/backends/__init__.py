@@ -1,1 +1,1 @@
-"""One file per engine library; each has ``load(bundle, manifest, threads) -> Engine``."""
+"""One file per engine library; each has ``load(bundle, manifest, threads, backend) -> Engine``."""

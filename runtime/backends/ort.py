@@ -15,10 +15,10 @@ from runtime.manifest import Manifest
 class OrtEngine:
     """A bundle in an ONNX Runtime session; see ``runtime.engine.Engine``."""
 
-    backend = "onnxruntime"
-
-    def __init__(self, session: onnxruntime.InferenceSession, manifest: Manifest) -> None:
-        self.manifest = manifest
+    def __init__(
+        self, session: onnxruntime.InferenceSession, manifest: Manifest, backend: str
+    ) -> None:
+        self.manifest, self.backend = manifest, backend
         self._session: onnxruntime.InferenceSession | None = session
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
@@ -37,15 +37,16 @@ class OrtEngine:
         self.close()
 
 
-def load(bundle: Path, manifest: Manifest, threads: int) -> OrtEngine:
-    """Load ``bundle/model.onnx`` on ``threads`` CPU threads (0: the library's choice)."""
+def load(bundle: Path, manifest: Manifest, threads: int, backend: str) -> OrtEngine:
+    """Load the bundle's graph on ``threads`` CPU threads (0: the library's choice)."""
+    graph = bundle / manifest.graph(backend)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(
-            str(bundle / "model.onnx"), options, providers=["CPUExecutionProvider"]
+            str(graph), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # the library raises a dozen types with no common base
-        raise HedgeError(f"{bundle}/model.onnx: ONNX Runtime refuses it: {error}") from error
-    return OrtEngine(session, manifest)
+        raise HedgeError(f"{graph}: ONNX Runtime refuses it: {error}") from error
+    return OrtEngine(session, manifest, backend)

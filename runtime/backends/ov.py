@@ -17,10 +17,8 @@ from runtime.manifest import Manifest
 class OvEngine:
     """A bundle in an OpenVINO infer request; see ``runtime.engine.Engine``."""
 
-    backend = "openvino"
-
-    def __init__(self, model: openvino.CompiledModel, manifest: Manifest) -> None:
-        self.manifest = manifest
+    def __init__(self, model: openvino.CompiledModel, manifest: Manifest, backend: str) -> None:
+        self.manifest, self.backend = manifest, backend
         # The request's own input tensor is filled in place: handing over numpy memory of a
         # temporary with shared_memory=True crashes when it is collected too early.
         self._request: openvino.InferRequest | None = model.create_infer_request()
@@ -42,19 +40,20 @@ class OvEngine:
         self.close()
 
 
-def load(bundle: Path, manifest: Manifest, threads: int) -> OvEngine:
-    """Compile ``bundle/model.onnx`` for the CPU on ``threads`` threads (0: the library's choice).
+def load(bundle: Path, manifest: Manifest, threads: int, backend: str) -> OvEngine:
+    """Compile the bundle's graph for the CPU on ``threads`` threads (0: the library's choice).
 
     An FP32 bundle runs in FP32 (the library would take bf16 by itself where the CPU has it);
     other bundles run in the CPU's fastest arithmetic.
     """
+    graph = bundle / manifest.graph(backend)
     config: dict[str, object] = {hint.performance_mode(): hint.PerformanceMode.LATENCY}
     if manifest.precision == "fp32":
         config[hint.inference_precision()] = openvino.Type.f32
     if threads:
         config[properties.inference_num_threads()] = threads
     try:
-        model = openvino.Core().compile_model(bundle / "model.onnx", "CPU", config)
+        model = openvino.Core().compile_model(graph, "CPU", config)
     except RuntimeError as error:
-        raise HedgeError(f"{bundle}/model.onnx: OpenVINO refuses it: {error}") from error
-    return OvEngine(model, manifest)
+        raise HedgeError(f"{graph}: OpenVINO refuses it: {error}") from error
+    return OvEngine(model, manifest, backend)

@@ -11,7 +11,10 @@ from train.datasets import cityscapes, folder, listfile
 from train.datasets.index import Fault, Index, Item, Layout, Problem, Survey
 from train.datasets.synthetic.generate import SyntheticConfig, generate
 
-__all__ = ["Fault", "Index", "Item", "Problem", "Survey", "default_data", "open_index", "survey"]
+__all__ = [
+    "Fault", "Index", "Item", "Problem", "Survey",
+    "default_data", "is_data", "open_index", "survey",
+]  # fmt: skip
 
 # The first that fits wins: the most particular tree comes first.
 LAYOUTS: tuple[Layout, ...] = (cityscapes.LAYOUT, folder.LAYOUT, listfile.LAYOUT)
@@ -41,6 +44,11 @@ def survey(data: Path, split: str) -> Survey:
         f"{data}: not a data set; expected leftImg8bit/ and gtFine/ (Cityscapes), "
         "images/<split>/ and labels/<split>/ with classes.json, or a train.txt list"
     )
+
+
+def is_data(path: Path) -> bool:
+    """Whether ``path`` is laid out like a data set."""
+    return any(layout.fits(path) for layout in LAYOUTS)
 
 
 def default_data() -> Path:

@@ -1,0 +1,107 @@
+"""What ``python -m export`` can be asked; needs none of the heavy libraries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from runtime.errors import HedgeError
+from runtime.manifest import BUNDLES
+
+Precision = Literal["fp32", "fp16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class Export:
+    """Turn a trained model into bundles: one ONNX graph from camera frame to labels, verified.
+
+    Each bundle is checked on labelled frames against PyTorch, in every engine installed here, and
+    carries the mIoU and the latency measured on them. A bundle that loses too much is not
+    published.
+
+    Examples:
+
+    python -m export runs/dlse_hed-mobilenet_v2 --int8 --max-miou-drop 0.5
+
+    python -m export --fp16 --frame-size 720 1280
+
+    python -m export bundles/dlse_hed-mobilenet_v2-int8 --engine tensorrt_rtx --target sm86,sm89
+    """
+
+    run: Annotated[Path | None, tyro.conf.Positional] = None
+    """Run folder or checkpoint file; with --engine also a bundle. Default: the newest run."""
+    fp32: bool = False
+    """Write an FP32 bundle (the default when no precision is named)."""
+    fp16: bool = False
+    """Write an FP16 bundle: half the size; engines compute it in FP16 or bf16."""
+    int8: bool = False
+    """Write an INT8 bundle: a quarter of the size, calibrated on the training images."""
+    best: bool = False
+    """Write all three, time them here in every engine, and publish the fastest as NAME-best."""
+    size: tuple[int, int] | None = None
+    """Network input H W. Default: the size the model was validated at."""
+    frame_size: tuple[int, int] | None = None
+    """Camera frame H W; the graph then resizes it itself. Default: the same as size."""
+    batch: int = 1
+    """Frames an engine takes at once."""
+    data: Path | None = None
+    """Labelled data: train split to calibrate with, val split to verify on. Default: what the
+    model was trained on; where that is not on this machine, drawn streets to verify on, which
+    show parity but no mIoU."""
+    frames: int = 128
+    """Verify on at most this many frames, evenly spaced over the split."""
+    calibration: int = 128
+    """INT8: calibrate with this many images, chosen so that every class is seen."""
+    calibration_data: Path | None = None
+    """INT8: a folder of images to calibrate with, instead of the data set's training split."""
+    calibration_method: Literal["auto", "minmax", "entropy", "percentile"] = "auto"
+    """INT8: how ranges are cut. auto: whichever keeps most labels of the calibration images."""
+    scales: Path | None = None
+    """INT8: take the ranges from the scales.json of an earlier export of the same model."""
+    keep: tuple[str, ...] = ()
+    """INT8: layers to leave in floating point, by their names in the graph."""
+    max_miou_drop: float | None = None
+    """INT8: search for the layers to leave in floating point until at most this many points of
+    mIoU are lost. Without it nothing is searched, and losing over 3 points is an error."""
+    max_class_drop: float | None = None
+    """INT8: the same for the IoU of the class that loses most."""
+    backend: str = "auto"
+    """The engine that the search is for. Default: the first installed."""
+    engine: Literal["tensorrt", "tensorrt_rtx"] | None = None
+    """Build an engine from the bundle's graph now instead of at its first start."""
+    target: str | None = None
+    """With tensorrt_rtx: compute capabilities to build for, as in sm86,sm89,sm120."""
+    workspace: int = 2048
+    """With --engine: MiB of scratch memory that a kernel may ask for."""
+    optimization_level: int | None = None
+    """With --engine: 0 (built fast) to 5 (runs fast). Default: the library's."""
+    name: str | None = None
+    """Name of the bundles; the precision is appended. Default: the run's name."""
+    out: Path = BUNDLES
+    """Folder of the bundles."""
+    force: bool = False
+    """Replace bundles that exist."""
+
+    def __post_init__(self) -> None:
+        for name in ("size", "frame_size"):
+            if (value := getattr(self, name)) is not None and min(value) < 32:
+                raise HedgeError(f"--{name.replace('_', '-')} {value}: at least 32 32")
+        if self.batch < 1 or self.frames < 1:
+            raise HedgeError("--batch and --frames are at least 1")
+        if self.calibration < 1:
+            raise HedgeError("--calibration 0: INT8 ranges come from real images; at least 1")
+        for name in ("max_miou_drop", "max_class_drop"):
+            if (value := getattr(self, name)) is not None and not value >= 0:
+                raise HedgeError(f"--{name.replace('_', '-')} is in points, 0 or more, not {value}")
+        if self.workspace < 1 or self.optimization_level not in (None, *range(6)):
+            raise HedgeError("--workspace is in MiB, at least 1; --optimization-level 0 to 5")
+        if self.target and self.engine != "tensorrt_rtx":
+            raise HedgeError("--target is for --engine tensorrt_rtx, which can build for others")
+
+    def precisions(self) -> list[Precision]:
+        """What to write; FP32 when nothing was named."""
+        return [name for name in PRECISIONS if self.best or getattr(self, name)] or ["fp32"]

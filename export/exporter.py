@@ -1,0 +1,285 @@
+"""Checkpoint → verified bundle: what is written, checked and published, in this order."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from rich.progress import track
+
+from export import budget, bundle, calibration, ranges, sensitivity, verify
+from export.calibration import SCALES, Images, Scales
+from export.config import PRECISIONS, Export, Precision
+from export.deploy import DeployGraph
+from export.quantizer import Quantizer, best_method, fingerprint
+from export.ranges import Method
+from export.to_onnx import to_onnx
+from export.verify import Budget
+from runtime import cli, files
+from runtime.choose import medians, pick
+from runtime.engine import Engine, installed_backends, load_engine
+from runtime.errors import GateError, HedgeError
+from runtime.machine import cpu_name
+from runtime.manifest import MODEL, Manifest
+from runtime.segment import Segmenter
+from train.checkpoint import Checkpoint, find_checkpoint
+from train.datasets import Index, is_data
+from train.evaluate import evaluation_index, load_model
+from train.models import DeepLab
+
+DRAWN = 16  # frames, where there is no data set to verify on
+INT8_LOSS = Budget(miou=3.0, worst=None)  # a plain INT8 export that loses more is an error
+
+
+@dataclass(frozen=True)
+class Task:
+    """One bundle to write: what was asked, the network, and the sizes it is deployed at."""
+
+    config: Export
+    checkpoint: Checkpoint
+    target: Path
+    model: DeepLab
+    size: tuple[int, int]
+    frame_size: tuple[int, int]
+
+    def graph(self, path: Path, dtype: torch.dtype, batch: int | None = None) -> Path:
+        """Write the network as ONNX; batch: the configured one unless said."""
+        with _spinner(f"{self.target.name}: PyTorch → ONNX"):
+            deployed = DeployGraph(self.model, self.size, self.frame_size, dtype)
+            to_onnx(deployed, batch or self.config.batch, path)
+        return path
+
+    def manifest(self, precision: Precision) -> Manifest:
+        """The manifest of the bundle to be, without files or measurements."""
+        batch = self.config.batch
+        name = self.target.name
+        return bundle.describe(self.checkpoint, name, precision, batch, self.frame_size)
+
+    def frames(self, count: int | None = None) -> verify.FrameSet:
+        """The frames to verify on, or ``count`` of them; afresh at each call."""
+        count = min(count or self.config.frames, self.config.frames)
+        known, data = self.checkpoint.config.data, self.config.data
+        if data is None and known is not None and not known.exists():
+            cli.warn(f"{known}: not on this machine; verifying on drawn streets (--data PATH)")
+            return verify.generated(min(count, DRAWN), self.frame_size)
+        index = evaluation_index(self.checkpoint, data, "val")
+        return verify.labelled(index, count)
+
+
+def publish(config: Export) -> Iterator[tuple[Path, Manifest]]:
+    """Write every bundle that was asked for, and yield each with its place once it is there."""
+    path = find_checkpoint(config.run)
+    checkpoint = Checkpoint.load(path)
+    name = config.name or path.parent.name
+    if config.best:
+        target = config.out / f"{name}-best"
+        yield target, _publish_best(config, checkpoint, target)
+        return
+    for precision in config.precisions():
+        target = config.out / f"{name}-{precision}"
+        yield target, export(config, checkpoint, target, precision)
+
+
+def _publish_best(config: Export, checkpoint: Checkpoint, target: Path) -> Manifest:
+    """Write all precisions, time them in every engine in turn, and publish the fastest."""
+    with bundle.staged(target, config.force) as folder, ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        engines: dict[str, Engine] = {}
+        for precision in PRECISIONS:
+            try:
+                export(config, checkpoint, work / precision / target.name, precision)
+            except GateError as error:
+                cli.warn(f"{precision} is out: {error}")
+                continue
+            for backend in installed_backends():
+                engine = load_engine(work / precision / target.name, backend)
+                engines[f"{backend} {precision}"] = stack.enter_context(engine)
+        if not engines:
+            raise GateError(f"{target.name}: no precision passed its gate; nothing is published")
+        ms = medians(engines)
+        backend, winner = pick(ms).split()
+        shutil.copytree(work / winner / target.name, folder, dirs_exist_ok=True)
+        manifest = Manifest.load(folder)
+        chosen = {"backend": backend, "precision": winner, "ms": ms, "cpu": cpu_name()}
+        manifest = replace(manifest, measured=manifest.measured | {"fastest": chosen})
+        manifest.save(folder)
+    return manifest
+
+
+def export(config: Export, checkpoint: Checkpoint, target: Path, precision: Precision) -> Manifest:
+    """Write one bundle, verify it, publish it at ``target``; GateError if it does not agree."""
+    size = config.size or checkpoint.size
+    frame_size = config.frame_size or size
+    task = Task(config, checkpoint, target, load_model(checkpoint), size, frame_size)
+    with bundle.staged(target, config.force) as folder:
+        manifest = _WRITERS[precision](task, folder)
+        reference = verify.TorchEngine(DeployGraph(task.model, size, frame_size), manifest)
+        manifest = replace(
+            manifest, measured=_verified(task, folder, reference) | manifest.measured
+        )
+        manifest.save(folder)
+    return manifest
+
+
+def _write_fp32(task: Task, folder: Path) -> Manifest:
+    task.graph(folder / MODEL, torch.float32)
+    return _sealed(task.manifest("fp32"), folder)
+
+
+def _write_fp16(task: Task, folder: Path) -> Manifest:
+    task.graph(folder / MODEL, torch.float16)
+    return _sealed(task.manifest("fp16"), folder)
+
+
+def _write_int8(task: Task, folder: Path) -> Manifest:
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        fp32 = task.graph(work / "fp32.onnx", torch.float32)
+        fp16 = task.graph(work / "fp16.onnx", torch.float16)
+        model = fingerprint(task.checkpoint, task.size, task.frame_size)
+        quantizer = Quantizer(fp32, fp16, model, {}, task.manifest("int8"))
+        fixed = _fixed(task, quantizer)
+        scales = _calibrated(task, quantizer, work)
+        quantizer = quantizer.using(scales.ranges)
+        scales.save(folder / SCALES)
+        kept, found = _searched(task, quantizer, fixed, folder, work / "probe")
+        manifest = quantizer.write(folder, kept)
+        layers = quantizer.layers()
+    report = {"layers": len(layers), "kept": [name for name in layers if name in kept]} | found
+    return replace(manifest, calibration=scales.passport, measured={"int8": report})
+
+
+def _fixed(task: Task, quantizer: Quantizer) -> tuple[str, ...]:
+    """The layers that stay in floating point whatever a search finds."""
+    layers = quantizer.layers()
+    if unknown := set(task.config.keep) - set(layers):
+        raise HedgeError(
+            f"--keep {min(unknown)}: no such layer; the graph has {', '.join(layers[:3])}, …"
+        )
+    return tuple(dict.fromkeys((*quantizer.first_layers(), *task.config.keep)))
+
+
+_WRITERS = {"fp32": _write_fp32, "fp16": _write_fp16, "int8": _write_int8}
+
+
+def _calibrated(task: Task, quantizer: Quantizer, work: Path) -> Scales:
+    """The table of ranges, with the passport of the images that it comes from."""
+    config = task.config
+    if config.scales:
+        scales = Scales.load(config.scales, quantizer.model)
+    else:
+        scales = _observed(task, quantizer, work)
+    if (evaluation := _evaluation(task)) is not None:
+        calibration.refuse_overlap(scales.passport["images"], evaluation)
+    return scales
+
+
+def _observed(task: Task, quantizer: Quantizer, work: Path) -> Scales:
+    config = task.config
+    images, source = _images(task), quantizer.fp32
+    passport = images.passport()
+    if config.batch != 1:
+        source = task.graph(work / "single.onnx", torch.float32, batch=1)
+    frames = images.frames(task.frame_size)
+    bar = track(frames, f"{task.target.name}: calibrating", len(images.paths), console=cli.err)
+    histograms = ranges.observe(source, bar)
+    shares: dict[Method, float] = {}
+    method = config.calibration_method
+    if method == "auto":
+        with _spinner(f"{task.target.name}: choosing the calibration method"):
+            method, shares = best_method(
+                quantizer, histograms, images, installed_backends()[0], work
+            )
+    table = {name: histogram.range(method) for name, histogram in histograms.items()}
+    return Scales(quantizer.model, table, passport | {"method": method, "agreement": shares})
+
+
+def _images(task: Task) -> Images:
+    """The images to calibrate with: a folder of them, or a data set's training split."""
+    config, checkpoint = task.config, task.checkpoint
+    source = config.calibration_data or config.data
+    if source is not None and not is_data(source):
+        return calibration.from_folder(source, config.calibration)
+    known = source or checkpoint.config.data
+    if known is not None and not known.exists():
+        raise HedgeError(
+            f"{known}: not on this machine, and INT8 needs real images to calibrate with; "
+            "--data PATH or --calibration-data FOLDER"
+        )
+    index = evaluation_index(checkpoint, source, "train")
+    return calibration.from_split(index, config.calibration)
+
+
+def _evaluation(task: Task) -> Index | None:
+    """The split that accuracy is measured on, None where it is not on this machine."""
+    known = task.config.data or task.checkpoint.config.data
+    if known is not None and not known.exists():
+        return None
+    return evaluation_index(task.checkpoint, task.config.data, "val")
+
+
+def _searched(
+    task: Task, quantizer: Quantizer, fixed: tuple[str, ...], folder: Path, probe: Path
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The layers to keep in floating point, and what the search for them measured."""
+    config = task.config
+    allowed = Budget(config.max_miou_drop, config.max_class_drop)
+    if allowed == Budget(None, None):
+        return fixed, {}
+    quantizer.write(probe, fixed)
+    with Segmenter(probe, config.backend) as segmenter:  # "auto": the fastest with plain INT8
+        backend = segmenter.backend
+    memory = task.target.with_name(f".{task.target.name}.search")
+    search = budget.Search(quantizer, backend, task.frames, allowed, fixed, memory)
+    found = search.run()
+    search.report(folder)
+    return found.kept, {"budget": asdict(allowed), "search": sensitivity.TABLE}
+
+
+def _sealed(manifest: Manifest, folder: Path) -> Manifest:
+    manifest = replace(manifest, files=bundle.hashes(folder))
+    manifest.save(folder)
+    return manifest
+
+
+def _verified(task: Task, folder: Path, reference: verify.TorchEngine) -> dict[str, Any]:
+    """Run every engine and PyTorch over the same frames; GateError if one of them fails."""
+    frames = task.frames()
+    with ExitStack() as stack:
+        engines = [
+            stack.enter_context(Segmenter(folder, backend)) for backend in installed_backends()
+        ]
+        title = f"{task.target.name}: verifying"
+        bar = track(frames.frames, title, frames.count, console=cli.err)
+        results = verify.compare(Segmenter.of(reference), engines, bar)
+    try:
+        _require(task, results, reference.manifest.precision)
+    except GateError as error:
+        worst = min(verify.engines_only(results).values(), key=lambda result: result.worst_share)
+        picture = task.target.parent / f"{task.target.name}-worst.png"
+        with files.atomic_path(picture) as temporary:
+            cv2.imwrite(str(temporary), worst.picture(task.checkpoint.classes))
+        raise GateError(f"{error}; see {picture}; not published") from error
+    return verify.measured(results, frames)
+
+
+def _require(task: Task, results: dict[str, verify.Comparison], precision: str) -> None:
+    labelled = results[verify.TorchEngine.backend].confusion.counts.any()
+    if precision == "int8" and labelled:
+        asked = Budget(task.config.max_miou_drop, task.config.max_class_drop)
+        verify.require_budget(results, INT8_LOSS if asked == Budget(None, None) else asked)
+    else:
+        verify.require_agreement(results, precision)
+
+
+@contextmanager
+def _spinner(text: str) -> Iterator[None]:
+    with cli.err.status(text):
+        yield

@@ -1,0 +1,56 @@
+"""What this machine computes with: its CPU, and the GPUs that the NVIDIA driver offers."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+_DRIVER = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
+
+
+def cpu_name() -> str:
+    """The processor as it calls itself, e.g. "AMD EPYC 9B14"."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names and names[0] else platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """CPU cores this process may run on, which in a container is not all of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@cache
+def gpus() -> tuple[str, ...]:
+    """Names of the NVIDIA GPUs, asked of the driver itself; none where there is no driver."""
+    try:
+        driver = ctypes.CDLL(_DRIVER)
+    except OSError:
+        return ()
+    count = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return ()  # a driver without a usable device
+    return tuple(_gpu_name(driver, number) for number in range(count.value))
+
+
+def compute_capability() -> str:
+    """Of the first GPU, as in "89" for 8.9; only where ``gpus()`` names one."""
+    driver, digits = ctypes.CDLL(_DRIVER), ""
+    for attribute in (75, 76):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+        value = ctypes.c_int()
+        driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, 0)
+        digits += str(value.value)
+    return digits
+
+
+def _gpu_name(driver: ctypes.CDLL, number: int) -> str:
+    device, name = ctypes.c_int(), ctypes.create_string_buffer(128)
+    driver.cuDeviceGet(ctypes.byref(device), number)
+    driver.cuDeviceGetName(name, len(name), device)
+    return name.value.decode()

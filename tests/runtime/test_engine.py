@@ -1,0 +1,335 @@
+"""Which engine ``auto`` takes: the fastest as measured here, and measured once."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from runtime import machine
+from runtime.backends import ort
+from runtime.choose import NOISE, pick
+from runtime.engine import BACKENDS, CHOICES, Backend, Engine, installed_backends, load_engine
+from runtime.errors import HedgeError
+from runtime.manifest import Manifest
+
+REAL = installed_backends()
+CALLS: list[str] = []  # what happened to the planted engines
+
+
+class Planted(ort.OrtEngine):
+    """ONNX Runtime, five milliseconds late; ``mute`` loads but does not answer."""
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        CALLS.append(f"infer {self.backend}")
+        if self.backend == "mute":
+            raise RuntimeError("out of memory")
+        time.sleep(0.005)
+        return super().infer(batch)
+
+    def close(self) -> None:
+        CALLS.append(f"close {self.backend}")
+        super().close()
+
+
+def load(bundle: Path, manifest: Manifest, threads: int, backend: str) -> Engine:
+    """What makes this file the module of a backend."""
+    CALLS.append(f"load {backend}")
+    if backend == "broken":
+        raise HedgeError("no plan for this GPU")
+    engine = ort.load(bundle, manifest, threads, backend)
+    engine.__class__ = Planted
+    return engine
+
+
+@pytest.fixture
+def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Make the table these planted backends, then these real ones."""
+
+    def run(*planted: str, real: list[str] = REAL) -> None:
+        CALLS.clear()
+        rows = {name: Backend(__name__, "numpy", "runtime", "cpu") for name in planted}
+        rows |= {name: BACKENDS[name] for name in real}
+        monkeypatch.setattr("runtime.engine.BACKENDS", rows)
+
+    return run
+
+
+def choices(bundle: Path) -> list[dict[str, Any]]:
+    return msgspec.json.decode((bundle / CHOICES).read_bytes())
+
+
+def answers(engine: Engine) -> bool:
+    frame = np.random.default_rng(0).integers(0, 256, (1, 24, 32, 3), np.uint8)
+    return bool((engine.infer(frame) == frame.argmax(3)).all())
+
+
+def test_a_slower_engine_is_never_taken(plant: Callable[..., None], bundle: Path) -> None:
+    plant("slow")
+    with load_engine(bundle, threads=1) as engine:
+        assert engine.backend in REAL
+        assert answers(engine)
+    assert CALLS.count("load slow") == CALLS.count("close slow") == 1
+    (choice,) = choices(bundle)
+    assert choice["backend"] == engine.backend
+    assert choice["ms"].keys() == {"slow", *REAL}
+    assert choice["ms"]["slow"] >= 5 > choice["ms"][engine.backend] > 0
+
+
+def test_the_winner_of_two_is_the_real_one(plant: Callable[..., None], bundle: Path) -> None:
+    for backend in REAL:
+        plant("slow", real=[backend])
+        with load_engine(bundle) as engine:
+            assert engine.backend == backend
+    assert [choice["backend"] for choice in choices(bundle)] == REAL
+
+
+def test_the_next_start_measures_nothing(plant: Callable[..., None], bundle: Path) -> None:
+    plant("slow")
+    load_engine(bundle, threads=1).close()
+    before = (bundle / CHOICES).stat()
+    CALLS.clear()
+    with load_engine(bundle, threads=1) as engine:
+        assert engine.backend in REAL and answers(engine)
+    assert not CALLS
+    assert (bundle / CHOICES).stat() == before
+
+
+def test_each_number_of_threads_has_its_answer(plant: Callable[..., None], bundle: Path) -> None:
+    plant("slow")
+    for threads, measured in ((1, True), (2, True), (1, False), (2, False)):
+        CALLS.clear()
+        load_engine(bundle, threads=threads).close()
+        assert bool(CALLS) is measured
+    assert [choice["setting"]["threads"] for choice in choices(bundle)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"cpu": "another"}, {"cores": 999}, {"gpus": ["H100"]}, {"libraries": {}}, {"model": {}}],
+    ids=str,
+)
+def test_an_answer_of_another_setting_is_not_ours(
+    change: dict[str, Any], plant: Callable[..., None], bundle: Path
+) -> None:
+    plant("slow")
+    load_engine(bundle).close()
+    known = choices(bundle)[0]
+    foreign = known | {"setting": known["setting"] | change, "backend": "slow"}
+    (bundle / CHOICES).write_bytes(msgspec.json.encode([foreign]))
+    with load_engine(bundle) as engine:
+        assert engine.backend in REAL
+    assert choices(bundle)[0] == foreign, "kept for the machine it belongs to"
+    assert choices(bundle)[1]["setting"] == known["setting"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"[", b"{}", b'[{"backend": "slow"}]', b"\xff\x00"])
+def test_a_damaged_answer_is_measured_again(
+    damage: bytes, plant: Callable[..., None], bundle: Path
+) -> None:
+    plant("slow")
+    (bundle / CHOICES).parent.mkdir()
+    (bundle / CHOICES).write_bytes(damage)
+    with load_engine(bundle) as engine:
+        assert engine.backend in REAL
+    assert len(choices(bundle)) == 1
+
+
+def test_an_answer_that_names_no_backend_is_measured_again(
+    plant: Callable[..., None], bundle: Path
+) -> None:
+    plant("slow")
+    load_engine(bundle).close()
+    forged = choices(bundle)[0] | {"backend": "tensorfly"}
+    (bundle / CHOICES).write_bytes(msgspec.json.encode([forged]))
+    with load_engine(bundle) as engine:
+        assert engine.backend in REAL
+    assert [choice["backend"] for choice in choices(bundle)] == [engine.backend]
+
+
+@pytest.fixture
+def read_only(make_bundle: Callable[..., Path], tmp_path: Path) -> Iterator[Path]:
+    """A bundle on a file system that takes no writes, which even root must respect."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "tmpfs", str(folder)]
+    mounted = os.geteuid() == 0 and not subprocess.run(mount, check=False).returncode
+    if os.geteuid() == 0 and not mounted:
+        pytest.skip("root may write everywhere, and may not mount here")
+    bundle = make_bundle(folder / "tiny")
+    if mounted:
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+    else:
+        bundle.chmod(0o555)
+    yield bundle
+    if mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+    else:
+        bundle.chmod(0o755)
+
+
+def test_a_read_only_bundle_works(plant: Callable[..., None], read_only: Path) -> None:
+    plant("slow")
+    with load_engine(read_only) as engine:
+        assert engine.backend in REAL and answers(engine)
+    assert not (read_only / CHOICES).exists()
+
+
+def test_a_file_where_the_folder_should_be_is_left_alone(
+    plant: Callable[..., None], bundle: Path
+) -> None:
+    plant("slow")
+    (bundle / "engines").write_text("mine")
+    with load_engine(bundle) as engine:
+        assert engine.backend in REAL
+    assert (bundle / "engines").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("broken", "no plan for this GPU"), ("mute", "out of memory")]
+)
+def test_a_backend_that_fails_is_left_out(
+    name: str,
+    reason: str,
+    plant: Callable[..., None],
+    bundle: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plant(name, "slow")
+    for _ in range(2):  # what fails now may not fail later, so nothing is remembered
+        with load_engine(bundle) as engine:
+            assert engine.backend in REAL
+        assert f"warning: {name} is left out: {reason}" in capsys.readouterr().err
+    assert CALLS.count(f"close {name}") == (2 if name == "mute" else 0)
+    assert not (bundle / CHOICES).exists()
+
+
+def test_the_only_one_that_starts_is_not_timed(plant: Callable[..., None], bundle: Path) -> None:
+    plant("broken", "slow", real=[])
+    with load_engine(bundle) as engine:
+        assert engine.backend == "slow"
+        assert CALLS.count("infer slow") == 1
+
+
+def test_an_answer_that_no_longer_loads_is_measured_again(
+    plant: Callable[..., None], bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant("slow")
+    load_engine(bundle).close()
+    known = choices(bundle)[0]
+    plant("slow", "broken")
+    versions = known["setting"]["libraries"] | {"broken": known["setting"]["libraries"]["slow"]}
+    setting = known["setting"] | {"libraries": versions}
+    forged = known | {"setting": setting, "backend": "broken"}
+    (bundle / CHOICES).write_bytes(msgspec.json.encode([forged]))
+    with load_engine(bundle) as engine:
+        assert engine.backend in REAL
+    assert "broken is left out" in capsys.readouterr().err
+
+
+def test_where_all_fail_the_last_error_is_told(plant: Callable[..., None], bundle: Path) -> None:
+    plant("mute", "broken", real=[])
+    with pytest.raises(HedgeError, match="no plan for this GPU"):
+        load_engine(bundle)
+
+
+def test_one_candidate_is_simply_loaded(plant: Callable[..., None], bundle: Path) -> None:
+    plant("slow", real=[])
+    with load_engine(bundle) as engine:
+        assert engine.backend == "slow"
+        assert CALLS == ["load slow"]
+    assert not (bundle / CHOICES).exists()
+
+
+@pytest.mark.parametrize("backend", ["slow", *REAL])
+def test_a_name_is_obeyed(backend: str, plant: Callable[..., None], bundle: Path) -> None:
+    plant("slow")
+    with load_engine(bundle, backend) as engine:
+        assert engine.backend == backend and answers(engine)
+    assert not (bundle / CHOICES).exists()
+
+
+def test_no_engine_at_all_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, bundle: Path
+) -> None:
+    rows = {name: row._replace(library=f"no_{name}") for name, row in BACKENDS.items()}
+    monkeypatch.setattr("runtime.engine.BACKENDS", rows)
+    assert installed_backends() == []
+    with pytest.raises(HedgeError, match=r"pip install 'hedge-seg\[runtime\]'"):
+        load_engine(bundle)
+
+
+def test_a_backend_for_gpus_needs_one(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:
+    row = Backend(__name__, "numpy", "tensorrt", "cuda")
+    monkeypatch.setattr("runtime.engine.BACKENDS", {"cuda": row})
+    monkeypatch.setattr(machine, "gpus", lambda: ())
+    assert installed_backends() == []
+    with load_engine(bundle, "cuda") as engine:  # its own module says what is missing
+        assert engine.backend == "cuda"
+    monkeypatch.setattr(machine, "gpus", lambda: ("H100",))
+    assert installed_backends() == ["cuda"]
+
+
+def test_a_library_that_does_not_import_is_one_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Path
+) -> None:
+    (tmp_path / "torn_engine.py").write_text("raise ImportError('libnvinfer.so.10: not found')")
+    monkeypatch.syspath_prepend(tmp_path)
+    row = Backend("torn_engine", "numpy", "tensorrt", "cpu")
+    monkeypatch.setattr("runtime.engine.BACKENDS", {"torn": row})
+    with pytest.raises(HedgeError, match=r"torn does not start: libnvinfer.*hedge-seg\[tensorrt\]"):
+        load_engine(bundle, "torn")
+
+
+def test_within_noise_the_first_of_the_table_is_taken() -> None:
+    assert pick({"a": 10.2, "b": 10.0, "c": 12.0}) == "a"
+    assert pick({"a": 10.0 * NOISE + 0.01, "b": 10.0, "c": 10.0}) == "b"
+    assert pick({"a": 12.0, "b": 11.0, "c": 10.0}) == "c"
+
+
+class Driver:
+    """An NVIDIA driver as ctypes sees it, with two GPUs or in a state of error."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+    def cuInit(self, flags: int) -> int:
+        return self.status
+
+    def cuDeviceGetCount(self, count: Any) -> int:
+        count._obj.value = 2
+        return 0
+
+    def cuDeviceGet(self, device: Any, number: int) -> int:
+        device._obj.value = number
+        return 0
+
+    def cuDeviceGetName(self, name: Any, length: int, device: ctypes.c_int) -> int:
+        name.value = f"GPU {device.value}".encode()
+        return 0
+
+
+@pytest.mark.parametrize(("status", "names"), [(0, ("GPU 0", "GPU 1")), (100, ()), (None, ())])
+def test_gpus_are_asked_of_the_driver(
+    status: int | None, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_driver(name: str) -> Driver:
+        if status is None:
+            raise OSError(f"{name}: cannot open shared object file")
+        return Driver(status)
+
+    monkeypatch.setattr(ctypes, "CDLL", open_driver)
+    assert machine.gpus.__wrapped__() == names
+
+
+def test_the_cpu_is_named() -> None:
+    assert machine.cpu_name()
+    assert 1 <= machine.cores() <= (os.cpu_count() or 1)
