@@ -83,7 +83,8 @@ class Run:
             "fps": self.written / self.seconds if self.seconds else None,
             "latency_ms": {stage: times.percentiles() for stage, times in self.stages.items()},
             **self._accuracy(),
-            "miou_of_bundle": _measured_miou(manifest.measured),
+            "miou_of_bundle": _exported_miou(manifest.measured, self.segmenter.backend),
+            "miou_of_pytorch": _number(manifest.measured.get("miou_pytorch")),
             "backend": self.segmenter.backend,
             "precision": manifest.precision,
             "bundle": str(self.bundle),
@@ -143,9 +144,18 @@ def _miou_text(report: dict[str, Any]) -> str:
     text = "– (no labels given)" if scored is None else f"– ({scored} frames scored)"
     if live is not None:
         text = f"{live:.1%} over {scored} frames"
-    return text if measured is None else f"{text}; {measured:.1%} in the bundle's manifest"
+    if measured is not None:
+        text += f"; {measured:.1%} in the bundle's manifest"
+    trained = report["miou_of_pytorch"]
+    return text if trained is None else f"{text}, {trained:.1%} in PyTorch"
 
 
-def _measured_miou(measured: dict[str, Any]) -> float | None:
-    value = measured.get("miou")
+def _exported_miou(measured: dict[str, Any], backend: str) -> float | None:
+    """What export measured in this engine, or in the first it had."""
+    by_backend = measured.get("miou_by_backend")
+    own = by_backend.get(backend) if isinstance(by_backend, dict) else None
+    return _number(measured.get("miou") if own is None else own)
+
+
+def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None

@@ -44,23 +44,27 @@ def test_imports_point_down(path: Path) -> None:
         assert not imports(path) & NOT_AT_THE_EDGE
 
 
-def test_runtime_starts_without_torch() -> None:
-    code = (
-        "import sys, runtime.video, runtime.backends.ort\n"
-        f"assert not {NOT_AT_THE_EDGE!r} & sys.modules.keys()"
-    )
+@pytest.mark.parametrize(
+    "modules", ["runtime.video, runtime.backends.ort", "export.__main__, runtime.backends.trt"]
+)
+def test_what_runs_on_the_target_starts_without_torch(modules: str) -> None:
+    """Streaming, and ``python -m export --engine`` on a bundle."""
+    code = f"import sys, {modules}\nassert not {NOT_AT_THE_EDGE!r} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-@pytest.mark.parametrize("package", ["train", "export"])
-def test_a_missing_library_is_one_line_with_its_extra(package: str) -> None:
+@pytest.mark.parametrize(
+    ("package", "use"),
+    [("train", "import train"), ("export", "from export import __main__ as e; e.main(e.Export())")],
+)
+def test_a_missing_library_is_one_line_with_its_extra(package: str, use: str) -> None:
     """As after ``pip install hedge-seg[runtime]``: the stage is there, its libraries are not."""
     code = f"""
 import sys
 from importlib import util
 real = util.find_spec
 util.find_spec = lambda name, *rest: None if name == "torchvision" else real(name, *rest)
-import {package}
+{use}
 """
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     fix = f"error: torchvision not installed; pip install 'hedge-seg[{package}]'\n"

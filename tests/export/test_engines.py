@@ -1,0 +1,103 @@
+"""Real TensorRT-RTX engines of every variant and precision, built without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from export import precision
+from export.__main__ import main
+from export.bundle import describe, hashes
+from export.config import PRECISIONS, Export, Precision
+from export.deploy import DeployGraph
+from export.to_onnx import to_onnx
+from runtime.backends import trt
+from runtime.errors import HedgeError
+from runtime.manifest import MODEL, Manifest
+from train.checkpoint import Checkpoint
+from train.config import VARIANTS, BackboneName, ModelConfig, TrainConfig, VariantName
+from train.models import DeepLab
+
+RTX = "tensorrt_rtx"
+
+
+@pytest.fixture
+def engine(trained_run: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Build the engine of a network in a precision, through the bundle that it belongs to."""
+    checkpoint = Checkpoint.load(trained_run / "best.pt")
+
+    def build(model: DeepLab, size: tuple[int, int], kind: Precision) -> Path:
+        folder = tmp_path / kind
+        folder.mkdir()
+        if kind == "int8":  # with ranges that no image was asked for
+            plain = tmp_path / "fp16" / MODEL
+            ranges = dict.fromkeys(precision.tensors(ir.load(plain)), (-4.0, 4.0))
+            precision.quantize(plain, folder / MODEL, ranges, precision.TENSORRT, ())
+        else:
+            dtype = torch.float32 if kind == "fp32" else torch.float16
+            to_onnx(DeployGraph(model, size, size, dtype), 1, folder / MODEL)
+        manifest = describe(checkpoint, "x", kind, 1, size)
+        replace(manifest, files=hashes(folder)).save(folder)
+        return trt.build(folder, RTX)[0]
+
+    return build
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_precision_of_every_variant_builds(
+    variant: VariantName, engine: Callable[..., Path]
+) -> None:
+    torch.manual_seed(0)
+    backbone: BackboneName = "mobilenet_v2" if VARIANTS[variant].hed else "resnet18"
+    model = DeepLab(TrainConfig(variant=variant, backbone=backbone).model(11)).eval()
+    sizes = {kind: engine(model, (64, 96), kind).stat().st_size for kind in PRECISIONS}
+    assert sizes["fp16"] < sizes["fp32"], "the precision is the graph's"
+
+
+def test_int8_makes_the_engine_of_a_real_size_small(engine: Callable[..., Path]) -> None:
+    torch.manual_seed(0)
+    model = DeepLab(ModelConfig("resnet50", num_classes=19, se="sigmoid", hed="lite")).eval()
+    sizes = {kind: engine(model, (512, 1024), kind).stat().st_size for kind in PRECISIONS}
+    assert sizes["int8"] <= 0.4 * sizes["fp32"], sizes
+
+
+def test_an_operator_that_tensorrt_refuses_is_one_line(
+    bundle: Path, resign: Callable[[Path], None]
+) -> None:
+    nodes = [
+        helper.make_node("Cast", ["frame"], ["values"], to=TensorProto.FLOAT),
+        helper.make_node("Det", ["values"], ["odd"], name="the_odd_one"),
+        helper.make_node("Cast", ["odd"], ["labels"], to=TensorProto.UINT8),
+    ]
+    frame = helper.make_tensor_value_info("frame", TensorProto.UINT8, (1, 2, 8, 8))
+    labels = helper.make_tensor_value_info("labels", TensorProto.UINT8, (1, 2))
+    odd = helper.make_graph(nodes, "odd", [frame], [labels])
+    onnx.save(helper.make_model(odd, opset_imports=[helper.make_opsetid("", 17)]), bundle / MODEL)
+    resign(bundle)
+    with pytest.raises(HedgeError) as caught:
+        trt.build(bundle, RTX)
+    message = str(caught.value)
+    assert "model.onnx: tensorrt_rtx refuses node 'the_odd_one' (Det): " in message
+    assert "\n" not in message and not (bundle / "engines").exists()
+
+
+def test_the_command_builds_for_other_machines(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(Export(bundle, engine="tensorrt_rtx", target="sm86,sm89,sm120"))
+    printed = capsys.readouterr().out
+    for target in ("sm86", "sm89", "sm120"):
+        assert f"{target}.engine" in printed
+    assert len(list((bundle / "engines").glob("*.engine"))) == 3
+    Manifest.load(bundle)  # engines are no part of what it seals
+    with pytest.raises(HedgeError, match="--target sm99: tensorrt_rtx builds for sm75"):
+        main(Export(bundle, engine="tensorrt_rtx", target="sm99"))
+    with pytest.raises(HedgeError, match="--target is for"):
+        Export(bundle, engine="tensorrt", target="sm86")

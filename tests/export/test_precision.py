@@ -1,0 +1,208 @@
+"""Where the Q/DQ pairs stand, and that both forms of a network carry one set of codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+
+from export import precision
+from export.deploy import DeployGraph
+from export.precision import CPU, TENSORRT
+from export.ranges import observe
+from export.to_onnx import to_onnx
+from runtime.errors import HedgeError
+from train.config import ModelConfig
+from train.models import DeepLab
+
+SIZE = (64, 96)
+ACTIVATIONS = {"Relu", "Clip", "Sigmoid"}
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the FP32 and FP16 graphs of dlse_hed and both INT8 forms of them."""
+    folder = tmp_path_factory.mktemp("graphs")
+    torch.manual_seed(0)
+    model = DeepLab(ModelConfig("mobilenet_v2", num_classes=3, se="sigmoid", hed="lite"))
+    to_onnx(DeployGraph(model, SIZE, SIZE), 1, folder / "fp32.onnx")
+    to_onnx(DeployGraph(model, SIZE, SIZE, torch.float16), 1, folder / "fp16.onnx")
+    ranges = ranges_of(folder / "fp32.onnx")
+    precision.quantize(folder / "fp32.onnx", folder / "cpu.onnx", ranges, CPU, ())
+    precision.quantize(folder / "fp16.onnx", folder / "tensorrt.onnx", ranges, TENSORRT, ())
+    return folder
+
+
+def ranges_of(graph: Path) -> dict[str, tuple[float, float]]:
+    """What the tensors of an FP32 graph take on, on two frames of noise."""
+    frames = np.random.default_rng(0).integers(256, size=(2, *SIZE, 3), dtype=np.uint8)
+    return {name: found.range("minmax") for name, found in observe(graph, frames).items()}
+
+
+@pytest.fixture(params=["cpu", "tensorrt"])
+def quantized(request: pytest.FixtureRequest, graphs: Path) -> ir.Model:
+    """Each of the INT8 forms."""
+    return ir.load(graphs / f"{request.param}.onnx")
+
+
+def pairs(model: ir.Model) -> Iterator[tuple[ir.Node, np.ndarray, np.ndarray]]:
+    """Every QuantizeLinear with its scale and zero point."""
+    for node in model.graph:
+        if node.op_type == "QuantizeLinear":
+            scale, zero = (constant(value) for value in node.inputs[1:])
+            yield node, scale, zero
+
+
+def constant(value: ir.Value | None) -> np.ndarray:
+    assert value is not None and value.const_value is not None
+    return value.const_value.numpy()
+
+
+def source(value: ir.Value | None) -> str:
+    """The operator that makes a value, "" for a graph input or constant."""
+    producer = None if value is None else value.producer()
+    return "" if producer is None else producer.op_type
+
+
+def test_activations_are_symmetric(graphs: Path) -> None:
+    for _, scale, zero in pairs(ir.load(graphs / "tensorrt.onnx")):
+        assert (zero.dtype, zero.item()) == (np.int8, 0)
+        assert scale.dtype == np.float16 and scale.shape == ()
+    for node, _, zero in pairs(ir.load(graphs / "cpu.onnx")):
+        rectified = source(node.inputs[0]) == "Relu"
+        assert zero.dtype == np.uint8 and zero.item() in ((0,) if rectified else (0, 128))
+
+
+def test_weights_have_a_scale_per_channel(quantized: ir.Model) -> None:
+    convolutions = [node for node in quantized.graph if node.op_type == "Conv"]
+    seen = 0
+    for node in convolutions:
+        weights = node.inputs[1]
+        if source(weights) != "DequantizeLinear":
+            continue
+        stored, scale, zero = (constant(v) for v in weights.producer().inputs)
+        assert stored.dtype == np.int8 and not zero.any()
+        assert scale.shape == (stored.shape[0],) and np.abs(stored.astype(int)).max() == 127
+        seen += 1
+    assert seen > len(convolutions) / 2
+
+
+def test_nothing_stands_between_convolution_and_activation(quantized: ir.Model) -> None:
+    for node in quantized.graph:
+        if node.op_type == "Conv":
+            followers = {user.node.op_type for user in node.outputs[0].uses()}
+            assert not (followers & ACTIVATIONS and "QuantizeLinear" in followers), node.name
+
+
+def test_convolutions_and_both_sides_of_additions_read_integers(
+    quantized: ir.Model, graphs: Path
+) -> None:
+    names = set(precision.layers(ir.load(graphs / "fp32.onnx")))
+    for node in quantized.graph:
+        if node.name in names and node.op_type == "Conv":
+            feeds = [source(value) == "DequantizeLinear" for value in node.inputs[:2]]
+            # Depthwise ones read the pair that their neighbours need, with weights as they were.
+            assert feeds[0] == feeds[1] or node.attributes["group"].as_int() > 1, node.name
+        if node.name in names and node.op_type == "Add":
+            assert {source(value) for value in node.inputs} == {"DequantizeLinear"}, node.name
+
+
+def test_what_is_concatenated_shares_a_scale(quantized: ir.Model) -> None:
+    concatenations = [node for node in quantized.graph if node.op_type == "Concat"]
+    shared = 0
+    for node in concatenations:
+        scales = {
+            constant(value.producer().inputs[1]).item()
+            for value in node.inputs
+            if source(value) == "DequantizeLinear"
+        }
+        assert len(scales) <= 1, node.name
+        shared += len(scales)
+    assert shared >= 3  # ASPP, and both of the decoder's
+
+
+def test_pooling_and_resizing_hand_scales_on(quantized: ir.Model) -> None:
+    checked = 0
+    for node, scale, _ in pairs(quantized):
+        producer = node.inputs[0].producer()
+        if producer.op_type in {"MaxPool", "Resize"}:
+            before = producer.inputs[0].producer()
+            assert before.op_type == "DequantizeLinear", producer.name
+            assert constant(before.inputs[1]).item() == scale.item()
+            checked += 1
+    assert checked
+
+
+def test_both_forms_carry_the_same_codes(graphs: Path) -> None:
+    forms = [ir.load(graphs / f"{name}.onnx") for name in ("cpu", "tensorrt")]
+    weights = [
+        {v.name: v.const_value.numpy() for v in form.graph.initializers.values()
+         if v.name.endswith(".weight_quantized")} for form in forms
+    ]  # fmt: skip
+    assert weights[1] and weights[1].keys() < weights[0].keys()  # without the depthwise ones
+    for name, codes in weights[1].items():
+        # FP16 weights were rounded before: a code may differ where a value lay between two.
+        assert np.abs(codes.astype(int) - weights[0][name]).max() <= 1, name
+    largest = [{n.inputs[0].name: s.item() * (127 if z else 255 if z.dtype == np.uint8 else 127)
+                for n, s, z in pairs(form)} for form in forms]  # fmt: skip
+    for name in largest[1]:
+        step = 255 * 2**-24  # of the smallest scales in FP16
+        assert largest[0][name] == pytest.approx(largest[1][name], rel=2e-3, abs=step), name
+
+
+def test_biases_are_integers_where_the_cpu_wants_them(graphs: Path) -> None:
+    model = ir.load(graphs / "cpu.onnx")
+    steps = 0
+    for node in model.graph:
+        if node.op_type != "Conv" or source(node.inputs[1]) != "DequantizeLinear":
+            continue
+        if len(node.inputs) < 3:
+            continue
+        stored, scale = (constant(value) for value in node.inputs[2].producer().inputs)
+        weights = constant(node.inputs[1].producer().inputs[1])
+        activation = constant(node.inputs[0].producer().inputs[1])
+        assert stored.dtype == np.int32
+        np.testing.assert_allclose(scale, weights * activation, rtol=1e-6)
+        steps += 1
+    assert steps
+
+
+def test_kept_layers_read_what_they_read_before(graphs: Path, tmp_path: Path) -> None:
+    plain = ir.load(graphs / "fp32.onnx")
+    kept = [name for name in precision.layers(plain) if "conv" in name][::3]
+    ranges = ranges_of(graphs / "fp32.onnx")
+    precision.quantize(graphs / "fp32.onnx", tmp_path / "kept.onnx", ranges, CPU, kept)
+    nodes = {node.name: node for node in ir.load(tmp_path / "kept.onnx").graph}
+    originals = {node.name: node for node in plain.graph}
+    for name in kept:
+        assert [v.name for v in nodes[name].inputs] == [v.name for v in originals[name].inputs]
+
+
+def test_with_every_layer_kept_the_graph_is_as_it_was(graphs: Path, tmp_path: Path) -> None:
+    plain = ir.load(graphs / "fp32.onnx")
+    target = tmp_path / "all.onnx"
+    precision.quantize(graphs / "fp32.onnx", target, {}, CPU, precision.layers(plain))
+    operators = [node.op_type for node in ir.load(target).graph]
+    assert operators == [node.op_type for node in plain.graph]
+
+
+def test_the_image_is_read_in_floating_point(graphs: Path) -> None:
+    model = ir.load(graphs / "fp32.onnx")
+    first = precision.first_layers(model)
+    assert first and set(first) < set(precision.layers(model))
+    operators = {node.name: node.op_type for node in model.graph}
+    assert [operators[name] for name in first].count("Conv") >= 2  # backbone's and HED's
+    assert len(first) < 0.1 * len(precision.layers(model))
+
+
+def test_ranges_of_another_model_are_named(graphs: Path, tmp_path: Path) -> None:
+    ranges = ranges_of(graphs / "fp32.onnx")
+    missing = min(ranges)
+    del ranges[missing]
+    with pytest.raises(HedgeError, match=f"no range for tensor {missing!r}"):
+        precision.quantize(graphs / "fp32.onnx", tmp_path / "x.onnx", ranges, CPU, ())
+    assert not (tmp_path / "x.onnx").exists()

@@ -1,0 +1,99 @@
+"""Ranges: exact extremes from inside the graph, and thresholds that give up outliers only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from export import precision, ranges
+from export.deploy import DeployGraph
+from export.ranges import BINS, Histogram, Method
+from export.to_onnx import to_onnx
+from runtime.errors import HedgeError
+from train.config import ModelConfig
+from train.models import DeepLab
+
+SIZE = (64, 96)
+
+
+def histogram(*images: np.ndarray) -> Histogram:
+    found = Histogram()
+    for values in images:
+        found.add(float(values.min()), float(values.max()), values)
+    return found
+
+
+def normal(count: int = 20_000) -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 1, count).astype(np.float32)
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_a_range_never_leaves_what_was_seen(method: Method) -> None:
+    values = normal()
+    for seen in (values, np.abs(values), -np.abs(values)):
+        low, high = histogram(seen).range(method)
+        assert seen.min() <= low <= high <= seen.max()
+
+
+def test_minmax_keeps_everything() -> None:
+    values = np.append(normal(), 1e4)
+    assert histogram(values).range("minmax") == (values.min(), 1e4)
+
+
+@pytest.mark.parametrize("method", ["entropy", "percentile"])
+def test_an_outlier_does_not_take_the_codes_of_the_others(method: Method) -> None:
+    high = histogram(np.append(normal(), 100.0)).range(method)[1]
+    assert 2 < high < 20
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=6))
+def test_growing_loses_no_count(peaks: list[float]) -> None:
+    images = [np.linspace(-peak, peak, 501, dtype=np.float64) for peak in peaks]
+    found = histogram(*images)
+    assert found.counts.sum() == 500 * len(images)  # all but the exact zeros
+    assert found.limit >= max(peaks) and len(found.counts) == BINS
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_a_tensor_of_zeros_has_a_range(method: Method) -> None:
+    assert histogram(np.zeros(100, np.float32)).range(method) == (0, 0)
+
+
+def test_extremes_come_from_every_pixel(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = DeepLab(ModelConfig("mobilenet_v2", num_classes=3, se="sigmoid", hed="lite"))
+    graph = tmp_path / "fp32.onnx"
+    to_onnx(DeployGraph(model, SIZE, SIZE), 1, graph)
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(256, size=(*SIZE, 3), dtype=np.uint8) for _ in range(3)]
+    found = ranges.observe(graph, iter(frames))
+    names = precision.tensors(ir.load(graph))
+    assert list(found) == names
+    proto = onnx.load(graph)
+    some = names[:: len(names) // 8]
+    proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in some)
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    runs = [session.run(some, {"frame": frame[None]}) for frame in frames]
+    for index, name in enumerate(some):
+        values = np.stack([run[index] for run in runs])
+        # The same arithmetic in another fusion: equal but for the last bits.
+        assert found[name].low == pytest.approx(values.min(), rel=1e-4, abs=1e-5), name
+        assert found[name].high == pytest.approx(values.max(), rel=1e-4, abs=1e-5), name
+
+
+def test_values_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    model = DeepLab(ModelConfig("mobilenet_v2", num_classes=3, se="sigmoid", hed="lite"))
+    with torch.no_grad():
+        model.fuse8[1].bias.fill_(float("inf"))
+    to_onnx(DeployGraph(model, SIZE, SIZE), 1, tmp_path / "fp32.onnx")
+    with pytest.raises(HedgeError, match="not finite"):
+        ranges.observe(tmp_path / "fp32.onnx", [np.zeros((*SIZE, 3), np.uint8)])

@@ -1,0 +1,149 @@
+"""TensorRT: the right engine or one clear line, and on a GPU the same labels as elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from runtime import machine
+from runtime.backends import trt
+from runtime.engine import BACKENDS, load_engine
+from runtime.errors import HedgeError
+from runtime.manifest import Manifest
+
+RTX = "tensorrt_rtx"
+gpu = pytest.mark.gpu
+needs_gpu = pytest.mark.skipif(not machine.gpus(), reason="no NVIDIA GPU on this machine")
+
+
+@pytest.fixture
+def built(bundle: Path) -> Path:
+    """The engine of the tiny bundle, built for sm89 wherever the tests run."""
+    return trt.build(bundle, RTX, ["sm89"])[0]
+
+
+def check(engine: Path) -> bytes | None:
+    """What stands between an engine file and its parser."""
+    manifest = Manifest.load(engine.parents[1])
+    return trt._checked(engine, manifest.files["model.onnx"], RTX, "sm89")
+
+
+def test_an_engine_is_kept_under_library_version_and_device(built: Path) -> None:
+    assert built.name.startswith("tensorrt_rtx-") and built.name.endswith("-sm89.engine")
+    assert check(built) == built.read_bytes()
+
+
+def test_one_changed_bit_is_refused(built: Path) -> None:
+    data = bytearray(built.read_bytes())
+    data[len(data) // 2] ^= 1
+    built.write_bytes(data)
+    with pytest.raises(
+        HedgeError, match=r"sha256 differs from its sidecar .* delete tensorrt_rtx-"
+    ):
+        check(built)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b'{"engine": "'])
+def test_an_engine_without_its_sidecar_is_refused(built: Path, content: bytes | None) -> None:
+    sidecar = built.with_name(f"{built.name}.json")
+    sidecar.unlink()
+    if content is not None:
+        sidecar.write_bytes(content)
+    with pytest.raises(HedgeError, match="engine without a readable sidecar"):
+        check(built)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("version", "1.0.0"), ("device", "sm120"), ("library", "tensorrt")]
+)
+def test_an_engine_from_elsewhere_is_refused(built: Path, field: str, value: str) -> None:
+    sidecar = built.with_name(f"{built.name}.json")
+    fields = msgspec.json.decode(sidecar.read_bytes()) | {field: value}
+    sidecar.write_bytes(msgspec.json.encode(fields))
+    with pytest.raises(HedgeError, match=f"built by .*{value}.*, here is tensorrt_rtx"):
+        check(built)
+
+
+def test_an_engine_of_an_older_graph_is_built_again(built: Path) -> None:
+    assert trt._checked(built, "the sha256 of another graph", RTX, "sm89") is None
+
+
+def test_a_damaged_graph_never_reaches_the_parser(bundle: Path) -> None:
+    model = bundle / "model.onnx"
+    model.write_bytes(model.read_bytes() + b"\0")
+    with pytest.raises(HedgeError, match=r"model\.onnx: sha256 differs"):
+        trt.build(bundle, RTX)
+
+
+def test_a_library_that_is_missing_is_named_with_its_extra(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trt, "find_spec", lambda name: None)
+    with pytest.raises(HedgeError, match=r"pip install 'hedge-seg\[tensorrt-rtx\]'"):
+        trt.build(bundle, RTX)
+
+
+@pytest.mark.parametrize("library", [name for name in BACKENDS if name.startswith("tensorrt")])
+def test_without_a_gpu_nothing_falls_back(
+    library: str, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "gpus", tuple)
+    with pytest.raises(HedgeError, match=r"no NVIDIA GPU|is not installed"):
+        load_engine(bundle, library)
+
+
+def test_tensorrt_is_built_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "gpus", tuple)
+    with pytest.raises(HedgeError, match="--engine tensorrt_rtx builds anywhere"):
+        trt._devices("tensorrt")
+    monkeypatch.setattr(machine, "gpus", lambda: ("NVIDIA Orin",))
+    monkeypatch.setattr(machine, "compute_capability", lambda: "87")
+    assert trt._devices("tensorrt") == ["NVIDIA-Orin-sm87"]
+    assert trt._devices(RTX) == ["sm87", "portable"]
+
+
+@pytest.fixture
+def frames() -> list[np.ndarray]:
+    """Five batches for the tiny bundle, all different."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(256, size=(1, 24, 32, 3), dtype=np.uint8) for _ in range(5)]
+
+
+@gpu
+@needs_gpu
+def test_gpu_gives_the_labels_of_the_cpu(bundle: Path, frames: list[np.ndarray]) -> None:
+    with load_engine(bundle, RTX) as engine, load_engine(bundle, "onnxruntime") as reference:
+        for frame in frames:  # the first without a CUDA graph, the others with one
+            assert np.array_equal(engine.infer(frame), reference.infer(frame))
+
+
+@gpu
+@needs_gpu
+def test_gpu_answers_in_order_with_two_in_flight(bundle: Path, frames: list[np.ndarray]) -> None:
+    manifest = Manifest.load(bundle)
+    with trt.load(bundle, manifest, 0, RTX) as engine:
+        expected = [engine.infer(frame) for frame in frames]
+        engine.submit(frames[0])
+        for number, frame in enumerate(frames[1:]):
+            engine.submit(frame)
+            with pytest.raises(RuntimeError, match="in flight"):
+                engine.submit(frame)
+            assert np.array_equal(engine.result(), expected[number])
+        assert np.array_equal(engine.result(), expected[-1])
+
+
+@gpu
+@needs_gpu
+def test_gpu_engines_close_twice_and_in_any_order(
+    bundle: Path, frames: list[np.ndarray], make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    first = load_engine(bundle, RTX)
+    second = load_engine(make_bundle(tmp_path / "other"), RTX)
+    first.close()
+    first.close()
+    assert second.infer(frames[0]).shape == (1, 24, 32)
+    second.close()
