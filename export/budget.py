@@ -39,7 +39,8 @@ NOISE = 1.02  # sets closer in time than this are equally fast: the one that kee
 class Search:
     """Look for the cheapest set of layers to keep; what was measured survives in ``folder``.
 
-    frames: the evaluation frames, at most so many of them; fixed: layers kept in any case.
+    frames: the evaluation frames, at most so many of them; reference: PyTorch's answers on all
+    of them; fixed: layers kept in any case.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class Search:
         quantizer: Quantizer,
         backend: str,
         frames: Callable[[int | None], FrameSet],
+        reference: ConfusionMatrix,
         budget: Budget,
         fixed: Sequence[str],
         folder: Path,
     ) -> None:
         self._quantizer, self._backend, self._frames = quantizer, backend, frames
-        self._budget, self._fixed, self._folder = budget, tuple(fixed), folder
+        self._reference, self._budget, self._folder = reference, budget, folder
+        self._fixed = tuple(fixed)
         self._layers = [name for name in quantizer.layers() if name not in fixed]
         self._log = self._resumed()
 
@@ -143,26 +146,24 @@ class Search:
 
     def _measured(self, kept: tuple[str, ...]) -> Step:
         frames = self._frames(None)
-        folder = plain(self._quantizer, self._work / "fp32")
-        classes = self._quantizer.manifest.classes
-        confusions = [ConfusionMatrix(classes) for _ in range(2)]
+        confusion = ConfusionMatrix(self._reference.classes)
         times: list[list[float]] = [[], []]
         with ExitStack() as stack:
-            reference = stack.enter_context(Segmenter(folder, self._backend))
             int8 = stack.enter_context(self._engine(self._fixed, "int8"))
             engine = stack.enter_context(self._engine(kept))
             title = f"{len(kept)} layers in floating point"
             for frame in track(frames.frames, title, frames.count, console=cli.err):
                 assert frame.target is not None
-                confusions[0].update(frame.target, reference(frame.image))
-                confusions[1].update(frame.target, engine(frame.image))
+                confusion.update(frame.target, engine(frame.image))
                 if len(times[0]) < TIMED:
                     for timed, segmenter in zip(times, (int8, engine), strict=True):
                         timed.append(_milliseconds(segmenter, frame.image))
         ms = [median(values) for values in times]
         self._log.int8_ms = self._log.int8_ms or ms[0]
         ratio = ms[1] / ms[0]
-        return Step(kept, Drop.between(*confusions), ratio * self._log.int8_ms, ratio)
+        return Step(
+            kept, Drop.between(self._reference, confusion), ratio * self._log.int8_ms, ratio
+        )
 
     def _engine(self, kept: Kept, name: str = "trial") -> Segmenter:
         self._quantizer.write(self._work / name, kept)
@@ -171,7 +172,7 @@ class Search:
     def _confusion(
         self, frames: Sequence[TestFrame], answers: Sequence[np.ndarray]
     ) -> ConfusionMatrix:
-        confusion = ConfusionMatrix(self._quantizer.manifest.classes)
+        confusion = ConfusionMatrix(self._reference.classes)
         for frame, labels in zip(frames, answers, strict=True):
             assert frame.target is not None
             confusion.update(frame.target, labels)
@@ -198,6 +199,8 @@ class Search:
 
 
 def _milliseconds(segmenter: Segmenter, image: np.ndarray) -> float:
+    """Of the second of two calls, as ``runtime.choose.settled_ms``."""
+    segmenter(image)
     start = time.perf_counter()
     segmenter(image)
     return (time.perf_counter() - start) * 1e3

@@ -28,6 +28,7 @@ from runtime.engine import Engine, installed_backends, load_engine
 from runtime.errors import GateError, HedgeError
 from runtime.machine import cpu_name
 from runtime.manifest import MODEL, Manifest
+from runtime.metrics import ConfusionMatrix
 from runtime.segment import Segmenter
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.datasets import Index, is_data
@@ -56,11 +57,20 @@ class Task:
             to_onnx(deployed, batch or self.config.batch, path)
         return path
 
+    def budget(self) -> Budget:
+        """What INT8 may lose."""
+        return Budget(self.config.max_miou_drop, self.config.max_class_drop)
+
     def manifest(self, precision: Precision) -> Manifest:
         """The manifest of the bundle to be, without files or measurements."""
         batch = self.config.batch
         name = self.target.name
         return bundle.describe(self.checkpoint, name, precision, batch, self.frame_size)
+
+    def reference(self) -> Segmenter:
+        """The trained network in PyTorch, at the sizes it is deployed at."""
+        graph = DeployGraph(self.model, self.size, self.frame_size)
+        return Segmenter.of(verify.TorchEngine(graph, self.manifest("fp32")))
 
     def frames(self, count: int | None = None) -> verify.FrameSet:
         """The frames to verify on, or ``count`` of them; afresh at each call."""
@@ -120,10 +130,7 @@ def export(config: Export, checkpoint: Checkpoint, target: Path, precision: Prec
     task = Task(config, checkpoint, target, load_model(checkpoint), size, frame_size)
     with bundle.staged(target, config.force) as folder:
         manifest = _WRITERS[precision](task, folder)
-        reference = verify.TorchEngine(DeployGraph(task.model, size, frame_size), manifest)
-        manifest = replace(
-            manifest, measured=_verified(task, folder, reference) | manifest.measured
-        )
+        manifest = replace(manifest, measured=_verified(task, folder, manifest) | manifest.measured)
         manifest.save(folder)
     return manifest
 
@@ -229,18 +236,27 @@ def _searched(
     task: Task, quantizer: Quantizer, fixed: tuple[str, ...], folder: Path, probe: Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
     """The layers to keep in floating point, and what the search for them measured."""
-    config = task.config
-    allowed = Budget(config.max_miou_drop, config.max_class_drop)
-    if allowed == Budget(None, None):
+    if (allowed := task.budget()) == Budget(None, None):
         return fixed, {}
     quantizer.write(probe, fixed)
-    with Segmenter(probe, config.backend) as segmenter:  # "auto": the fastest with plain INT8
+    with Segmenter(probe, task.config.backend) as segmenter:  # "auto": the fastest in plain INT8
         backend = segmenter.backend
     memory = task.target.with_name(f".{task.target.name}.search")
-    search = budget.Search(quantizer, backend, task.frames, allowed, fixed, memory)
+    search = budget.Search(quantizer, backend, task.frames, _trained(task), allowed, fixed, memory)
     found = search.run()
     search.report(folder)
-    return found.kept, {"budget": asdict(allowed), "search": sensitivity.TABLE}
+    table = {"budget": asdict(allowed), "backend": backend, "search": sensitivity.TABLE}
+    return found.kept, table
+
+
+def _trained(task: Task) -> ConfusionMatrix:
+    """What PyTorch answers on the evaluation frames, from which drops are counted."""
+    frames = task.frames()
+    bar = track(frames.frames, f"{task.target.name}: PyTorch", frames.count, console=cli.err)
+    confusion = verify.compare(task.reference(), [], bar)[verify.PYTORCH].confusion
+    if not confusion.counts.any():
+        raise HedgeError("--max-miou-drop and --max-class-drop need labelled frames: --data PATH")
+    return confusion
 
 
 def _sealed(manifest: Manifest, folder: Path) -> Manifest:
@@ -249,7 +265,7 @@ def _sealed(manifest: Manifest, folder: Path) -> Manifest:
     return manifest
 
 
-def _verified(task: Task, folder: Path, reference: verify.TorchEngine) -> dict[str, Any]:
+def _verified(task: Task, folder: Path, manifest: Manifest) -> dict[str, Any]:
     """Run every engine and PyTorch over the same frames; GateError if one of them fails."""
     frames = task.frames()
     with ExitStack() as stack:
@@ -258,9 +274,9 @@ def _verified(task: Task, folder: Path, reference: verify.TorchEngine) -> dict[s
         ]
         title = f"{task.target.name}: verifying"
         bar = track(frames.frames, title, frames.count, console=cli.err)
-        results = verify.compare(Segmenter.of(reference), engines, bar)
+        results = verify.compare(task.reference(), engines, bar)
     try:
-        _require(task, results, reference.manifest.precision)
+        _require(task, results, manifest)
     except GateError as error:
         worst = min(verify.engines_only(results).values(), key=lambda result: result.worst_share)
         picture = task.target.parent / f"{task.target.name}-worst.png"
@@ -270,13 +286,21 @@ def _verified(task: Task, folder: Path, reference: verify.TorchEngine) -> dict[s
     return verify.measured(results, frames)
 
 
-def _require(task: Task, results: dict[str, verify.Comparison], precision: str) -> None:
-    labelled = results[verify.TorchEngine.backend].confusion.counts.any()
-    if precision == "int8" and labelled:
-        asked = Budget(task.config.max_miou_drop, task.config.max_class_drop)
-        verify.require_budget(results, INT8_LOSS if asked == Budget(None, None) else asked)
+def _require(task: Task, results: dict[str, verify.Comparison], manifest: Manifest) -> None:
+    """GateError where an engine loses too much; a budget binds the engine it was searched for."""
+    if manifest.precision != "int8" or not results[verify.PYTORCH].confusion.counts.any():
+        verify.require_agreement(results, manifest.precision)
+    elif (searched := manifest.measured["int8"].get("backend")) is None:
+        verify.require_budget(results, INT8_LOSS)
     else:
-        verify.require_agreement(results, precision)
+        for backend in verify.engines_only(results):
+            pair = {name: results[name] for name in (verify.PYTORCH, backend)}
+            try:
+                verify.require_budget(pair, task.budget())
+            except GateError as error:
+                if backend == searched:
+                    raise
+                cli.warn(f"{error}; the search was for {searched} (--backend)")
 
 
 @contextmanager

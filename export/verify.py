@@ -26,6 +26,7 @@ from train.datasets.synthetic.generate import still
 AGREEMENT = {"fp32": 0.999, "fp16": 0.995, "int8": 0.9}
 # OpenVINO computes FP16 graphs in bf16 where the CPU has it: 8 bits of mantissa instead of 11.
 ROUNDED = {("openvino", "fp16"): 0.99}
+PYTORCH = "pytorch"  # what the reference is called among the backends
 
 
 class TestFrame(NamedTuple):
@@ -74,7 +75,7 @@ def generated(count: int, size: tuple[int, int]) -> FrameSet:
 class TorchEngine:
     """The FP32 DeployGraph in PyTorch behind the Engine protocol: the reference for parity."""
 
-    backend = "pytorch"
+    backend = PYTORCH
 
     def __init__(self, graph: DeployGraph, manifest: Manifest) -> None:
         self.manifest = manifest
@@ -188,7 +189,7 @@ class Budget:
 
 def require_budget(results: dict[str, Comparison], budget: Budget) -> None:
     """The gate of INT8: GateError names the backend that loses more than ``budget`` allows."""
-    reference = results[TorchEngine.backend].confusion
+    reference = results[PYTORCH].confusion
     for backend, result in engines_only(results).items():
         drop = Drop.between(reference, result.confusion)
         if not budget.holds(drop):
@@ -216,7 +217,7 @@ def require_agreement(results: dict[str, Comparison], precision: str) -> None:
 
 def engines_only(results: dict[str, Comparison]) -> dict[str, Comparison]:
     """The results without the reference's own."""
-    return {name: result for name, result in results.items() if name != TorchEngine.backend}
+    return {name: result for name, result in results.items() if name != PYTORCH}
 
 
 def measured(results: dict[str, Comparison], frames: FrameSet) -> dict[str, Any]:
@@ -225,15 +226,15 @@ def measured(results: dict[str, Comparison], frames: FrameSet) -> dict[str, Any]
     mIoU and IoU are None where the frames have no labels.
     """
     engines = engines_only(results)
-    best = next(iter(engines.values()), results[TorchEngine.backend])
+    best = next(iter(engines.values()), results[PYTORCH])
     return {
         "data": frames.data,
         "split": frames.split,
         "images": frames.count,
         "miou": _miou(best),
         "iou": best.confusion.iou_by_name(),
-        "miou_pytorch": _miou(results[TorchEngine.backend]),
-        "iou_pytorch": results[TorchEngine.backend].confusion.iou_by_name(),
+        "miou_pytorch": _miou(results[PYTORCH]),
+        "iou_pytorch": results[PYTORCH].confusion.iou_by_name(),
         "miou_by_backend": {name: _miou(result) for name, result in engines.items()},
         "iou_by_backend": {name: r.confusion.iou_by_name() for name, r in engines.items()},
         "latency_ms": {name: r.latency.percentiles() for name, r in results.items()},

@@ -1,0 +1,190 @@
+"""The mIoU budget on a network made hard to quantise: the guilty layers are found, no others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import msgspec
+import pytest
+
+from export import exporter
+from export.budget import Search
+from export.config import Export
+from export.exporter import publish
+from export.sensitivity import Layer, Log
+from export.verify import Budget, Drop
+from runtime.engine import installed_backends
+from runtime.errors import GateError, HedgeError
+from runtime.manifest import Manifest
+from train.checkpoint import Checkpoint
+
+TORN = 300.0  # how much larger one channel is than the others
+BUDGET = Budget(miou=0.5, worst=2.0)
+
+
+@pytest.fixture(scope="module")
+def torn_run(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained network with one channel before the classifier TORN times too large.
+
+    The classifier's weights make up for it, so the network answers as before, but in INT8 the
+    other channels are left with a code or two.
+    """
+    checkpoint = Checkpoint.load(trained_run / "best.pt")
+    weights = {name: tensor.clone() for name, tensor in checkpoint.weights.items()}
+    for name in ("fuse4.1.weight", "fuse4.1.bias"):  # batch-norm, followed by ReLU
+        weights[name][0] *= TORN
+    weights["classifier.weight"][:, 0] /= TORN
+    run = tmp_path_factory.mktemp("torn") / "torn"
+    run.mkdir()
+    replace(checkpoint, weights=weights).save(run / "best.pt")
+    return run
+
+
+@pytest.fixture(scope="module")
+def config(torn_run: Path, blocks: Path, tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """An INT8 export of that network; min-max, which cannot hide the channel by clipping it."""
+    out = tmp_path_factory.mktemp("bundles")
+    method, backend = "minmax", installed_backends()[0]
+    return Export(
+        torn_run, int8=True, data=blocks, out=out, calibration_method=method, backend=backend
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found(config: Export) -> Path:
+    """The bundle that a search found."""
+    asked = replace(config, max_miou_drop=BUDGET.miou, max_class_drop=BUDGET.worst, name="found")
+    return next(publish(asked))[0]
+
+
+def test_without_a_search_it_is_refused(config: Export) -> None:
+    with pytest.raises(GateError, match=r"points of mIoU .* allowed are 3 points") as caught:
+        list(publish(config))
+    lost = float(str(caught.value).split(" loses ")[1].split()[0])
+    assert lost > 5
+    assert [path.name for path in config.out.iterdir() if path.is_dir()] in ([], ["found-int8"])
+
+
+def test_the_search_ends_inside_the_budget(found: Path, config: Export) -> None:
+    manifest = Manifest.load(found)
+    measured = manifest.measured
+    lost = {
+        name: measured["iou_pytorch"][name] - value
+        for name, value in measured["iou_by_backend"][config.backend].items()
+    }
+    drop = measured["miou_pytorch"] - measured["miou_by_backend"][config.backend]
+    assert 100 * drop <= 0.5 and 100 * max(lost.values()) <= 2
+    report = measured["int8"]
+    assert report["budget"] == {"miou": 0.5, "worst": 2.0}
+    assert len(report["kept"]) <= 0.2 * report["layers"]
+
+
+def test_the_guilty_layer_is_among_those_kept(found: Path, torn_run: Path) -> None:
+    """The classifier reads the torn channel; it is the last convolution of the graph."""
+    log = msgspec.json.decode((found / "sensitivity.json").read_bytes(), type=Log)
+    convolutions = [layer.name for layer in log.layers if "onv" in layer.name]
+    assert log.chosen is not None and convolutions[-1] in log.chosen.kept
+    ranked = sorted(log.layers, key=lambda layer: -layer.changed)
+    assert convolutions[-1] in [layer.name for layer in ranked[:3]]
+
+
+def test_the_report_tells_and_shows_what_was_measured(found: Path) -> None:
+    log = msgspec.json.decode((found / "sensitivity.json").read_bytes(), type=Log)
+    assert len(log.steps) >= 2 and log.steps[0].drop.miou > 5
+    assert log.steps[0].ratio == pytest.approx(1, abs=0.5)  # plain INT8 against itself
+    assert log.chosen in log.steps and BUDGET.holds(log.chosen.drop)
+    assert "rank_correlation" in msgspec.json.decode((found / "sensitivity.json").read_bytes())
+    assert cv2.imread(str(found / "sensitivity.png")).shape[1] > 600
+    assert not list(found.parent.glob(".*.search")), "done: nothing to resume"
+
+
+def test_a_search_that_was_stopped_goes_on(
+    config: Export, found: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    asked = replace(config, max_miou_drop=0.5, max_class_drop=2.0, name="found", out=tmp_path)
+    measured: list[str] = []
+    save = Search._save
+
+    def stop(search: Search) -> None:
+        save(search)
+        if len(search._log.layers) == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Search, "_save", stop)
+        list(publish(asked))
+    engine = Search._engine
+
+    def counted(search: Search, kept: tuple[str, ...], name: str = "trial") -> object:
+        measured.append(name)
+        return engine(search, kept, name)
+
+    assert [path.name for path in tmp_path.iterdir()] == [".found-int8.search"]
+    monkeypatch.setattr(Search, "_engine", counted)
+    (target, manifest), *_ = publish(asked)
+    assert "going on with" in capsys.readouterr().err
+    log = msgspec.json.decode((target / "sensitivity.json").read_bytes(), type=Log)
+    first = msgspec.json.decode((found / "sensitivity.json").read_bytes(), type=Log)
+    assert measured.count("trial") == len(log.layers) - 5 + len(log.steps) - 1
+    assert {layer.name: layer.changed for layer in log.layers} == {
+        layer.name: layer.changed for layer in first.layers
+    }
+    assert manifest.measured["int8"]["kept"]
+
+
+def test_a_budget_that_cannot_be_met_names_the_best_found(
+    config: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stands for a network that loses even with all layers kept: the reference is a better one."""
+    trained = exporter._trained
+
+    def better(task: exporter.Task) -> object:
+        confusion = trained(task)
+        confusion.counts[...] = 0
+        confusion.counts[range(3), range(3)] = 100  # never wrong
+        return confusion
+
+    monkeypatch.setattr(exporter, "_trained", better)
+    asked = replace(config, max_miou_drop=0.0, out=tmp_path)
+    with pytest.raises(GateError, match=r"the best found loses .* see .*sensitivity\.json") as e:
+        list(publish(asked))
+    assert e.value.exit_code == 4
+    assert [path.name for path in tmp_path.iterdir()] == [".torn-int8.search"]
+    assert (tmp_path / ".torn-int8.search" / "sensitivity.json").is_file()
+
+
+def test_a_budget_needs_labels(config: Export, torn_run: Path, tmp_path: Path) -> None:
+    checkpoint = Checkpoint.load(torn_run / "best.pt")
+    moved = replace(checkpoint, config=replace(checkpoint.config, data=tmp_path / "gone"))
+    moved.save(tmp_path / "best.pt")
+    assert config.data is not None
+    asked = replace(
+        config, run=tmp_path / "best.pt", data=None, max_miou_drop=0.5, out=tmp_path / "out",
+        calibration_data=config.data / "images" / "train",
+    )  # fmt: skip
+    with pytest.raises(HedgeError, match="need labelled frames: --data PATH"):
+        list(publish(asked))
+
+
+def test_rank_correlation_is_spearmans() -> None:
+    drops = [(0.1, 1.0), (0.2, 3.0), (0.3, 2.0), (0.4, 9.0)]
+    log = Log("", "", "", layers=[Layer(str(i), *values) for i, values in enumerate(drops)])
+    assert log.rank_correlation() == pytest.approx(0.8)
+    assert Log("", "", "").rank_correlation() is None
+
+
+@pytest.mark.parametrize(
+    ("drop", "inside"), [((0.5, 2.0), True), ((0.51, 0.0), False), ((0.0, 2.1), False)]
+)
+def test_both_sides_of_a_budget_bind(drop: tuple[float, float], inside: bool) -> None:
+    assert BUDGET.holds(Drop(*drop, "road")) == inside
+    assert Budget(None, None).holds(Drop(*drop, "road"))
+
+
+def test_layers_that_stay_in_floating_point_can_be_named(config: Export, tmp_path: Path) -> None:
+    with pytest.raises(HedgeError, match="--keep conv_of_another: no such layer; the graph has"):
+        list(publish(replace(config, keep=("conv_of_another",), out=tmp_path)))
+    assert not list(tmp_path.iterdir())
