@@ -166,7 +166,7 @@ class Search:
         )
 
     def _engine(self, kept: Kept, name: str = "trial") -> Segmenter:
-        self._quantizer.write(self._work / name, kept)
+        self._quantizer.trial(self._work / name, kept, self._backend)
         return Segmenter(self._work / name, self._backend)
 
     def _confusion(
