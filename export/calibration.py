@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +47,7 @@ class Images:
             fill(frame, cv2.cvtColor(read_rgb(path), cv2.COLOR_RGB2BGR))
             yield frame
 
+    @cached_property
     def passport(self) -> dict[str, Any]:
         """What the manifest keeps, so that anyone can check what the ranges came from."""
         return {

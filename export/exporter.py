@@ -146,14 +146,15 @@ def _write_fp16(task: Task, folder: Path) -> Manifest:
 
 
 def _write_int8(task: Task, folder: Path) -> Manifest:
+    model = fingerprint(task.checkpoint, task.size, task.frame_size)
+    source = _source(task, model)  # what is wrong with it is told before the slow part
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         fp32 = task.graph(work / "fp32.onnx", torch.float32)
         fp16 = task.graph(work / "fp16.onnx", torch.float16)
-        model = fingerprint(task.checkpoint, task.size, task.frame_size)
         quantizer = Quantizer(fp32, fp16, model, {}, task.manifest("int8"))
         fixed = _fixed(task, quantizer)
-        scales = _calibrated(task, quantizer, work)
+        scales = source if isinstance(source, Scales) else _observed(task, quantizer, source, work)
         quantizer = quantizer.using(scales.ranges)
         scales.save(folder / SCALES)
         kept, found = _searched(task, quantizer, fixed, folder, work / "probe")
@@ -176,22 +177,18 @@ def _fixed(task: Task, quantizer: Quantizer) -> tuple[str, ...]:
 _WRITERS = {"fp32": _write_fp32, "fp16": _write_fp16, "int8": _write_int8}
 
 
-def _calibrated(task: Task, quantizer: Quantizer, work: Path) -> Scales:
-    """The table of ranges, with the passport of the images that it comes from."""
+def _source(task: Task, model: str) -> Scales | Images:
+    """What ranges come from, a table of them or images; never from the evaluation split."""
     config = task.config
-    if config.scales:
-        scales = Scales.load(config.scales, quantizer.model)
-    else:
-        scales = _observed(task, quantizer, work)
+    source = Scales.load(config.scales, model) if config.scales else _images(task)
     if (evaluation := _evaluation(task)) is not None:
-        calibration.refuse_overlap(scales.passport["images"], evaluation)
-    return scales
+        calibration.refuse_overlap(source.passport["images"], evaluation)
+    return source
 
 
-def _observed(task: Task, quantizer: Quantizer, work: Path) -> Scales:
-    config = task.config
-    images, source = _images(task), quantizer.fp32
-    passport = images.passport()
+def _observed(task: Task, quantizer: Quantizer, images: Images, work: Path) -> Scales:
+    """The table of ranges that the tensors take on over the images."""
+    config, source = task.config, quantizer.fp32
     if config.batch != 1:
         source = task.graph(work / "single.onnx", torch.float32, batch=1)
     frames = images.frames(task.frame_size)
@@ -205,7 +202,7 @@ def _observed(task: Task, quantizer: Quantizer, work: Path) -> Scales:
                 quantizer, histograms, images, installed_backends()[0], work
             )
     table = {name: histogram.range(method) for name, histogram in histograms.items()}
-    return Scales(quantizer.model, table, passport | {"method": method, "agreement": shares})
+    return Scales(quantizer.model, table, images.passport | {"method": method, "agreement": shares})
 
 
 def _images(task: Task) -> Images:

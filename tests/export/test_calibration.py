@@ -85,7 +85,7 @@ def test_frames_are_what_the_runtime_feeds(folder: Path, band_picture: Callable)
 
 
 def test_the_passport_proves_what_was_used(folder: Path) -> None:
-    passport = calibration.from_folder(folder, 16).passport()
+    passport = calibration.from_folder(folder, 16).passport
     assert passport["split"] == "folder" and passport["data"] == "photos"
     assert len(passport["images"]) == 16
     for name, digest in passport["images"].items():
@@ -94,7 +94,7 @@ def test_the_passport_proves_what_was_used(folder: Path) -> None:
 
 def test_evaluation_images_are_refused_under_any_name(blocks: Path, tmp_path: Path) -> None:
     evaluation = open_index(blocks, "val")
-    used = calibration.from_split(open_index(blocks, "train"), 8).passport()["images"]
+    used = calibration.from_split(open_index(blocks, "train"), 8).passport["images"]
     calibration.refuse_overlap(used, evaluation)
     copied = {"holiday.png": files.sha256(evaluation.items[1].image)}
     with pytest.raises(HedgeError, match=r"holiday\.png: .* also in the evaluation split"):
