@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,13 +103,12 @@ def torch_engines(case: Case, out: Path) -> dict[str, Engine]:
     """PyTorch in each of its own ways, the yardstick first; bf16 only where the CPU computes it."""
     checkpoint = random_checkpoint(case, out)
     model = load_model(checkpoint)
-    manifest = describe(checkpoint, str(case), "fp32", 1, case.size)
+    graph = DeployGraph(model, case.size, case.size)
+    manifest = describe(checkpoint, str(case), "fp32", 1, graph)
     ways = {YARDSTICK: TorchEngine, "pytorch fp32": PlainTorch}
     if cpu_has_bf16():
         ways["pytorch bf16 channels_last"] = AutocastTorch
-    return {
-        name: way(DeployGraph(model, case.size, case.size), manifest) for name, way in ways.items()
-    }
+    return {name: way(copy.deepcopy(graph), manifest) for name, way in ways.items()}
 
 
 class PlainTorch(TorchEngine):

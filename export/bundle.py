@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-from export.to_onnx import INPUT, OUTPUT
+from export.deploy import DeployGraph
+from export.to_onnx import INPUT, LOGITS, OUTPUT
 from runtime import files
 from runtime.errors import OutputError
 from runtime.manifest import ENGINES, FILE_NAME, Manifest, TensorSpec
@@ -19,9 +20,10 @@ _TOOLS = ("hedge-seg", "torch", "onnx", "onnxscript", "onnxruntime", "openvino")
 
 
 def describe(
-    checkpoint: Checkpoint, name: str, precision: str, batch: int, frame_size: tuple[int, int]
+    checkpoint: Checkpoint, name: str, precision: str, batch: int, graph: DeployGraph
 ) -> Manifest:
     """The manifest of a graph about to be written: no file hashes and no measurements yet."""
+    frame_size, classes = graph.frame_size, checkpoint.classes
     return Manifest(
         name=name,
         variant=checkpoint.config.variant,
@@ -29,7 +31,8 @@ def describe(
         precision=precision,
         input=TensorSpec(INPUT, (batch, *frame_size, 3), "uint8", "NHWC", "BGR"),
         output=TensorSpec(OUTPUT, (batch, *frame_size), "uint8", "NHW"),
-        classes=checkpoint.classes,
+        logits=TensorSpec(LOGITS, (batch, len(classes), *graph.score_size), "float32", "NCHW"),
+        classes=classes,
         files={},
         built_with=_versions(),
     )

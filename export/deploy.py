@@ -14,6 +14,9 @@ from train.models.hed import upsample
 class DeployGraph(nn.Module):
     """(N, H, W, 3) uint8 BGR frame as decoded → (N, H, W) uint8 labels; nothing is left outside.
 
+    Beside them it answers the scores that they come from, (N, C, H/4, W/4) float32 logits, for
+    engines whose host upsamples and compares faster than the graph (``runtime.argmax``).
+
     size: the network's (H, W); frame_size: the camera's. Where they differ the frame is resized
     (bilinear) in the graph, and the logits go straight from 1/4 to the frame's size. dtype: the
     arithmetic of the graph, float32 or float16.
@@ -30,8 +33,14 @@ class DeployGraph(nn.Module):
         self.network = copy.deepcopy(model).eval().to(dtype)
         self.size, self.frame_size, self.dtype = size, frame_size, dtype
 
-    def forward(self, frame: torch.Tensor) -> torch.Tensor:
+    def forward(self, frame: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = frame.to(self.dtype)  # TensorRT wants a Cast to be the first node behind uint8
         image = x.permute(0, 3, 1, 2).flip(1) / 255
-        logits = self.network(upsample(image, self.size), self.frame_size).logits
-        return logits.argmax(1).to(torch.int32).to(torch.uint8)  # TensorRT: int64 → int32 → uint8
+        logits = self.network(upsample(image, self.size), self.score_size).logits
+        best = upsample(logits, self.frame_size).argmax(1)
+        return best.to(torch.int32).to(torch.uint8), logits.float()  # TensorRT: by way of int32
+
+    @property
+    def score_size(self) -> tuple[int, int]:
+        """(H, W) of the decoder's own scores: a quarter of the network's, rounded up."""
+        return -(-self.size[0] // 4), -(-self.size[1] // 4)

@@ -53,9 +53,12 @@ class Task:
     def graph(self, path: Path, dtype: torch.dtype, batch: int | None = None) -> Path:
         """Write the network as ONNX; batch: the configured one unless said."""
         with _spinner(f"{self.target.name}: PyTorch → ONNX"):
-            deployed = DeployGraph(self.model, self.size, self.frame_size, dtype)
-            to_onnx(deployed, batch or self.config.batch, path)
+            to_onnx(self.deployed(dtype), batch or self.config.batch, path)
         return path
+
+    def deployed(self, dtype: torch.dtype = torch.float32) -> DeployGraph:
+        """The network from frame to labels."""
+        return DeployGraph(self.model, self.size, self.frame_size, dtype)
 
     def budget(self) -> Budget:
         """What INT8 may lose."""
@@ -65,12 +68,11 @@ class Task:
         """The manifest of the bundle to be, without files or measurements."""
         batch = self.config.batch
         name = self.target.name
-        return bundle.describe(self.checkpoint, name, precision, batch, self.frame_size)
+        return bundle.describe(self.checkpoint, name, precision, batch, self.deployed())
 
     def reference(self) -> Segmenter:
         """The trained network in PyTorch, at the sizes it is deployed at."""
-        graph = DeployGraph(self.model, self.size, self.frame_size)
-        return Segmenter.of(verify.TorchEngine(graph, self.manifest("fp32")))
+        return Segmenter.of(verify.TorchEngine(self.deployed(), self.manifest("fp32")))
 
     def frames(self, count: int | None = None) -> verify.FrameSet:
         """The frames to verify on, or ``count`` of them; afresh at each call."""

@@ -64,7 +64,7 @@ def observe(model: Path, frames: Iterable[np.ndarray]) -> dict[str, Histogram]:
     session = onnxruntime.InferenceSession(_observed(model, names), _quiet())
     feed = session.get_inputs()[0].name
     for frame in frames:
-        outputs = session.run(None, {feed: frame[None]})[1:]
+        outputs = session.run(None, {feed: frame[None]})
         for name, low, high, sample in zip(names, *(outputs[i::3] for i in range(3)), strict=True):
             if not np.isfinite(low) or not np.isfinite(high):
                 raise HedgeError(f"tensor {name!r} is not finite on a calibration image")
@@ -73,10 +73,11 @@ def observe(model: Path, frames: Iterable[np.ndarray]) -> dict[str, Histogram]:
 
 
 def _observed(model: Path, names: Sequence[str]) -> bytes:
-    """``model`` with three more outputs for each tensor: lowest, highest, and a strided sample."""
+    """``model`` with three outputs for each tensor: lowest, highest, and a strided sample."""
     graph_model = ir.load(model)
     graph = graph_model.graph
     values = {value.name: value for node in graph for value in node.outputs}
+    graph.outputs.clear()
     for name in names:
         value = values[name]
         producer = value.producer()

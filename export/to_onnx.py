@@ -19,7 +19,7 @@ from export.deploy import DeployGraph
 from runtime.errors import HedgeError
 
 OPSET = 18  # TensorRT 10 and 11, OpenVINO and ONNX Runtime all read it
-INPUT, OUTPUT = "frame", "labels"
+INPUT, OUTPUT, LOGITS = "frame", "labels", "logits"
 
 
 def _global_average_pool(self: TensorType, dim: object, keepdim: bool, dtype: int = -1) -> object:
@@ -39,8 +39,9 @@ _TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
 def to_onnx(graph: DeployGraph, batch: int, path: Path) -> None:
     """Write ``graph`` to ``path`` as one self-contained ONNX file and check it.
 
-    Input ``frame``: uint8 (batch, H, W, 3) BGR; output ``labels``: uint8 (batch, H, W); all shapes
-    static, batch-norms folded into their convolutions. HedgeError if the checker refuses it.
+    Input ``frame``: uint8 (batch, H, W, 3) BGR; outputs ``labels``: uint8 (batch, H, W), and the
+    ``logits`` they come from: float32 (batch, C, H/4, W/4); all shapes static, batch-norms folded
+    into their convolutions. HedgeError if the checker refuses it.
     """
     frame = torch.zeros(batch, *graph.frame_size, 3, dtype=torch.uint8)
     with _quiet():
@@ -50,7 +51,7 @@ def to_onnx(graph: DeployGraph, batch: int, path: Path) -> None:
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=[OUTPUT, LOGITS],
             custom_translation_table=_TRANSLATIONS,
             verbose=False,
         )

@@ -83,7 +83,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def infer(self, batch: np.ndarray) -> np.ndarray:
-        return self._graph(torch.from_numpy(batch)).numpy()
+        return self._graph(torch.from_numpy(batch))[0].numpy()
 
     def close(self) -> None:
         pass

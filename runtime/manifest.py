@@ -39,9 +39,10 @@ class Manifest:
     """Everything the runtime knows about a model; it takes no model flags beside it.
 
     precision: "fp32" | "fp16" | "int8"; files: sha256 of each file in the bundle, by relative
-    path; graphs: the ONNX file for a backend that wants a form of its own; measured: mIoU, parity
-    and latency with the data they were measured on; calibration: the images INT8 ranges came
-    from, else None; built_with: library versions.
+    path; logits: the scores that the graph's own upsampling and argmax make labels of, for engines
+    whose host does that faster; graphs: the ONNX file for a backend that wants a form of its own;
+    measured: mIoU, parity and latency with the data they were measured on; calibration: the images
+    INT8 ranges came from, else None; built_with: library versions.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Manifest:
     output: TensorSpec
     classes: ClassSet
     files: dict[str, str]
+    logits: TensorSpec | None = None
     graphs: dict[str, str] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None

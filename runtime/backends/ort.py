@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from runtime.argmax import label_tail
 from runtime.engine import check_batch
 from runtime.errors import HedgeError
 from runtime.manifest import Manifest
@@ -20,12 +21,15 @@ class OrtEngine:
     ) -> None:
         self.manifest, self.backend = manifest, backend
         self._session: onnxruntime.InferenceSession | None = session
+        self._wanted, self._labels = label_tail(manifest)
+        self._options = onnxruntime.RunOptions()
+        self._options.only_execute_path_to_fetches = True  # not the graph's own end
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
         check_batch(self.manifest, batch)
         assert self._session is not None, "infer after close"
-        names = [self.manifest.output.name]
-        return self._session.run(names, {self.manifest.input.name: batch})[0]
+        inputs = {self.manifest.input.name: batch}
+        return self._labels(self._session.run([self._wanted], inputs, self._options)[0])
 
     def close(self) -> None:
         self._session = None

@@ -294,6 +294,7 @@ def _plan(graph: Path, library: str, device: str, options: BuildOptions, timing:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(graph)):
         raise HedgeError(f"{graph}: {library} refuses {_refused(parser)}")
+    _keep_labels_only(network)
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if options.level is not None:
@@ -310,6 +311,13 @@ def _plan(graph: Path, library: str, device: str, options: BuildOptions, timing:
     if library == "tensorrt":  # TensorRT-RTX compiles without timing kernels
         files.write_bytes(timing, bytes(config.get_timing_cache().serialize()))
     return bytes(plan)
+
+
+def _keep_labels_only(network: Any) -> None:
+    """Drop the scores from the outputs: this GPU upsamples and compares them itself."""
+    outputs = [network.get_output(number) for number in range(network.num_outputs)]
+    for tensor in outputs[1:]:
+        network.unmark_output(tensor)
 
 
 def _refused(parser: Any) -> str:

@@ -43,7 +43,7 @@ def engine(trained_run: Path, tmp_path: Path) -> Callable[..., Path]:
         else:
             dtype = torch.float32 if kind == "fp32" else torch.float16
             to_onnx(DeployGraph(model, size, size, dtype), 1, folder / MODEL)
-        manifest = describe(checkpoint, "x", kind, 1, size)
+        manifest = describe(checkpoint, "x", kind, 1, DeployGraph(model, size, size))
         replace(manifest, files=hashes(folder)).save(folder)
         return trt.build(folder, RTX)[0]
 

@@ -51,7 +51,7 @@ def test_every_variant_exports_and_runs_alike_everywhere(
     model = DeepLab(config.model(len(source.classes))).eval()
     graph = DeployGraph(model, SIZE, SIZE)
     to_onnx(graph, 1, tmp_path / "model.onnx")
-    manifest = describe(replace(source, config=config), "x", "fp32", 1, SIZE)
+    manifest = describe(replace(source, config=config), "x", "fp32", 1, graph)
     replace(manifest, files=hashes(tmp_path)).save(tmp_path)
     frame = np.random.default_rng(0).integers(256, size=(1, *SIZE, 3), dtype=np.uint8)
     expected = verify.TorchEngine(graph, manifest).infer(frame)
@@ -66,7 +66,7 @@ def test_the_graph_takes_frames_and_gives_labels(exported: Path) -> None:
     for precision, kind in (("fp32", "FLOAT"), ("fp16", "FLOAT16")):
         graph = onnx.load(exported / f"tiny-{precision}" / "model.onnx").graph
         assert [i.name for i in graph.input] == ["frame"]
-        assert [o.name for o in graph.output] == ["labels"]
+        assert [o.name for o in graph.output] == ["labels", "logits"]
         for value in (graph.input[0], graph.output[0]):
             assert value.type.tensor_type.elem_type == onnx.TensorProto.UINT8
         first = [node for node in graph.node if "frame" in node.input]
@@ -107,8 +107,8 @@ def test_frames_are_resized_inside_the_graph(trained_run: Path) -> None:
     frame = np.random.default_rng(1).integers(256, size=(1, 48, 64, 3), dtype=np.uint8)
     large = frame.repeat(2, axis=1).repeat(2, axis=2)
     with torch.inference_mode():
-        labels = graph(torch.from_numpy(large)).numpy()
-        small = DeployGraph(model, (48, 64), (48, 64))(torch.from_numpy(frame)).numpy()
+        labels = graph(torch.from_numpy(large))[0].numpy()
+        small = DeployGraph(model, (48, 64), (48, 64))(torch.from_numpy(frame))[0].numpy()
     assert labels.shape == (1, 96, 128)
     nearest = cv2.resize(labels[0], (64, 48), interpolation=cv2.INTER_NEAREST)
     assert (nearest == small[0]).mean() > 0.9  # only upsampling to another size lies in between
@@ -160,8 +160,9 @@ def test_a_drifting_engine_is_caught(trained_run: Path, blocks: Path, tmp_path: 
     """A model whose weights moved after training agrees no more, and the gate says by how much."""
     checkpoint = Checkpoint.load(trained_run / "best.pt")
     model = load_model(checkpoint)
-    manifest = describe(checkpoint, "x", "fp32", 1, (48, 64))
-    reference = verify.TorchEngine(DeployGraph(model, (48, 64), (48, 64)), manifest)
+    graph = DeployGraph(model, (48, 64), (48, 64))
+    manifest = describe(checkpoint, "x", "fp32", 1, graph)
+    reference = verify.TorchEngine(graph, manifest)
     with torch.no_grad():
         model.classifier.bias[0] += 3
     drifted = verify.TorchEngine(DeployGraph(model, (48, 64), (48, 64)), manifest)

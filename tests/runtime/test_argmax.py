@@ -1,0 +1,91 @@
+"""The label tail answers what the graph's own upsampling and argmax would."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from runtime.argmax import upsampled_argmax
+
+
+def onnx_argmax(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The same through ONNX's Resize and ArgMax."""
+    shape = [*logits.shape[:2], *size]
+    nodes = [
+        helper.make_node(
+            "Resize", ["logits", "", "", "sizes"], ["full"],
+            mode="linear", coordinate_transformation_mode="half_pixel",
+        ),
+        helper.make_node("ArgMax", ["full"], ["labels"], axis=1, keepdims=0),
+    ]  # fmt: skip
+    graph = helper.make_graph(
+        nodes,
+        "tail",
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, logits.shape)],
+        [helper.make_tensor_value_info("labels", TensorProto.INT64, [shape[0], *size])],
+        [helper.make_tensor("sizes", TensorProto.INT64, [4], shape)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 9
+    onnx.checker.check_model(model)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {"logits": logits})[0].astype(np.uint8)
+
+
+def patches(rng: np.random.Generator, shape: tuple[int, int, int, int]) -> np.ndarray:
+    """Scores as of a trained network: the same class over areas, and contested lines between."""
+    batch, classes, height, width = shape
+    areas = rng.normal(size=(batch, classes, -(-height // 6), -(-width // 6)))
+    full = areas.repeat(6, axis=2).repeat(6, axis=3)[:, :, :height, :width]
+    return (full + 0.1 * rng.normal(size=shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [(96, 128), (90, 121), (24, 32), (13, 17), (300, 33)])
+@pytest.mark.parametrize("kind", ["patches", "noise"])
+def test_it_answers_what_the_graph_would(kind: str, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    shape = (2, 19, 24, 32)
+    logits = patches(rng, shape) if kind == "patches" else rng.normal(size=shape).astype("f4")
+    labels = upsampled_argmax(logits, size)
+    assert labels.dtype == np.uint8 and labels.shape == (2, *size)
+    assert (labels == onnx_argmax(logits, size)).mean() >= 0.9999
+
+
+@given(
+    classes=st.integers(1, 5),
+    source=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    target=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    seed=st.integers(0, 1000),
+)
+def test_any_sizes(
+    classes: int, source: tuple[int, int], target: tuple[int, int], seed: int
+) -> None:
+    """Small whole scores: every value is exact in float32 wherever the shares are."""
+    rng = np.random.default_rng(seed)
+    logits = rng.integers(-9, 9, size=(1, classes, *source)).astype(np.float32)
+    full = _bilinear(logits[0].astype(np.float64), target)
+    labels = upsampled_argmax(logits, target)[0]
+    reached = np.take_along_axis(full, labels[None].astype(np.intp), axis=0)[0]
+    np.testing.assert_allclose(reached, full.max(axis=0), atol=1e-4)
+
+
+def test_the_first_of_equals_wins() -> None:
+    assert not upsampled_argmax(np.ones((1, 4, 3, 3), np.float32), (12, 12)).any()
+
+
+def _bilinear(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    for axis, target in ((1, size[0]), (2, size[1])):
+        source = scores.shape[axis]
+        place = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+        first = np.floor(place).astype(int)
+        second = np.minimum(first + 1, source - 1)
+        share = (place - first).reshape([-1 if a == axis else 1 for a in range(3)])
+        scores = scores.take(first, axis) * (1 - share) + scores.take(second, axis) * share
+    return scores
