@@ -63,7 +63,8 @@ def _prepare(config: TrainConfig, done: int) -> None:
 
 
 def _headline(config: TrainConfig, trainer: Trainer, data: Path) -> str:
-    start = "from scratch" if config.weights is None else f"from {config.weights}"
+    given = config.start or config.weights
+    start = "from scratch" if given is None else f"from {given}"
     dtype = str(trainer.amp_dtype or "float32").removeprefix("torch.")
     parameters = sum(p.numel() for p in trainer.model.parameters()) / 1e6
     return (

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn import functional
 
 from runtime import files
 from runtime.classes import ClassSet
@@ -85,6 +87,35 @@ def load_state(path: Path) -> dict[str, torch.Tensor]:
     if not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise HedgeError(f"{path}: holds no state dict (names with tensors)")
     return state
+
+
+def start_from(model: nn.Module, path: Path) -> None:
+    """Take over every tensor of a checkpoint that fits; HedgeError if the backbone does not.
+
+    Where ``model`` has more input channels (edges, which come last), their weights start at zero.
+    """
+    state, own = load_state(path), model.state_dict()
+    fitting = {
+        name: _widened(state[name], tensor)
+        for name, tensor in own.items()
+        if name in state and _fits(tensor, state[name])
+    }
+    if not any(name.startswith("backbone.") for name in fitting):
+        raise HedgeError(f"{path}: its backbone is another; train with the same --backbone")
+    model.load_state_dict(fitting, strict=False)
+
+
+def _fits(own: torch.Tensor, given: torch.Tensor) -> bool:
+    if own.ndim != 4 or given.ndim != 4:
+        return own.shape == given.shape
+    same = (own.shape[0], *own.shape[2:]) == (given.shape[0], *given.shape[2:])
+    return same and own.shape[1] >= given.shape[1]
+
+
+def _widened(given: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    if given.shape == own.shape:
+        return given
+    return functional.pad(given, (0, 0, 0, 0, 0, own.shape[1] - given.shape[1]))
 
 
 def newest_run(root: Path = RUNS) -> Path:

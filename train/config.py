@@ -14,6 +14,7 @@ from runtime.errors import HedgeError
 BackboneName = Literal["resnet50", "resnet18", "mobilenet_v2", "mobilenet_v3_large"]
 SqueezeExciteGate = Literal["sigmoid", "softmax"]
 HedName = Literal["vgg16", "lite"]
+EdgeName = Literal["vgg16", "lite", "shared", "supervised", "blank"]
 VariantName = Literal["vanilla", "dlse", "dlse_sf", "dlse_hed"]
 
 MOBILE: tuple[BackboneName, ...] = ("mobilenet_v2", "mobilenet_v3_large")
@@ -36,12 +37,34 @@ VARIANTS: dict[VariantName, Variant] = {
 
 
 @dataclass(frozen=True)
+class EdgeDesign:
+    """How a model comes by edges, and where they enter it.
+
+    network: an edge network of its own; trunk: side outputs on the segmentation network's stages,
+    trained on edges; fused: whether edges enter the network at all, or only teach it.
+    """
+
+    network: HedName | None = None
+    trunk: bool = False
+    fused: bool = True
+
+
+EDGES: dict[EdgeName, EdgeDesign] = {
+    "vgg16": EdgeDesign(network="vgg16"),
+    "lite": EdgeDesign(network="lite"),
+    "shared": EdgeDesign(trunk=True),
+    "supervised": EdgeDesign(trunk=True, fused=False),
+    "blank": EdgeDesign(),  # an empty map in HED's place: what is left are its extra weights
+}
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The network, completely: two models with equal configs have equal state-dict keys.
 
     output_stride: 8, 16 or 32, of the backbone's last stage; atrous_rates: ASPP's, in pixels of
-    that stage; se: gate of the Squeeze-Excitation blocks, None for none; hed: the edge network
-    whose map enters as fourth input channel and again in the decoder, None for none.
+    that stage; se: gate of the Squeeze-Excitation blocks, None for none; hed: a row of EDGES,
+    None for a model that knows nothing of edges.
     """
 
     backbone: BackboneName
@@ -49,7 +72,17 @@ class ModelConfig:
     output_stride: Literal[8, 16, 32] = 16
     atrous_rates: tuple[int, ...] = (6, 12, 18)
     se: SqueezeExciteGate | None = None
-    hed: HedName | None = None
+    hed: EdgeName | None = None
+
+    @property
+    def edges(self) -> EdgeDesign:
+        """The row of EDGES, or one that has nothing."""
+        return EDGES[self.hed] if self.hed else EdgeDesign(fused=False)
+
+    @property
+    def edge_input(self) -> bool:
+        """Whether an edge map is the fourth input channel."""
+        return self.edges.fused and not self.edges.trunk
 
 
 @dataclass(frozen=True)
@@ -72,11 +105,15 @@ class TrainConfig:
     $CITYSCAPES_DATASET, else data/cityscapes, else a generated street scene."""
     weights: str | None = None
     """Backbone weights: a state-dict file, or "imagenet" (torchvision downloads them)."""
+    start: Path | None = None
+    """Run or checkpoint of ours to start from; what does not fit (other classes) starts afresh."""
     edge_weights: Path | None = None
     """HED weights: published key names, or a checkpoint of ours. They stay frozen. Without them
     the edge network trains along, supervised by the boundaries of the labels."""
-    hed: HedName | None = None
-    """Edge network of dlse_hed. Default: lite for mobile backbones, vgg16 for ResNets."""
+    hed: EdgeName | None = None
+    """Edges of dlse_hed: a network of their own (vgg16, lite), side outputs of the backbone that
+    enter the decoder (shared) or only teach (supervised, free at run time), or blank maps (for
+    comparison). Default: lite for mobile backbones, vgg16 for ResNets."""
     output_stride: Literal[8, 16, 32] = 16
     """Of the backbone's last stage; 16 is 2.6 to 2.9 times faster than 8."""
     size: tuple[int, int] | None = None
@@ -101,6 +138,11 @@ class TrainConfig:
     """Weight of the edge loss beside the segmentation loss."""
     ohem: float | None = None
     """Online hard example mining: train on this share of hardest pixels (e.g. 0.25)."""
+    label_smoothing: float = 0.0
+    """Share of each target that is spread over all classes (e.g. 0.05)."""
+    class_balance: float = 0.0
+    """Weigh classes by their share of pixels to the power of minus this (0: not at all, 0.5:
+    rare ones by the root; the mean over pixels stays 1)."""
     ema: float | None = None
     """Validate and keep an exponential moving average of the weights (e.g. 0.998)."""
     seed: int = 0
@@ -126,6 +168,10 @@ class TrainConfig:
                 raise HedgeError(f"--{name} must be positive, not {getattr(self, name)}")
         if self.ohem is not None and not 0 < self.ohem <= 1:
             raise HedgeError(f"--ohem is a share of the pixels, in (0, 1], not {self.ohem}")
+        for name in ("label_smoothing", "class_balance"):
+            if not 0 <= getattr(self, name) < 1:
+                option = name.replace("_", "-")
+                raise HedgeError(f"--{option} lies in [0, 1), not {getattr(self, name)}")
         if self.ema is not None and not 0 < self.ema < 1:
             raise HedgeError(f"--ema is a decay in (0, 1), not {self.ema}")
         if self.hed and not VARIANTS[self.variant].hed:

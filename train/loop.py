@@ -18,12 +18,12 @@ from torch.utils.data import DataLoader
 
 from runtime.errors import GateError, HedgeError
 from train.augment import BatchSampler, Loaded, Sample, TrainingSet, collate, training_transform
-from train.checkpoint import Checkpoint
+from train.checkpoint import Checkpoint, find_checkpoint, start_from
 from train.config import TrainConfig, to_builtins
 from train.datasets.index import Index
 from train.distributed import World
 from train.evaluate import evaluate
-from train.losses import edge_loss, segmentation_loss
+from train.losses import class_weights, edge_loss, segmentation_loss
 from train.models import DeepLab
 from train.models.hed import load_hed_weights
 from train.optimize import average, parameter_groups, poly
@@ -79,7 +79,12 @@ class Trainer:
         if config.edge_weights and self.model.hed is not None:
             load_hed_weights(self.model.hed, config.edge_weights)
             self.model.hed.requires_grad_(False)
+        if config.start:
+            start_from(self.model, find_checkpoint(config.start))
         self.model.to(world.device).to(memory_format=torch.channels_last)
+        self.class_weights: torch.Tensor | None = None
+        if config.class_balance:
+            self.class_weights = class_weights(train, config.class_balance).to(world.device)
         if world.size > 1 and world.device.type == "cuda":
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.ema = average(self.model, config.ema)
@@ -154,7 +159,9 @@ class Trainer:
         image = (image.float() / 255).to(memory_format=torch.channels_last)
         with torch.autocast(device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
             logits, edge_logits = parallel(image)
-        loss = segmentation_loss(logits, target, self.config.ohem)
+        loss = segmentation_loss(
+            logits, target, self.config.ohem, self.config.label_smoothing, self.class_weights
+        )
         if edge_logits is not None and not self.config.edge_weights:
             loss = loss + self.config.edge_loss * edge_loss(edge_logits, edges)
         if not torch.isfinite(loss):

@@ -5,28 +5,56 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
 from runtime.classes import IGNORE
+from train.datasets.index import Index
 from train.models.hed import upsample
 
 
 def segmentation_loss(
-    logits: torch.Tensor, target: torch.Tensor, hardest: float | None = None
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    hardest: float | None = None,
+    smoothing: float = 0.0,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Cross-entropy of (N, C, H, W) logits against (N, H, W) training ids, ignored pixels left out.
 
     hardest: share of each image's pixels that count, those with the highest loss (online hard
-    example mining, Shrivastava et al., CVPR 2016); None counts all.
+    example mining, Shrivastava et al., CVPR 2016); None counts all. smoothing: share of a target
+    that is spread over all classes (Szegedy et al., CVPR 2016); weights: (C,), one for each class.
     """
-    loss = F.cross_entropy(logits.float(), target.long(), ignore_index=IGNORE, reduction="none")
+    loss = F.cross_entropy(
+        logits.float(),
+        target.long(),
+        weights,
+        ignore_index=IGNORE,
+        reduction="none",
+        label_smoothing=smoothing,
+    )
     loss, valid = loss.flatten(1), (target != IGNORE).flatten(1)
     if hardest is not None:
         count = max(1, int(hardest * loss.shape[1]))
         loss, order = loss.topk(count, dim=1)  # ignored pixels have loss 0 and come last
         valid = valid.gather(1, order)
     return (loss.sum(1) / valid.sum(1).clamp(min=1)).mean()
+
+
+def class_weights(index: Index, power: float) -> torch.Tensor:
+    """(C,) float32: each class's share of the labelled pixels of ``index`` to the power of -power.
+
+    Scaled so that the mean over the pixels is 1; a class that never occurs weighs as if it had one.
+    """
+    counts = np.ones(len(index.classes))
+    for item in index.items:
+        found = np.bincount(index.read(item)[1].ravel(), minlength=IGNORE + 1)
+        counts += found[: len(counts)]
+    share = counts / counts.sum()
+    weights = share**-power
+    return torch.from_numpy(weights / (share * weights).sum()).float()
 
 
 def edge_loss(edges: Sequence[torch.Tensor], target: torch.Tensor) -> torch.Tensor:

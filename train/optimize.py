@@ -27,7 +27,7 @@ def poly(steps: int) -> Callable[[int], float]:
 
 def parameter_groups(model: DeepLab, config: TrainConfig) -> list[dict[str, Any]]:
     """Backbone and new layers with their rates; norms and biases without weight decay."""
-    backbone_lr = config.lr * (config.backbone_lr if config.weights else 1.0)
+    backbone_lr = config.lr * (config.backbone_lr if config.weights or config.start else 1.0)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:

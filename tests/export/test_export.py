@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import cv2
@@ -39,14 +38,19 @@ def exported(trained_run: Path, blocks: Path, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.mark.parametrize(
-    ("backbone", "variant"),
-    [*product(("mobilenet_v2", "resnet18"), VARIANTS), ("resnet50", "dlse_hed")],
+    ("backbone", "variant", "hed"),
+    [
+        *(("mobilenet_v2", variant, None) for variant in VARIANTS),
+        *(("mobilenet_v2", "dlse_hed", hed) for hed in ("shared", "supervised", "blank")),
+        ("resnet18", "vanilla", None),
+        ("resnet50", "dlse_hed", None),
+    ],
 )
 def test_every_variant_exports_and_runs_alike_everywhere(
-    variant: str, backbone: str, trained_run: Path, tmp_path: Path
+    variant: str, backbone: str, hed: str | None, trained_run: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    config = TrainConfig(variant=variant, backbone=backbone)  # type: ignore[arg-type]
+    config = TrainConfig(variant=variant, backbone=backbone, hed=hed)  # type: ignore[arg-type]
     source = Checkpoint.load(trained_run / "best.pt")
     model = DeepLab(config.model(len(source.classes))).eval()
     graph = DeployGraph(model, SIZE, SIZE)

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from runtime.errors import HedgeError, OutputError
-from train.checkpoint import Checkpoint, find_checkpoint, load_state
+from train.checkpoint import Checkpoint, find_checkpoint, load_state, start_from
+from train.config import ModelConfig
+from train.models import DeepLab
 
 
 def test_round_trip(trained_run: Path, tmp_path: Path) -> None:
@@ -100,3 +102,23 @@ def test_a_full_disk_leaves_the_checkpoint_before(trained_run: Path, tiny_disk: 
         Checkpoint.load(trained_run / "last.pt").save(path)
     assert [p.name for p in tiny_disk.iterdir()] == ["last.pt"]
     assert path.read_bytes() == b"the one before"
+
+
+def test_a_run_starts_from_another_with_other_classes_and_edges(tmp_path: Path) -> None:
+    """What fits is taken; edge channels, which come last, start without a say."""
+    torch.manual_seed(0)
+    plain = DeepLab(ModelConfig("mobilenet_v2", num_classes=19, se="sigmoid")).eval()
+    torch.save(plain.state_dict(), tmp_path / "plain.pt")
+    richer = DeepLab(ModelConfig("mobilenet_v2", num_classes=5, se="sigmoid", hed="lite")).eval()
+    classifier = richer.classifier.weight.clone()
+    start_from(richer, tmp_path / "plain.pt")
+    assert torch.equal(richer.classifier.weight, classifier)
+    old, new = (m.backbone.stages[0][0][0].weight for m in (plain, richer))
+    assert torch.equal(new[:, :3], old) and not new[:, 3:].any()
+    image = torch.rand(1, 3, 32, 48)
+    with torch.no_grad():
+        richer.classifier, plain.classifier = torch.nn.Identity(), torch.nn.Identity()
+        torch.testing.assert_close(richer(image).logits, plain(image).logits)
+    other = DeepLab(ModelConfig("resnet18", num_classes=19))
+    with pytest.raises(HedgeError, match=r"plain\.pt: its backbone is another"):
+        start_from(other, tmp_path / "plain.pt")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
 from runtime.classes import IGNORE
-from train.losses import edge_loss, label_boundaries, segmentation_loss
+from train.datasets import open_index
+from train.losses import class_weights, edge_loss, label_boundaries, segmentation_loss
 from train.models.hed import HedLite
 
 
@@ -33,6 +37,30 @@ def test_hardest_pixels_only() -> None:
     assert one == pytest.approx(5.0067, abs=1e-3)  # log(1 + e^5)
     torch.testing.assert_close(
         segmentation_loss(logits, target, hardest=1.0), segmentation_loss(logits, target)
+    )
+
+
+def test_smoothing_and_weights_are_those_of_cross_entropy() -> None:
+    torch.manual_seed(0)
+    logits, target = torch.randn(1, 3, 4, 4), torch.randint(0, 3, (1, 4, 4))
+    weights = torch.tensor([1.0, 2.0, 4.0])
+    loss = segmentation_loss(logits, target, smoothing=0.1, weights=weights)
+    each = torch.nn.functional.cross_entropy(
+        logits, target, weights, label_smoothing=0.1, reduction="none"
+    )
+    torch.testing.assert_close(loss, each.mean())
+
+
+def test_rare_classes_weigh_more_and_the_mean_stays(blocks: Path) -> None:
+    index = open_index(blocks, "train")
+    counts = np.zeros(len(index.classes))
+    for item in index.items:
+        counts += np.bincount(index.read(item)[1].ravel(), minlength=256)[: len(counts)]
+    weights = class_weights(index, 0.5).numpy()
+    assert (np.argsort(weights) == np.argsort(-counts)).all()
+    assert (weights * counts).sum() / counts.sum() == pytest.approx(1, rel=1e-3)
+    assert weights.max() / weights.min() == pytest.approx(
+        (counts.max() / counts.min()) ** 0.5, rel=1e-2
     )
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torchvision import models as tv
 
 from runtime.errors import HedgeError
-from train.config import VARIANTS, BackboneName, ModelConfig, TrainConfig
+from train.config import VARIANTS, BackboneName, EdgeName, ModelConfig, TrainConfig
 from train.losses import edge_loss, segmentation_loss
 from train.models import DeepLab
 from train.models.backbone import Backbone
@@ -43,6 +43,32 @@ def test_every_variant_trains_a_step(variant: str, backbone: str) -> None:
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     optimizer.step()
     assert any(not torch.equal(before[n], p) for n, p in model.named_parameters())
+
+
+@pytest.mark.parametrize("hed", ["shared", "supervised", "blank"])
+def test_every_edge_design_trains_a_step(hed: EdgeName) -> None:
+    torch.manual_seed(0)
+    model = DeepLab(ModelConfig("mobilenet_v2", CLASSES, se="sigmoid", hed=hed))
+    logits, edges = model(torch.rand(2, 3, 33, 47))
+    assert logits.shape == (2, CLASSES, 33, 47)
+    target = torch.randint(0, CLASSES, (2, 33, 47))
+    loss = segmentation_loss(logits, target)
+    assert (edges is None) == (hed == "blank")
+    if edges is not None:
+        loss = loss + edge_loss(edges, (target % 2 * 254).byte())
+    loss.backward()
+    assert not [n for n, p in model.named_parameters() if p.grad is None]
+
+
+def test_edges_that_only_teach_are_free_and_those_that_enter_matter() -> None:
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, 32, 48)
+    for hed, enters in (("supervised", False), ("shared", True)):
+        model = DeepLab(ModelConfig("mobilenet_v2", CLASSES, hed=hed)).eval()
+        before = model(image).logits
+        assert model.sides is not None
+        torch.nn.init.constant_(model.sides.combine.bias, 9.0)
+        assert torch.equal(model(image).logits, before) != enters
 
 
 def test_light_hed_is_the_default_of_mobile_backbones() -> None:

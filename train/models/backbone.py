@@ -55,7 +55,7 @@ class Backbone(nn.Module):
         if weights:
             load_backbone_weights(network, config.backbone, weights)
         stages = _stages(network, BACKBONES[config.backbone])
-        if config.hed:
+        if config.edge_input:
             _widen_first_conv(stages[0])
         for stage, rate in zip(stages[2:], _dilations(config.output_stride), strict=True):
             _dilate(stage, rate)

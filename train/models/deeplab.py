@@ -10,7 +10,7 @@ from torch import nn
 from train.config import ModelConfig
 from train.models.backbone import BACKBONES, Backbone
 from train.models.blocks import ASPP, ConvBNReLU
-from train.models.hed import HEDS, upsample
+from train.models.hed import HEDS, SideOutputs, upsample
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, 0..1
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -21,8 +21,9 @@ EDGE_CHANNELS = 16
 class Segmentation(NamedTuple):
     """What the network answers.
 
-    logits: (N, C, H, W); edges: HED's six logit maps (five sides, then the fusion at the image's
-    size), None without HED. The edge map itself is ``edges[-1].sigmoid()``.
+    logits: (N, C, H, W); edges: logit maps of HED (five sides, then the fusion at the image's
+    size) or of the trunk's side outputs, None without either. The edge map itself is
+    ``edges[-1].sigmoid()``.
     """
 
     logits: torch.Tensor
@@ -33,8 +34,9 @@ class DeepLab(nn.Module):
     """(N, 3, H, W) RGB in 0..1 → class logits at the same size; any H and W.
 
     Normalisation is part of the network, so that training, evaluation and the exported graph
-    cannot drift apart. The decoder climbs from 1/output_stride through skips at 1/8 and 1/4; the
-    edge map enters as fourth input channel and again, at 1/4, before the classifier.
+    cannot drift apart. The decoder climbs from 1/output_stride through skips at 1/8 and 1/4. HED's
+    edge map enters as fourth input channel and again, at 1/4, before the classifier; side outputs
+    of the backbone enter there only.
     """
 
     mean: torch.Tensor
@@ -45,11 +47,15 @@ class DeepLab(nn.Module):
         spec = BACKBONES[config.backbone]
         quarter, eighth, deep = spec.channels
         wide, narrow = spec.decoder
-        edge = EDGE_CHANNELS if config.hed else 0
+        design = config.edges
         self.config = config
-        self.hed = HEDS[config.hed]() if config.hed else None
-        self.edge_stem = _edge_stem() if config.hed else None
+        self.hed = HEDS[design.network]() if design.network else None
+        self.edge_stem = _edge_stem() if config.edge_input else None
+        self.sides = SideOutputs(spec.channels) if design.trunk else None
         self.backbone = Backbone(config, weights)
+        edge = EDGE_CHANNELS if config.edge_input else 0
+        if self.sides is not None and design.fused:
+            edge = self.sides.maps
         self.aspp = ASPP(deep, wide, config.atrous_rates)
         self.skip8 = ConvBNReLU(eighth, SKIP_CHANNELS, kernel=1)
         self.skip4 = ConvBNReLU(quarter, SKIP_CHANNELS, kernel=1)
@@ -63,12 +69,18 @@ class DeepLab(nn.Module):
         """out_size: (H, W) of the logits, reached in the one upsampling; default the image's."""
         x = (image - self.mean) / self.std
         edges, edge_features = None, []
-        if self.hed is not None and self.edge_stem is not None:
-            edges = self.hed(image)
-            edge = edges[-1].sigmoid()  # 1/1
+        if self.edge_stem is not None:
+            edge = torch.zeros_like(image[:, :1])
+            if self.hed is not None:
+                edges = self.hed(image)
+                edge = edges[-1].sigmoid()  # 1/1
             x = torch.cat([x, edge], dim=1)
             edge_features = [self.edge_stem(edge)]  # 1/4
         quarter, eighth, deep = self.backbone(x)
+        if self.sides is not None:
+            edges = self.sides(quarter, eighth, deep)  # 1/4
+            if self.config.edges.fused:
+                edge_features = [torch.cat(edges, dim=1).sigmoid()]
         x = upsample(self.aspp(deep), eighth.shape[-2:])
         x = self.fuse8(torch.cat([x, self.skip8(eighth)], dim=1))  # 1/8
         x = upsample(x, quarter.shape[-2:])

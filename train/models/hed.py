@@ -93,6 +93,30 @@ class HedLite(Hed):
         super().__init__(stages, channels)
 
 
+class SideOutputs(nn.Module):
+    """HED's side outputs on another network's stages: a 1×1 score on each, a 1×1 fusion.
+
+    (N, C, h, w) features at 1/4, 1/8 and deeper → edge logits (N, 1, H/4, W/4), one map a stage
+    and then the fusion. About 1 % of a network's work, or none where the maps only teach.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.scores = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in channels)
+        self.combine = nn.Conv2d(len(channels), 1, 1)
+        nn.init.constant_(self.combine.weight, 1 / len(channels))
+
+    @property
+    def maps(self) -> int:
+        """How many maps it answers."""
+        return len(self.scores) + 1
+
+    def forward(self, *stages: torch.Tensor) -> list[torch.Tensor]:
+        size = stages[0].shape[-2:]
+        sides = [upsample(f(x), size) for f, x in zip(self.scores, stages, strict=True)]
+        return [*sides, self.combine(torch.cat(sides, dim=1))]
+
+
 HEDS: dict[HedName, Callable[[], Hed]] = {"vgg16": HedVgg16, "lite": HedLite}
 
 
