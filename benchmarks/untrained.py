@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -95,7 +96,8 @@ def bundle(case: Case, precision: Precision, out: Path, force: bool) -> Path:
         settings = Export(
             frames=1, calibration=CALIBRATION, calibration_method="minmax", force=force
         )
-        export(settings, random_checkpoint(case, out), target, precision)
+        with tempfile.TemporaryDirectory() as work:
+            export(settings, random_checkpoint(case, out), target, precision, Path(work))
     return target
 
 

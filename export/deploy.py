@@ -18,27 +18,20 @@ class DeployGraph(nn.Module):
     engines whose host upsamples and compares faster than the graph (``runtime.argmax``).
 
     size: the network's (H, W); frame_size: the camera's. Where they differ the frame is resized
-    (bilinear) in the graph, and the logits go straight from 1/4 to the frame's size. dtype: the
-    arithmetic of the graph, float32 or float16.
+    (bilinear) in the graph, and the logits go straight from 1/4 to the frame's size.
     """
 
-    def __init__(
-        self,
-        model: DeepLab,
-        size: tuple[int, int],
-        frame_size: tuple[int, int],
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
+    def __init__(self, model: DeepLab, size: tuple[int, int], frame_size: tuple[int, int]) -> None:
         super().__init__()
-        self.network = copy.deepcopy(model).eval().to(dtype)
-        self.size, self.frame_size, self.dtype = size, frame_size, dtype
+        self.network = copy.deepcopy(model).eval()
+        self.size, self.frame_size = size, frame_size
 
     def forward(self, frame: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x = frame.to(self.dtype)  # TensorRT wants a Cast to be the first node behind uint8
+        x = frame.float()  # TensorRT wants a Cast to be the first node behind uint8
         image = x.permute(0, 3, 1, 2).flip(1) / 255
         logits = self.network(upsample(image, self.size), self.score_size).logits
         best = upsample(logits, self.frame_size).argmax(1)
-        return best.to(torch.int32).to(torch.uint8), logits.float()  # TensorRT: by way of int32
+        return best.to(torch.int32).to(torch.uint8), logits  # TensorRT: by way of int32
 
     @property
     def score_size(self) -> tuple[int, int]:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import torch
 from rich.progress import track
 
 from export import budget, bundle, calibration, ranges, sensitivity, verify
 from export.calibration import SCALES, Images, Scales
 from export.config import PRECISIONS, Export, Precision
 from export.deploy import DeployGraph
+from export.half import to_fp16
 from export.quantizer import Quantizer, best_method, fingerprint
 from export.ranges import Method
 from export.to_onnx import to_onnx
@@ -41,7 +41,10 @@ INT8_LOSS = Budget(miou=3.0, worst=None)  # a plain INT8 export that loses more 
 
 @dataclass(frozen=True)
 class Task:
-    """One bundle to write: what was asked, the network, and the sizes it is deployed at."""
+    """One bundle to write: what was asked, the network, and the sizes it is deployed at.
+
+    work: scratch folder, where bundles of the same network share its FP32 graph.
+    """
 
     config: Export
     checkpoint: Checkpoint
@@ -49,16 +52,20 @@ class Task:
     model: DeepLab
     size: tuple[int, int]
     frame_size: tuple[int, int]
+    work: Path
 
-    def graph(self, path: Path, dtype: torch.dtype, batch: int | None = None) -> Path:
-        """Write the network as ONNX; batch: the configured one unless said."""
-        with _spinner(f"{self.target.name}: PyTorch → ONNX"):
-            to_onnx(self.deployed(dtype), batch or self.config.batch, path)
+    def graph(self, batch: int | None = None) -> Path:
+        """The network as FP32 ONNX; batch: the configured one unless said."""
+        batch = batch or self.config.batch
+        path = self.work / f"{batch}.onnx"
+        if not path.exists():
+            with _spinner(f"{self.target.name}: PyTorch → ONNX"):
+                to_onnx(self.deployed(), batch, path)
         return path
 
-    def deployed(self, dtype: torch.dtype = torch.float32) -> DeployGraph:
+    def deployed(self) -> DeployGraph:
         """The network from frame to labels."""
-        return DeployGraph(self.model, self.size, self.frame_size, dtype)
+        return DeployGraph(self.model, self.size, self.frame_size)
 
     def budget(self) -> Budget:
         """What INT8 may lose."""
@@ -94,9 +101,10 @@ def publish(config: Export) -> Iterator[tuple[Path, Manifest]]:
         target = config.out / f"{name}-best"
         yield target, _publish_best(config, checkpoint, target)
         return
-    for precision in config.precisions():
-        target = config.out / f"{name}-{precision}"
-        yield target, export(config, checkpoint, target, precision)
+    with tempfile.TemporaryDirectory() as work:
+        for precision in config.precisions():
+            target = config.out / f"{name}-{precision}"
+            yield target, export(config, checkpoint, target, precision, Path(work))
 
 
 def _publish_best(config: Export, checkpoint: Checkpoint, target: Path) -> Manifest:
@@ -106,7 +114,7 @@ def _publish_best(config: Export, checkpoint: Checkpoint, target: Path) -> Manif
         engines: dict[str, Engine] = {}
         for precision in PRECISIONS:
             try:
-                export(config, checkpoint, work / precision / target.name, precision)
+                export(config, checkpoint, work / precision / target.name, precision, work)
             except GateError as error:
                 cli.warn(f"{precision} is out: {error}")
                 continue
@@ -125,11 +133,16 @@ def _publish_best(config: Export, checkpoint: Checkpoint, target: Path) -> Manif
     return manifest
 
 
-def export(config: Export, checkpoint: Checkpoint, target: Path, precision: Precision) -> Manifest:
-    """Write one bundle, verify it, publish it at ``target``; GateError if it does not agree."""
+def export(
+    config: Export, checkpoint: Checkpoint, target: Path, precision: Precision, work: Path
+) -> Manifest:
+    """Write one bundle, verify it, publish it at ``target``; GateError if it does not agree.
+
+    work: a scratch folder for this checkpoint and these settings alone.
+    """
     size = config.size or checkpoint.size
     frame_size = config.frame_size or size
-    task = Task(config, checkpoint, target, load_model(checkpoint), size, frame_size)
+    task = Task(config, checkpoint, target, load_model(checkpoint), size, frame_size, work)
     with bundle.staged(target, config.force) as folder:
         manifest = _WRITERS[precision](task, folder)
         manifest = replace(manifest, measured=_verified(task, folder, manifest) | manifest.measured)
@@ -138,30 +151,27 @@ def export(config: Export, checkpoint: Checkpoint, target: Path, precision: Prec
 
 
 def _write_fp32(task: Task, folder: Path) -> Manifest:
-    task.graph(folder / MODEL, torch.float32)
+    shutil.copy(task.graph(), folder / MODEL)
     return _sealed(task.manifest("fp32"), folder)
 
 
 def _write_fp16(task: Task, folder: Path) -> Manifest:
-    task.graph(folder / MODEL, torch.float16)
+    to_fp16(task.graph(), folder / MODEL)
     return _sealed(task.manifest("fp16"), folder)
 
 
 def _write_int8(task: Task, folder: Path) -> Manifest:
     model = fingerprint(task.checkpoint, task.size, task.frame_size)
     source = _source(task, model)  # what is wrong with it is told before the slow part
-    with tempfile.TemporaryDirectory() as temporary:
-        work = Path(temporary)
-        fp32 = task.graph(work / "fp32.onnx", torch.float32)
-        fp16 = task.graph(work / "fp16.onnx", torch.float16)
-        quantizer = Quantizer(fp32, fp16, model, {}, task.manifest("int8"))
-        fixed = _fixed(task, quantizer)
-        scales = source if isinstance(source, Scales) else _observed(task, quantizer, source, work)
-        quantizer = quantizer.using(scales.ranges)
-        scales.save(folder / SCALES)
-        kept, found = _searched(task, quantizer, fixed, folder, work / "probe")
-        manifest = quantizer.write(folder, kept)
-        layers = quantizer.layers()
+    fp32, fp16 = task.graph(), task.work / "fp16.onnx"
+    to_fp16(fp32, fp16)
+    quantizer = Quantizer(fp32, fp16, model, {}, task.manifest("int8"))
+    fixed, layers = _fixed(task, quantizer), quantizer.layers()
+    scales = source if isinstance(source, Scales) else _observed(task, quantizer, source)
+    quantizer = quantizer.using(scales.ranges)
+    scales.save(folder / SCALES)
+    kept, found = _searched(task, quantizer, fixed, folder)
+    manifest = quantizer.write(folder, kept)
     report = {"layers": len(layers), "kept": [name for name in layers if name in kept]} | found
     return replace(manifest, calibration=scales.passport, measured={"int8": report})
 
@@ -188,20 +198,18 @@ def _source(task: Task, model: str) -> Scales | Images:
     return source
 
 
-def _observed(task: Task, quantizer: Quantizer, images: Images, work: Path) -> Scales:
+def _observed(task: Task, quantizer: Quantizer, images: Images) -> Scales:
     """The table of ranges that the tensors take on over the images."""
-    config, source = task.config, quantizer.fp32
-    if config.batch != 1:
-        source = task.graph(work / "single.onnx", torch.float32, batch=1)
+    config = task.config
     frames = images.frames(task.frame_size)
     bar = track(frames, f"{task.target.name}: calibrating", len(images.paths), console=cli.err)
-    histograms = ranges.observe(source, bar)
+    histograms = ranges.observe(task.graph(batch=1), bar)
     shares: dict[Method, float] = {}
     method = config.calibration_method
     if method == "auto":
         with _spinner(f"{task.target.name}: choosing the calibration method"):
             method, shares = best_method(
-                quantizer, histograms, images, installed_backends()[0], work
+                quantizer, histograms, images, installed_backends()[0], task.work
             )
     table = {name: histogram.range(method) for name, histogram in histograms.items()}
     return Scales(quantizer.model, table, images.passport | {"method": method, "agreement": shares})
@@ -232,11 +240,12 @@ def _evaluation(task: Task) -> Index | None:
 
 
 def _searched(
-    task: Task, quantizer: Quantizer, fixed: tuple[str, ...], folder: Path, probe: Path
+    task: Task, quantizer: Quantizer, fixed: tuple[str, ...], folder: Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
     """The layers to keep in floating point, and what the search for them measured."""
     if (allowed := task.budget()) == Budget(None, None):
         return fixed, {}
+    probe = task.work / "probe"
     quantizer.write(probe, fixed)
     with Segmenter(probe, task.config.backend) as segmenter:  # "auto": the fastest in plain INT8
         backend = segmenter.backend

@@ -17,6 +17,7 @@ from export.__main__ import main
 from export.bundle import describe, hashes
 from export.config import PRECISIONS, Export, Precision
 from export.deploy import DeployGraph
+from export.half import to_fp16
 from export.to_onnx import to_onnx
 from runtime.backends import trt
 from runtime.errors import HedgeError
@@ -40,9 +41,10 @@ def engine(trained_run: Path, tmp_path: Path) -> Callable[..., Path]:
             plain = tmp_path / "fp16" / MODEL
             ranges = dict.fromkeys(precision.tensors(ir.load(plain)), (-4.0, 4.0))
             precision.quantize(plain, folder / MODEL, ranges, precision.TENSORRT, ())
+        elif kind == "fp16":
+            to_fp16(tmp_path / "fp32" / MODEL, folder / MODEL)
         else:
-            dtype = torch.float32 if kind == "fp32" else torch.float16
-            to_onnx(DeployGraph(model, size, size, dtype), 1, folder / MODEL)
+            to_onnx(DeployGraph(model, size, size), 1, folder / MODEL)
         manifest = describe(checkpoint, "x", kind, 1, DeployGraph(model, size, size))
         replace(manifest, files=hashes(folder)).save(folder)
         return trt.build(folder, RTX)[0]

@@ -12,6 +12,7 @@ import torch
 
 from export import precision
 from export.deploy import DeployGraph
+from export.half import to_fp16
 from export.precision import CPU, TENSORRT
 from export.ranges import observe
 from export.to_onnx import to_onnx
@@ -30,7 +31,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     model = DeepLab(ModelConfig("mobilenet_v2", num_classes=3, se="sigmoid", hed="lite"))
     to_onnx(DeployGraph(model, SIZE, SIZE), 1, folder / "fp32.onnx")
-    to_onnx(DeployGraph(model, SIZE, SIZE, torch.float16), 1, folder / "fp16.onnx")
+    to_fp16(folder / "fp32.onnx", folder / "fp16.onnx")
     ranges = ranges_of(folder / "fp32.onnx")
     precision.quantize(folder / "fp32.onnx", folder / "cpu.onnx", ranges, CPU, ())
     precision.quantize(folder / "fp16.onnx", folder / "tensorrt.onnx", ranges, TENSORRT, ())
