@@ -59,12 +59,17 @@ class Search:
         self._layers = [name for name in quantizer.layers() if name not in fixed]
         self._log = self._resumed()
 
+    def plain(self) -> Step:
+        """INT8 with nothing kept but what is fixed; ``run`` will not measure it again."""
+        with tempfile.TemporaryDirectory() as temporary:
+            self._work = Path(temporary)
+            return self._step(())
+
     def run(self) -> Step:
         """The cheapest set inside the budget; GateError names the best found where none is."""
         with tempfile.TemporaryDirectory() as temporary:
             self._work = Path(temporary)
-            step = self._step(())
-            if not self._budget.holds(step.drop):
+            if not self._budget.holds(self._step(()).drop):
                 self._prune(self._enough(self._ranked()))
         inside = [step for step in self._log.steps if self._budget.holds(step.drop)]
         if not inside:
@@ -87,6 +92,10 @@ class Search:
         cli.err.print(sensitivity.table(self._log, self._budget, len(self._layers)))
         shutil.copy(self._folder / sensitivity.TABLE, bundle / sensitivity.TABLE)
         sensitivity.plot(self._log, self._budget, bundle / sensitivity.PLOT)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what was kept for resuming."""
         shutil.rmtree(self._folder)
 
     def _ranked(self) -> list[str]:

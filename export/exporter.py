@@ -36,7 +36,8 @@ from train.evaluate import evaluation_index, load_model
 from train.models import DeepLab
 
 DRAWN = 16  # frames, where there is no data set to verify on
-INT8_LOSS = Budget(miou=3.0, worst=None)  # a plain INT8 export that loses more is an error
+INT8_LOSS = Budget(miou=3.0, worst=None)  # plain INT8 that loses more is refused
+UNASKED = Budget(miou=0.5, worst=2.0)  # what INT8 is held to where no budget is named
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Task:
 
     def budget(self) -> Budget:
         """What INT8 may lose."""
-        return Budget(self.config.max_miou_drop, self.config.max_class_drop)
+        asked = Budget(self.config.max_miou_drop, self.config.max_class_drop)
+        return asked if asked != Budget(None, None) else UNASKED
 
     def manifest(self, precision: Precision) -> Manifest:
         """The manifest of the bundle to be, without files or measurements."""
@@ -242,29 +244,44 @@ def _evaluation(task: Task) -> Index | None:
 def _searched(
     task: Task, quantizer: Quantizer, fixed: tuple[str, ...], folder: Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """The layers to keep in floating point, and what the search for them measured."""
-    if (allowed := task.budget()) == Budget(None, None):
+    """The layers to keep in floating point, and what the search for them measured.
+
+    Without a budget on the command line nothing is searched where plain INT8 holds the usual one,
+    or where it loses so much that the gate had better refuse it.
+    """
+    allowed, asked = task.budget(), task.budget() is not UNASKED
+    reference = _trained(task)
+    if reference is None:
+        if asked:
+            raise HedgeError(
+                "--max-miou-drop and --max-class-drop need labelled frames: --data PATH"
+            )
         return fixed, {}
     probe = task.work / "probe"
     quantizer.write(probe, fixed)
     with Segmenter(probe, task.config.backend) as segmenter:  # "auto": the fastest in plain INT8
         backend = segmenter.backend
     memory = task.target.with_name(f".{task.target.name}.search")
-    search = budget.Search(quantizer, backend, task.frames, _trained(task), allowed, fixed, memory)
+    search = budget.Search(quantizer, backend, task.frames, reference, allowed, fixed, memory)
+    plain = search.plain().drop
+    if not asked and (allowed.holds(plain) or not INT8_LOSS.holds(plain)):
+        search.forget()
+        return fixed, {}
     found = search.run()
     search.report(folder)
     table = {"budget": asdict(allowed), "backend": backend, "search": sensitivity.TABLE}
     return found.kept, table
 
 
-def _trained(task: Task) -> ConfusionMatrix:
-    """What PyTorch answers on the evaluation frames, from which drops are counted."""
+def _trained(task: Task) -> ConfusionMatrix | None:
+    """What PyTorch answers on the evaluation frames, from which drops are counted.
+
+    None where they have no labels.
+    """
     frames = task.frames()
     bar = track(frames.frames, f"{task.target.name}: PyTorch", frames.count, console=cli.err)
     confusion = verify.compare(task.reference(), [], bar)[verify.PYTORCH].confusion
-    if not confusion.counts.any():
-        raise HedgeError("--max-miou-drop and --max-class-drop need labelled frames: --data PATH")
-    return confusion
+    return confusion if confusion.counts.any() else None
 
 
 def _sealed(manifest: Manifest, folder: Path) -> Manifest:
