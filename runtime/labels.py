@@ -11,6 +11,7 @@ import numpy as np
 
 from runtime import images
 from runtime.classes import ClassSet
+from runtime.deadline import Clock
 from runtime.errors import HedgeError
 from runtime.metrics import ConfusionMatrix
 from runtime.segment import Prediction
@@ -64,11 +65,13 @@ class LabelFolder:
 class Scorer:
     """Predictions against a label folder, frame by frame.
 
-    matrix: the counts so far; scored: frames that had a label.
+    matrix: the counts so far; scored: frames that had a label; clock: scores the same frames as
+    they would be seen live, None where nobody asked.
     """
 
-    def __init__(self, folder: LabelFolder) -> None:
+    def __init__(self, folder: LabelFolder, clock: Clock | None = None) -> None:
         self.folder = folder
+        self.clock = clock
         self.matrix = ConfusionMatrix(folder.classes)
         self.scored = 0
 
@@ -79,15 +82,16 @@ class Scorer:
         """
         name = prediction.frame.name
         target = self.folder.read(name)
-        if target is None:
-            return
-        if target.shape != prediction.labels.shape:
+        if target is not None and target.shape != prediction.labels.shape:
             raise HedgeError(
                 f"{self.folder.find(name)}: the label is {_size(target)} but its frame is "
                 f"{_size(prediction.labels)}; labels are never resized, make them of one size"
             )
-        self.matrix.update(target, prediction.labels)
-        self.scored += 1
+        if self.clock is not None:
+            self.clock.update(prediction, target)
+        if target is not None:
+            self.matrix.update(target, prediction.labels)
+            self.scored += 1
 
     def miou(self) -> float | None:
         """Mean IoU so far in 0..1; None before the first labelled pixel."""

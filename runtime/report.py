@@ -13,6 +13,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from runtime.deadline import Clock
 from runtime.frames import Source
 from runtime.labels import Scorer
 from runtime.metrics import Latency
@@ -60,6 +61,11 @@ class Run:
         """Mean IoU so far in 0..1; None without labels."""
         return None if self.scorer is None else self.scorer.miou()
 
+    @property
+    def clock(self) -> Clock | None:
+        """What scores the frames as they would be seen live."""
+        return None if self.scorer is None else self.scorer.clock
+
     def status(self, prediction: Prediction) -> str:
         """The live line: milliseconds of this frame, frames per second lately, mIoU so far."""
         parts = [f"{prediction.infer_ms:.1f} ms"]
@@ -83,6 +89,7 @@ class Run:
             "fps": self.written / self.seconds if self.seconds else None,
             "latency_ms": {stage: times.percentiles() for stage, times in self.stages.items()},
             **self._accuracy(),
+            "deadline": None if self.clock is None else self.clock.report(),
             "miou_of_bundle": _exported_miou(manifest.measured, self.segmenter.backend),
             "miou_of_pytorch": _number(manifest.measured.get("miou_pytorch")),
             "backend": self.segmenter.backend,
@@ -134,6 +141,8 @@ def _facts_grid(report: dict[str, Any]) -> Table:
     fps = report["fps"]
     grid.add_row("fps", "–" if fps is None else f"{fps:.1f}")
     grid.add_row("mIoU", _miou_text(report))
+    if (live := report["deadline"]) is not None:
+        grid.add_row("live", _live_text(live))
     grid.add_row("engine", f"{report['backend']}, {report['precision']}")
     grid.add_row("bundle", report["bundle"])
     return grid
@@ -148,6 +157,14 @@ def _miou_text(report: dict[str, Any]) -> str:
         text += f"; {measured:.1%} in the bundle's manifest"
     trained = report["miou_of_pytorch"]
     return text if trained is None else f"{text}, {trained:.1%} in PyTorch"
+
+
+def _live_text(live: dict[str, Any]) -> str:
+    miou = "–" if live["miou"] is None else f"{live['miou']:.1%}"
+    return (
+        f"mIoU {miou} after {live['deadline_ms']:.0f} ms at {live['fps']:g} fps; "
+        f"{live['frames_late']} frames late, {live['frames_dropped']} of them dropped"
+    )
 
 
 def _exported_miou(measured: dict[str, Any], backend: str) -> float | None:

@@ -18,6 +18,7 @@ import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from runtime import cli, sinks
+from runtime.deadline import Clock
 from runtime.errors import EXIT_INTERRUPTED, EXIT_OK, HedgeError, IncompleteError
 from runtime.frames import Source, open_source
 from runtime.labels import LabelFolder, Scorer
@@ -43,6 +44,8 @@ class VideoConfig:
     python -m runtime.video drive.mp4 --out overlay.mp4
 
     python -m runtime.video data/images/val --labels data/labels/val --json report.json
+
+    python -m runtime.video data/images/val --labels data/labels/val --fps 30
     """
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
@@ -57,6 +60,12 @@ class VideoConfig:
     """Video to write (.mp4, .mov or .mkv): the frames with the classes laid over them."""
     labels: Path | None = None
     """Folder of true labels, found by the frame's name (000000.png for a video's first frame)."""
+    fps: float | None = None
+    """With --labels: also score as if frames arrived at this rate and nobody waited, a late frame
+    by the mask that was there."""
+    deadline: float | None = None
+    """With --fps: milliseconds after a frame's arrival at which its mask is needed. Default: when
+    the next frame arrives."""
     save_labels: Path | None = None
     """Folder for one palette PNG a frame; its pixel values are the class ids."""
     json: Path | None = None
@@ -76,6 +85,13 @@ class VideoConfig:
             raise HedgeError(f"--threads {self.threads}: give 0 (the library's choice) or more")
         if self.max_frames is not None and self.max_frames < 1:
             raise HedgeError(f"--max-frames {self.max_frames}: give 1 or more")
+        for name in ("fps", "deadline"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise HedgeError(f"--{name} {value}: give a number above 0")
+        if self.deadline is not None and self.fps is None:
+            raise HedgeError("--deadline counts from a frame's arrival; give --fps as well")
+        if self.fps is not None and self.labels is None:
+            raise HedgeError("--fps scores late frames against labels; give --labels as well")
 
 
 def main(config: VideoConfig) -> int:
@@ -110,7 +126,10 @@ def _scorer(config: VideoConfig, source: Source, manifest: Manifest) -> Scorer |
     folder = LabelFolder(config.labels, manifest.classes)
     if source.names is not None:
         folder.require(source.names, source.origin)
-    return Scorer(folder)
+    if config.fps is None:
+        return Scorer(folder)
+    deadline = config.deadline or 1e3 / config.fps
+    return Scorer(folder, Clock(manifest.classes, config.fps, deadline))
 
 
 @contextmanager

@@ -1,0 +1,261 @@
+"""``python -m benchmarks.pipeline``: how much of the engine's speed the video pipeline keeps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import onnxruntime
+import torch
+from rich.progress import track
+from rich.table import Table
+from torch import nn
+
+from benchmarks.report import machine
+from benchmarks.untrained import Case, bundle, random_checkpoint
+from runtime import cli, files
+from runtime.argmax import upsampled_argmax
+from runtime.engine import Engine, load_engine
+from runtime.errors import HedgeError
+from runtime.frames import open_source
+from runtime.manifest import BUNDLES
+from runtime.overlay import Overlay
+from runtime.pipeline import stream
+from runtime.segment import Segmenter, fill
+from runtime.sinks import VideoSink
+from train.datasets.synthetic.generate import still
+from train.evaluate import load_model
+from train.models import DeepLab
+
+FPS = 30
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Stream a video with and without overlay and compare with the engine alone, and with the loop
+    that one writes first: cv2, numpy, ONNX Runtime FP32, cv2.
+
+    All take turns on the same frames, and the ratios are medians over the rounds. The models have
+    random weights.
+
+    Example: python -m benchmarks.pipeline --video drive.mp4 --cases mobilenet_v2:dlse:256x448
+    """
+
+    cases: tuple[str, ...] = (
+        "mobilenet_v2:dlse:640x1152", "mobilenet_v2:dlse:384x704", "mobilenet_v2:dlse:192x352",
+    )  # fmt: skip
+    """BACKBONE:VARIANT:HEIGHTxWIDTH of the network, INT8 in OpenVINO."""
+    video: Path | None = None
+    """What to stream. Default: a drawn street of 1280×720."""
+    frames: int = 60
+    """How many frames of it, each round."""
+    rounds: int = 3
+    """How often everything is run."""
+    threads: int = 2
+    """CPU threads of the engines."""
+    backend: str = "openvino"
+    """The engine that streams."""
+    out: Path = BUNDLES / "pipeline"
+    """Folder of the bundles, of what is written, and of report.json."""
+    force: bool = False
+    """Export again, as after a change of the models."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Frames per second of the engine alone and three shares of it; times_plain: end to end with
+    overlay, against the plain loop; tail: share of the engine's frame that the label tail takes."""
+
+    model: str
+    engine_ms: float
+    labels: float
+    overlay: float
+    times_plain: float
+    tail: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that ``report.json`` holds."""
+
+    machine: dict[str, Any]
+    frames: int
+    rounds: int
+    threads: int
+    rows: list[Row]
+
+
+def main(config: Pipeline) -> None:
+    """The command."""
+    if min(config.frames, config.rounds, config.threads) < 1:
+        raise HedgeError("--frames, --rounds and --threads are at least 1")
+    torch.set_num_threads(config.threads)
+    config.out.mkdir(parents=True, exist_ok=True)
+    video = config.video or drawn(config.out / "street.mp4", config.frames)
+    rows = [_measured(Case.parse(text), video, config) for text in config.cases]
+    report = Report(machine(), config.frames, config.rounds, config.threads, rows)
+    table = Table("model", "engine ms", "labels only", "overlay + H.264", "× plain loop", "tail %")
+    for row in rows:
+        table.add_row(
+            row.model, f"{row.engine_ms:.1f}", f"{row.labels:.2f}", f"{row.overlay:.2f}",
+            f"{row.times_plain:.2f}", f"{100 * row.tail:.1f}",
+        )  # fmt: skip
+    cli.out.print(table)
+    path = config.out / "report.json"
+    files.write_bytes(path, msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    cli.out.print(f"→ {path}", markup=False)
+
+
+def _measured(case: Case, video: Path, config: Pipeline) -> Row:
+    folder = bundle(case, "int8", config.out, config.force)
+    plain = PlainLoop(case, config)
+    with load_engine(folder, config.backend, config.threads) as engine:
+        segmenter = Segmenter.of(engine)
+        segmenter.warm_up()
+        ways: dict[str, Callable[[], float]] = {
+            "engine": lambda: engine_only(engine, video, config.frames),
+            "labels": lambda: streamed(segmenter, video, config.frames, None),
+            "overlay": lambda: streamed(
+                segmenter, video, config.frames, config.out / "overlay.mp4"
+            ),
+            "plain": lambda: plain.run(video, config.frames),
+        }
+        rounds = track(range(config.rounds), f"streaming through {case}", console=cli.err)
+        fps = [{name: way() for name, way in ways.items()} for _ in rounds]
+    engine_ms = 1e3 / median(turn["engine"] for turn in fps)
+    return Row(
+        str(case),
+        engine_ms,
+        labels=median(turn["labels"] / turn["engine"] for turn in fps),
+        overlay=median(turn["overlay"] / turn["engine"] for turn in fps),
+        times_plain=median(turn["overlay"] / turn["plain"] for turn in fps),
+        tail=tail_ms(case) / engine_ms,
+    )
+
+
+def drawn(path: Path, count: int) -> Path:
+    """A drawn street of 1280×720: eight different frames in turn."""
+    if not path.exists():
+        with VideoSink(path, Fraction(FPS)) as sink:
+            images = [
+                cv2.cvtColor(still(np.random.default_rng(n), (720, 1280))[0], cv2.COLOR_RGB2BGR)
+                for n in range(8)
+            ]
+            for number in range(count):
+                sink.write(images[number % 8])
+    return path
+
+
+def engine_only(engine: Engine, video: Path, count: int) -> float:
+    """Frames per second of the bare engine on the same frames, resized before the clock starts."""
+    shape = engine.manifest.input.shape
+    batches = np.zeros((8, *shape), np.uint8)
+    with open_source(str(video)) as source:
+        for batch, frame in zip(batches, source, strict=False):
+            fill(batch[0], frame.image)
+    start = time.perf_counter()
+    for number in range(count):
+        engine.infer(batches[number % 8])
+    return count / (time.perf_counter() - start)
+
+
+def streamed(segmenter: Segmenter, video: Path, count: int, out: Path | None) -> float:
+    """Frames per second from file to labels, or to a written overlay."""
+    overlay = Overlay(segmenter.manifest.classes, segmenter.manifest.name)
+    start, done = time.perf_counter(), 0
+    with open_source(str(video)) as source, closing(stream(source, segmenter)) as predictions:
+        sink = None if out is None else VideoSink(out, source.fps)
+        for prediction in predictions:
+            if sink is not None:
+                sink.write(overlay.draw(prediction.frame.image, prediction.labels, "benchmark"))
+            done += 1
+            if done == count:
+                break
+        if sink is not None:
+            sink.close()
+    return done / (time.perf_counter() - start)
+
+
+class _Logits(nn.Module):
+    def __init__(self, model: DeepLab) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.model(image).logits
+
+
+class PlainLoop:
+    """What one writes first: normalised floats in, a class score for every pixel out."""
+
+    def __init__(self, case: Case, config: Pipeline) -> None:
+        self.size, self.out = case.size, config.out / "plain.mp4"
+        checkpoint = random_checkpoint(case, config.out)
+        path = config.out / f"{case}-plain.onnx"
+        if config.force or not path.exists():
+            with cli.err.status(f"{case}: PyTorch → plain ONNX"):
+                image = torch.zeros(1, 3, *case.size)
+                graph = _Logits(load_model(checkpoint))
+                torch.onnx.export(graph, (image,), str(path), dynamo=True, verbose=False)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = config.threads
+        self.session = onnxruntime.InferenceSession(str(path), options)
+        self.colors = checkpoint.classes.palette()
+
+    def run(self, video: Path, count: int) -> float:
+        """Frames per second."""
+        name = self.session.get_inputs()[0].name
+        writer = None
+        start, done = time.perf_counter(), 0
+        for frame in _read(video, count):
+            size = (frame.shape[1], frame.shape[0])
+            if writer is None:
+                fourcc = cv2.VideoWriter.fourcc(*"mp4v")
+                writer = cv2.VideoWriter(str(self.out), fourcc, FPS, size)
+            image = cv2.resize(frame, (self.size[1], self.size[0]))[..., ::-1]
+            image = (image / 255).astype(np.float32).transpose(2, 0, 1)[None]
+            labels = self.session.run(None, {name: image})[0].argmax(1)[0].astype(np.uint8)
+            labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+            writer.write((0.5 * frame + 0.5 * self.colors[labels]).astype(np.uint8))
+            done += 1
+        if writer is not None:
+            writer.release()
+        return done / (time.perf_counter() - start)
+
+
+def _read(video: Path, count: int) -> Iterator[np.ndarray]:
+    capture = cv2.VideoCapture(str(video))
+    for _ in range(count):
+        good, frame = capture.read()
+        if not good:
+            break
+        yield frame
+    capture.release()
+
+
+def tail_ms(case: Case) -> float:
+    """Median milliseconds of upsampling and argmax, on scores with boundaries as a street has."""
+    height, width = (-(-side // 4) for side in case.size)
+    rng = np.random.default_rng(0)
+    coarse = rng.normal(size=(19, 6, 8)).astype(np.float32)
+    scores = np.stack([cv2.resize(plane, (width, height)) for plane in coarse])
+    scores = (scores + 0.02 * rng.normal(size=scores.shape))[None].astype(np.float32)
+    times = []
+    for _ in range(9):
+        start = time.perf_counter()
+        upsampled_argmax(scores, case.size)
+        times.append((time.perf_counter() - start) * 1e3)
+    return median(times)
+
+
+if __name__ == "__main__":
+    cli.run(Pipeline, main, "python -m benchmarks.pipeline")

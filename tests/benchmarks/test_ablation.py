@@ -1,0 +1,82 @@
+"""The ablation: rows from results, and trainings that are never repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import pytest
+
+from benchmarks import ablation
+from benchmarks.ablation import DESIGNS, Ablation, Cost, Report, Result
+from runtime.errors import HedgeError
+from train.checkpoint import Checkpoint
+from train.config import VARIANTS, TrainConfig
+
+
+@pytest.fixture
+def report() -> Report:
+    """Two designs, two seeds; the second is better and takes 2 ms longer."""
+    results = [
+        Result("vanilla", 0, 0.50, 0.30, {"road": 0.9, "pole": None}),
+        Result("vanilla", 1, 0.52, 0.32, {"road": 0.8, "pole": 0.1}),
+        Result("dlse", 0, 0.54, 0.40, {"road": 0.9, "pole": 0.2}),
+        Result("dlse", 1, 0.54, 0.42, {"road": 0.9, "pole": 0.4}),
+    ]
+    costs = [
+        Cost("vanilla", 3_000_000, 2_000_000_000, 20.0, 10.0, 0.5),
+        Cost("dlse", 3_100_000, 2_000_000_000, 21.0, 12.0, None),
+    ]
+    machine = {"cpu": "a CPU"}
+    return Report(machine, "1 epoch", "blocks, 3 frames", (48, 64), 3, 5, 2, results, costs)
+
+
+def test_gains_are_means_over_seeds_against_the_first_design(report: Report) -> None:
+    vanilla, dlse = report.rows()
+    assert (vanilla.miou, vanilla.miou_spread, vanilla.gained) == pytest.approx((51, 1, 0))
+    assert vanilla.gained_a_ms is None
+    assert (dlse.seeds, dlse.miou, dlse.boundary_f) == (2, pytest.approx(54), pytest.approx(41))
+    assert (dlse.gained, dlse.gained_a_ms) == pytest.approx((3, 1.5))
+
+
+def test_the_tables_and_the_picture_show_every_design(report: Report, tmp_path: Path) -> None:
+    lines = ablation.to_markdown(report).splitlines()
+    dlse = [line for line in lines if line.startswith("| dlse |")]
+    assert "| 54.00 | 0.00 | 41.00 | 3.10 | 2.00 | 21.0 | 12.0 | – | +3.00 | +1.50 |" in dlse[0]
+    assert dlse[1] == "| dlse | 90.0 | 30.0 |"
+    assert "| vanilla | 85.0 | 10.0 |" in lines, "a class that a seed never met counts once"
+    ablation.draw(report, tmp_path / "plot.png")
+    assert cv2.imread(str(tmp_path / "plot.png")).shape[1] > 600
+
+
+def test_every_variant_is_a_design() -> None:
+    assert {design.variant for design in DESIGNS.values()} == set(VARIANTS)
+
+
+def test_finished_trainings_are_not_repeated_and_stopped_ones_go_on(
+    tiny_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    shared = replace(tiny_config(tmp_path), epochs=2)
+    config = Ablation(train=shared, designs=("vanilla", "dlse"), seeds=(3,), runs=tmp_path)
+    first, second = ablation._runs(config)
+    assert [run.run.name for run in (first, second)] == ["vanilla-3", "dlse-3"]
+    assert (first.variant, second.variant, first.seed) == ("vanilla", "dlse", 3)
+    ablation._train(replace(first, until=1))
+    assert not ablation._is_finished(first)
+    ablation._train(first)
+    assert ablation._is_finished(first) and not ablation._is_finished(second)
+    written = (first.run / "last.pt").stat().st_mtime_ns
+    ablation._train(first)
+    assert (first.run / "last.pt").stat().st_mtime_ns == written
+    result = ablation._judged(first)
+    assert (result.design, result.seed) == ("vanilla", 3)
+    assert result.miou == pytest.approx(Checkpoint.load(first.run / "last.pt").miou, abs=0.02)
+
+
+def test_wrong_rows_and_empty_reports_are_named(tmp_path: Path) -> None:
+    with pytest.raises(HedgeError, match="--designs dlse_ved: not one of vanilla, dlse"):
+        ablation.main(Ablation(designs=("dlse_ved",)))
+    with pytest.raises(HedgeError, match="no finished training"):
+        ablation.main(Ablation(runs=tmp_path, report_only=True))
