@@ -15,9 +15,9 @@ from benchmarks.latency import interleaved
 from runtime import cli, files
 from runtime.engine import Engine, installed_backends, load_engine
 from runtime.errors import HedgeError
-from runtime.frames import open_source
 from runtime.manifest import BUNDLES, FILE_NAME
 from runtime.metrics import Latency
+from runtime.sources import open_source
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,12 @@ from runtime import cli, files
 from runtime.argmax import upsampled_argmax
 from runtime.engine import Engine, load_engine
 from runtime.errors import HedgeError
-from runtime.frames import open_source
 from runtime.manifest import BUNDLES
 from runtime.overlay import Overlay
 from runtime.pipeline import stream
 from runtime.segment import Segmenter, fill
 from runtime.sinks import VideoSink
+from runtime.sources import open_source
 from train.datasets.synthetic.generate import still
 from train.evaluate import load_model
 from train.models import DeepLab

@@ -14,6 +14,7 @@ import torch
 from export.calibration import evenly_spaced
 from export.deploy import DeployGraph
 from runtime.classes import ClassSet
+from runtime.engine import OneAtATime
 from runtime.errors import GateError
 from runtime.manifest import Manifest
 from runtime.metrics import ConfusionMatrix, Latency
@@ -72,7 +73,7 @@ def generated(count: int, size: tuple[int, int]) -> FrameSet:
     return FrameSet("drawn streets", "generated", count, frames())
 
 
-class TorchEngine:
+class TorchEngine(OneAtATime):
     """The FP32 DeployGraph in PyTorch behind the Engine protocol: the reference for parity."""
 
     backend = PYTORCH

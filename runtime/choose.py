@@ -36,6 +36,7 @@ class Setting:
     gpus: tuple[str, ...]
     libraries: dict[str, str]
     threads: int
+    in_flight: int
     model: dict[str, str]
 
 

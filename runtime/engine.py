@@ -21,7 +21,8 @@ from runtime.manifest import ENGINES, Manifest
 class Backend(NamedTuple):
     """A row of the table: its module, the library it needs, the extra that brings it, its device.
 
-    The module has ``load(bundle, manifest, threads, backend) -> Engine``; backend: the row's name.
+    The module has ``load(bundle, manifest, threads, backend, in_flight) -> Engine``; backend: the
+    row's name.
     """
 
     module: str
@@ -41,13 +42,23 @@ CHOICES = Path(ENGINES) / "auto.json"  # in the bundle: what "auto" measured
 
 
 class Engine(Protocol):
-    """A loaded bundle. One caller at a time; ``close`` frees what the library holds."""
+    """A loaded bundle. One caller at a time; ``close`` frees what the library holds.
+
+    in_flight: how many batches may have been submitted without their results being taken.
+    """
 
     manifest: Manifest
     backend: str
+    in_flight: int
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """(N, H, W, 3) uint8 BGR → (N, H, W) uint8 labels, in the manifest's shapes."""
+
+    def submit(self, batch: np.ndarray) -> None:
+        """Start on a batch, which is copied first; the results come in the same order."""
+
+    def result(self) -> np.ndarray:
+        """Wait for the oldest batch in flight: its labels."""
 
     def close(self) -> None:
         """Free the engine; calling it twice is harmless."""
@@ -62,6 +73,28 @@ class Engine(Protocol):
     ) -> None: ...
 
 
+class OneAtATime:
+    """``submit`` and ``result`` of an engine that only has ``infer``."""
+
+    in_flight = 1
+    _answer: np.ndarray | None = None
+
+    def submit(self, batch: np.ndarray) -> None:
+        """See ``Engine``."""
+        assert self._answer is None, "a batch is in flight; take its result first"
+        self._answer = self.infer(batch)
+
+    def result(self) -> np.ndarray:
+        """See ``Engine``."""
+        assert self._answer is not None, "nothing is in flight"
+        answer, self._answer = self._answer, None
+        return answer
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        """See ``Engine``."""
+        raise NotImplementedError
+
+
 def installed_backends() -> list[str]:
     """The backends whose library and whose device are here, in the table's order."""
     return [
@@ -71,15 +104,19 @@ def installed_backends() -> list[str]:
     ]
 
 
-def load_engine(bundle: Path, backend: str = "auto", threads: int = 0) -> Engine:
+def load_engine(
+    bundle: Path, backend: str = "auto", threads: int = 0, in_flight: int = 1
+) -> Engine:
     """Check the bundle's hashes, then load it.
 
     backend: a key of BACKENDS, or "auto" for the fastest here, which is measured once and then
-    remembered in the bundle; threads: CPU threads, 0 leaves it to the library. Raises HedgeError
+    remembered in the bundle; threads: CPU threads, 0 leaves it to the library; in_flight: batches
+    to work on at once, where the library gains by it (frames per second for milliseconds: each
+    then has a part of the threads). Raises HedgeError
     for a damaged bundle, an unknown backend or a library that is not installed.
     """
     manifest = Manifest.load(bundle)
-    load = partial(_load, bundle, manifest, threads)
+    load = partial(_load, bundle, manifest, threads, in_flight)
     if backend != "auto":
         return load(backend)
     candidates = installed_backends() or ["onnxruntime"]  # whose error tells what to install
@@ -89,6 +126,7 @@ def load_engine(bundle: Path, backend: str = "auto", threads: int = 0) -> Engine
         gpus=machine.gpus(),
         libraries={name: _version(BACKENDS[name].library) for name in candidates},
         threads=threads,
+        in_flight=in_flight,
         model=manifest.files,
     )
     return fastest(candidates, load, setting, bundle / CHOICES)
@@ -102,7 +140,7 @@ def check_batch(manifest: Manifest, batch: np.ndarray) -> None:
         )
 
 
-def _load(bundle: Path, manifest: Manifest, threads: int, backend: str) -> Engine:
+def _load(bundle: Path, manifest: Manifest, threads: int, in_flight: int, backend: str) -> Engine:
     if backend not in BACKENDS:
         raise HedgeError(f"unknown backend {backend!r}; choose auto, {', '.join(BACKENDS)}")
     row = BACKENDS[backend]
@@ -113,7 +151,7 @@ def _load(bundle: Path, manifest: Manifest, threads: int, backend: str) -> Engin
     except ImportError as error:  # a library whose own libraries are missing
         fix = f"pip install 'hedge-seg[{row.extra}]'"
         raise HedgeError(f"{backend} does not start: {error}; {fix}") from error
-    return module.load(bundle, manifest, threads, backend)
+    return module.load(bundle, manifest, threads, backend, in_flight)
 
 
 def _version(library: str) -> str:

@@ -1,9 +1,8 @@
-"""Any source of images as a stream of frames: a video file, a folder, one image, or a glob."""
+"""Files as a stream of frames: a video, or images."""
 
 from __future__ import annotations
 
-import glob
-import re
+import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from runtime import images
 from runtime.errors import HedgeError
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_NAMED = 100  # faults that are kept with their text
 IMAGES_FPS = Fraction(10)  # of an image folder, which carries no times
 DEFAULT_FPS = Fraction(25)  # of a raw video stream, which carries none either
 
@@ -43,13 +43,15 @@ class Frame:
 
     index: 0-based position in the source; time_s: presentation time in seconds; image:
     (H, W, 3) uint8 BGR; name: a file stem for image sources (``frankfurt_000000_000294``), or
-    six digits for video frames; it names label files.
+    six digits for video frames; it names label files; arrived: ``time.monotonic()`` when a live
+    source had decoded it, 0 for files, which wait.
     """
 
     index: int
     time_s: float
     image: np.ndarray
     name: str
+    arrived: float = 0.0
 
 
 class Source(ABC):
@@ -58,9 +60,12 @@ class Source(ABC):
     origin: what the user named; files: the files read; fps: frames per second; expected: frames
     the source promises, None where it does not say; names: the frames' names where they are known
     ahead; size: (height, width) of the first frame, None before it. faults: a line for each image,
-    packet or frame that did not decode cleanly; shortfall: promised frames that never came, known
-    once the iteration has reached the end. Raises HedgeError when not one frame decodes.
+    packet or frame that did not decode cleanly (the first hundred); damaged: how many there were;
+    shortfall: promised frames that never came, known once the iteration has reached the end.
+    Raises HedgeError when not one frame decodes.
     """
+
+    live = False  # whether frames come whether or not anybody is ready: then the newest is next
 
     def __init__(self, origin: str, files: list[Path], fps: Fraction, expected: int | None) -> None:
         self.origin = origin
@@ -69,12 +74,9 @@ class Source(ABC):
         self.expected = expected
         self.size: tuple[int, int] | None = None
         self.faults: list[str] = []
+        self.damaged = 0
         self.shortfall = 0
-
-    @property
-    def damaged(self) -> int:
-        """How many images, packets or frames did not decode cleanly."""
-        return len(self.faults)
+        self._stopped = threading.Event()
 
     @property
     @abstractmethod
@@ -89,6 +91,10 @@ class Source(ABC):
             self.size = self.size or (frame.image.shape[0], frame.image.shape[1])
             count += 1
             yield frame
+            if self._stopped.is_set():
+                return
+        if self._stopped.is_set():
+            return
         self.shortfall = max(0, (self.expected or 0) - count)
         if not count:
             cause = self.faults[0] if self.faults else f"{self.origin}: it holds none"
@@ -101,8 +107,17 @@ class Source(ABC):
         parts += [f"{self.damaged} did not decode cleanly"] if self.damaged else []
         return f"{self.origin}: {', '.join(parts)}" if parts else None
 
+    def stop(self) -> None:
+        """Let the iteration end after the frame it is at; from any thread or signal handler."""
+        self._stopped.set()
+
     def close(self) -> None:  # noqa: B027 - most sources hold nothing
         """Free what the source holds open."""
+
+    def _fault(self, line: str) -> None:
+        self.damaged += 1
+        if len(self.faults) < _NAMED:  # a camera may run for months
+            self.faults.append(line)
 
     def __enter__(self) -> Source:
         return self
@@ -132,7 +147,7 @@ class ImageSource(Source):
             try:
                 image = cv2.cvtColor(images.read_rgb(path), cv2.COLOR_RGB2BGR)
             except HedgeError as error:
-                self.faults.append(str(error))
+                self._fault(str(error))
                 continue
             yield Frame(index, float(index / self.fps), image, path.stem)
 
@@ -166,7 +181,7 @@ class VideoSource(Source):
             if decoded is None:
                 continue
             if decoded.is_corrupt:
-                self.faults.append(f"{self.origin}: frame {index} is damaged")
+                self._fault(f"{self.origin}: frame {index} is damaged")
             time_s = float(index / self.fps) if decoded.time is None else decoded.time
             yield Frame(index, time_s, self._image(decoded), _name(index))
 
@@ -177,7 +192,7 @@ class VideoSource(Source):
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
-                self.faults.append(f"{self.origin}: a packet does not decode: {error.strerror}")
+                self._fault(f"{self.origin}: a packet does not decode: {error.strerror}")
                 yield None
                 continue
             yield from frames
@@ -192,7 +207,7 @@ class VideoSource(Source):
             try:
                 packet = next(packets, None)
             except av.FFmpegError as error:
-                self.faults.append(f"{self.origin}: unreadable data: {error.strerror}")
+                self._fault(f"{self.origin}: unreadable data: {error.strerror}")
                 if failed:
                     return
                 failed, packets = True, self._container.demux(self._stream)
@@ -207,60 +222,6 @@ class VideoSource(Source):
         image = np.ascontiguousarray(self._bgr.reformat(decoded, format="bgr24").to_ndarray())
         turn = _ROTATIONS.get(round(decoded.rotation / 90) * 90 % 360)
         return image if turn is None else cv2.rotate(image, turn)
-
-
-def open_source(source: str) -> Source:
-    """Open a video file, an image folder, one image, or a glob.
-
-    Raises HedgeError, in one line with the file, the cause and what to do, for anything else.
-    """
-    if "://" in source:
-        scheme = source.partition("://")[0]  # no more of it: addresses carry passwords
-        raise HedgeError(f"{scheme}:// sources are not read yet; record the stream, give the file")
-    path = Path(source)
-    if path.is_dir():
-        return ImageSource(source, _images_in(path))
-    if path.is_file():
-        is_image = path.suffix.lower() in IMAGE_SUFFIXES
-        return ImageSource(source, [path]) if is_image else VideoSource(path)
-    if path.exists():
-        raise HedgeError(f"{source}: neither a file nor a folder; give a video or images")
-    if glob.has_magic(source):
-        return _open_glob(source)
-    raise HedgeError(f"{source}: no such file or folder; check the path")
-
-
-def _open_glob(pattern: str) -> Source:
-    # pathlib's own glob takes no absolute pattern.
-    found = [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207
-    chosen = _images(found)
-    if chosen:
-        return ImageSource(pattern, chosen)
-    if len(found) == 1 and found[0].is_file():
-        return VideoSource(found[0])
-    what = f"matches {len(found)} paths, no image among them" if found else "matches nothing"
-    raise HedgeError(f"{pattern}: the pattern {what}; quote it and check the path")
-
-
-def _images_in(folder: Path) -> list[Path]:
-    found = _images(list(folder.iterdir()))
-    if not found:
-        raise HedgeError(
-            f"{folder}: no images in this folder ({', '.join(sorted(IMAGE_SUFFIXES))}); "
-            f"for folders inside it give a quoted pattern such as '{folder}/**/*.png'"
-        )
-    return found
-
-
-def _images(paths: list[Path]) -> list[Path]:
-    """The image files among ``paths`` in natural order (``f2`` before ``f10``)."""
-    chosen = (p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    return sorted((p for p in chosen if not p.name.startswith(".")), key=_natural)
-
-
-def _natural(path: Path) -> list[tuple[bool, int, str]]:
-    parts = re.split(r"([0-9]+)", str(path))
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
 def _open_container(path: Path) -> av.container.InputContainer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import cv2
@@ -106,9 +107,9 @@ def _boundary(mask: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Latency:
-    """Times in milliseconds, and their percentiles."""
+    """Times in milliseconds; percentiles of the latest 100,000, for a stream may run for days."""
 
-    samples: list[float] = field(default_factory=list)
+    samples: deque[float] = field(default_factory=lambda: deque(maxlen=100_000))
 
     def add(self, milliseconds: float) -> None:
         """Record one time."""

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from itertools import islice
 from typing import Generic, TypeVar
@@ -20,21 +20,28 @@ T = TypeVar("T")
 
 
 def stream(
-    source: Iterable[Frame], segmenter: Segmenter, depth: int = DEPTH
+    source: Iterable[Frame], segmenter: Segmenter, max_frames: int | None = None
 ) -> Generator[Prediction]:
     """Yield a Prediction for every frame of ``source``, in order, none dropped.
 
     ``source`` is read in one thread and segmented in a second, while the caller works on the
-    previous prediction: the loop's body is the third stage. An error of any stage is raised here,
-    after the predictions that came before it. Both threads have ended when the generator has: at
-    its end, on an error, or by ``close()``.
+    previous prediction: the loop's body is the third stage. A live source has read already: the
+    engine takes its newest frame whenever it is free, one at a time, and nothing waits in between.
+    An error of any stage is raised here, after the predictions that came before it. Both threads
+    have ended when the generator has: at its end, on an error, or by ``close()``; a source that
+    can be stopped is stopped then.
     """
-    frames: Channel[tuple[Frame, float]] = Channel(depth)
-    predictions: Channel[Prediction] = Channel(depth)
-    threads = [
-        threading.Thread(target=_pump, args=(_timed(source), frames), name="read"),
-        threading.Thread(target=_pump, args=(_infer(frames, segmenter), predictions), name="infer"),
-    ]
+    live = getattr(source, "live", False)
+    frames: Channel[tuple[Frame, float]] = Channel(DEPTH)
+    predictions: Channel[Prediction] = Channel(1 if live else DEPTH)
+    threads: list[threading.Thread] = []
+    if live:
+        answers = _infer(((frame, 0.0) for frame in islice(source, max_frames)), segmenter, 1, 1)
+    else:
+        answers = _infer(frames, segmenter, segmenter.batch, segmenter.in_flight)
+        read = _timed(islice(source, max_frames))
+        threads += [threading.Thread(target=_pump, args=(read, frames), name="read")]
+    threads += [threading.Thread(target=_pump, args=(answers, predictions), name="infer")]
     try:
         for thread in threads:
             thread.start()
@@ -42,6 +49,8 @@ def stream(
     finally:
         frames.close()
         predictions.close()
+        if hasattr(source, "stop"):  # a live source may have nothing to say for a long time
+            source.stop()
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
@@ -121,10 +130,35 @@ def _timed(source: Iterable[Frame]) -> Generator[tuple[Frame, float]]:
         yield frame, (time.perf_counter() - start) * 1e3
 
 
-def _infer(frames: Iterable[tuple[Frame, float]], segmenter: Segmenter) -> Generator[Prediction]:
-    """Predictions, as many frames at a time as the graph takes."""
+def _infer(
+    frames: Iterable[tuple[Frame, float]], segmenter: Segmenter, batch: int, in_flight: int
+) -> Generator[Prediction]:
+    """Predictions of ``batch`` frames at a time, with ``in_flight`` batches on the way."""
     waiting = iter(frames)
-    while group := list(islice(waiting, segmenter.batch)):
-        answers = segmenter.predict_batch([frame for frame, _ in group])
-        for answer, (_, read_ms) in zip(answers, group, strict=True):
-            yield replace(answer, read_ms=read_ms)
+    running: deque[list[float]] = deque()
+    failure: Exception | None = None
+    try:
+        while True:
+            group: list[tuple[Frame, float]] = []
+            try:
+                group = list(islice(waiting, batch))
+            except Exception as error:  # told after the answers that are still on their way
+                failure = error
+            if group:
+                segmenter.submit([frame for frame, _ in group])
+                running.append([read_ms for _, read_ms in group])
+            elif not running:
+                break
+            if not group or len(running) == in_flight:
+                yield from _answers(segmenter, running.popleft())
+    finally:
+        for _ in running:  # the engine is handed back idle
+            with suppress(Exception):
+                segmenter.results()
+    if failure is not None:
+        raise failure
+
+
+def _answers(segmenter: Segmenter, times: Iterable[float]) -> Iterator[Prediction]:
+    for answer, read_ms in zip(segmenter.results(), times, strict=True):
+        yield replace(answer, read_ms=read_ms)

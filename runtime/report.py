@@ -16,10 +16,12 @@ from rich.table import Table
 from runtime.deadline import Clock
 from runtime.frames import Source
 from runtime.labels import Scorer
+from runtime.live import LiveSource
 from runtime.metrics import Latency
 from runtime.segment import Prediction, Segmenter
 
 STAGES = ("read", "infer", "write", "total")
+LIVE_STAGES = ("infer", "write", "age")
 _RECENT = 30  # frames that the live fps is taken over
 
 
@@ -27,8 +29,9 @@ _RECENT = 30  # frames that the live fps is taken over
 class Run:
     """One pass over a source: who takes part, and frames, seconds and milliseconds so far.
 
-    stages: times by stage; "total" is the sum of a frame's stages, without the waiting in between.
-    The clock starts when the object is made and stops at the last frame.
+    stages: times by stage; "total" is the sum of a frame's stages, without the waiting in between;
+    "age", of a live source, is from a frame's arrival to its results written. The clock starts
+    when the object is made and stops at the last frame.
     """
 
     source: Source
@@ -38,9 +41,13 @@ class Run:
     read: int = 0
     written: int = 0
     seconds: float = 0.0
-    stages: dict[str, Latency] = field(default_factory=lambda: {s: Latency() for s in STAGES})
+    stages: dict[str, Latency] = field(init=False)
     _started: float = field(default_factory=time.perf_counter)
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
+
+    def __post_init__(self) -> None:
+        names = LIVE_STAGES if self.source.live else STAGES
+        self.stages = {name: Latency() for name in names}
 
     def score(self, prediction: Prediction) -> None:
         """Count a frame that came out of the pipeline, against its label where there is one."""
@@ -50,9 +57,11 @@ class Run:
 
     def add(self, prediction: Prediction, write_ms: float) -> None:
         """Count a frame whose results are written."""
-        times = (prediction.read_ms, prediction.infer_ms, write_ms)
-        for stage, value in zip(STAGES, (*times, sum(times)), strict=True):
-            self.stages[stage].add(value)
+        times = {"read": prediction.read_ms, "infer": prediction.infer_ms, "write": write_ms}
+        times["total"] = sum(times.values())
+        times["age"] = (time.monotonic() - prediction.frame.arrived) * 1e3
+        for stage, latency in self.stages.items():
+            latency.add(times[stage])
         self.written += 1
         self._recent.append(time.perf_counter())
         self.seconds = self._recent[-1] - self._started
@@ -79,16 +88,19 @@ class Run:
     def report(self) -> dict[str, Any]:
         """The final numbers. Keys stay what they are from version to version; None, never NaN."""
         manifest = self.segmenter.manifest
+        live = self.source if isinstance(self.source, LiveSource) else None
+        read = self.read if live is None else live.received
         return {
             "source": self.source.origin,
             "frames_expected": self.source.expected,
-            "frames_read": self.read,
+            "frames_read": read,
             "frames_written": self.written,
-            "frames_dropped": self.read - self.written,
+            "frames_dropped": read - self.written,
             "frames_damaged": self.source.damaged,
             "fps": self.written / self.seconds if self.seconds else None,
             "latency_ms": {stage: times.percentiles() for stage, times in self.stages.items()},
             **self._accuracy(),
+            "gaps": None if live is None else live.report(),
             "deadline": None if self.clock is None else self.clock.report(),
             "miou_of_bundle": _exported_miou(manifest.measured, self.segmenter.backend),
             "miou_of_pytorch": _number(manifest.measured.get("miou_pytorch")),
@@ -143,6 +155,8 @@ def _facts_grid(report: dict[str, Any]) -> Table:
     grid.add_row("mIoU", _miou_text(report))
     if (live := report["deadline"]) is not None:
         grid.add_row("live", _live_text(live))
+    if (gaps := report["gaps"]) is not None:
+        grid.add_row("gaps", f"{gaps['count']}, {gaps['seconds']:.1f} s in all")
     grid.add_row("engine", f"{report['backend']}, {report['precision']}")
     grid.add_row("bundle", report["bundle"])
     return grid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ class Prediction:
 
     labels: (H, W) uint8 training ids at the frame's own size; infer_ms: host resize (where the
     frame is not of the graph's size), engine, and label resize, of the whole batch the frame went
-    with; read_ms: reading and decoding the frame, 0 where nobody measured it.
+    with, and waiting where several are in flight; read_ms: reading and decoding the frame, 0 where
+    nobody measured it.
     """
 
     frame: Frame
@@ -34,12 +36,15 @@ class Segmenter:
 
     Images of another size than the graph's are resized to it (bilinear) and the labels back
     (nearest). ``manifest`` tells classes, colours, precision and measured accuracy; ``batch`` how
-    many frames the graph takes at once (fewer are padded by repeating the last). Raises HedgeError
-    for a damaged bundle or a missing library.
+    many frames the graph takes at once (fewer are padded by repeating the last); ``in_flight`` how
+    many batches the engine works on at once. Raises HedgeError for a damaged bundle or a missing
+    library.
     """
 
-    def __init__(self, bundle: str | Path, backend: str = "auto", threads: int = 0) -> None:
-        self._use(load_engine(Path(bundle), backend, threads))
+    def __init__(
+        self, bundle: str | Path, backend: str = "auto", threads: int = 0, in_flight: int = 1
+    ) -> None:
+        self._use(load_engine(Path(bundle), backend, threads, in_flight))
 
     @classmethod
     def of(cls, engine: Engine) -> Segmenter:
@@ -49,7 +54,8 @@ class Segmenter:
         return segmenter
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        return self._segment([image])[0]
+        self._start([image])
+        return _at_size(self._engine.result()[0], image.shape)
 
     def predict(self, frame: Frame) -> Prediction:
         """Segment ``frame`` and time it."""
@@ -57,8 +63,20 @@ class Segmenter:
 
     def predict_batch(self, frames: Sequence[Frame]) -> list[Prediction]:
         """Segment 1 to ``batch`` frames in one run of the engine, and time it."""
+        self.submit(frames)
+        return self.results()
+
+    def submit(self, frames: Sequence[Frame]) -> None:
+        """Start on 1 to ``batch`` frames; at most ``in_flight`` times ahead of ``results``."""
         start = time.perf_counter()
-        labels = self._segment([frame.image for frame in frames])
+        self._start([frame.image for frame in frames])
+        self._running.append((frames, start))
+
+    def results(self) -> list[Prediction]:
+        """Wait for the frames submitted first."""
+        frames, start = self._running.popleft()
+        answers = self._engine.result()
+        labels = [_at_size(answers[i], frame.image.shape) for i, frame in enumerate(frames)]
         infer_ms = (time.perf_counter() - start) * 1e3
         return [Prediction(f, answer, infer_ms) for f, answer in zip(frames, labels, strict=True)]
 
@@ -75,16 +93,17 @@ class Segmenter:
         self.manifest = engine.manifest
         self.backend = engine.backend
         self.batch = self.manifest.input.shape[0]
+        self.in_flight = engine.in_flight
         self._input = np.zeros(self.manifest.input.shape, np.uint8)
+        self._running: deque[tuple[Sequence[Frame], float]] = deque()
 
-    def _segment(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _start(self, images: Sequence[np.ndarray]) -> None:
         if not 0 < len(images) <= self.batch:
             raise ValueError(f"the graph takes 1 to {self.batch} images at once, not {len(images)}")
         for slot, image in zip(self._input, images, strict=False):
             fill(slot, image)
         self._input[len(images) :] = self._input[len(images) - 1]
-        answers = self._engine.infer(self._input)
-        return [_at_size(answers[i], image.shape) for i, image in enumerate(images)]
+        self._engine.submit(self._input)
 
     def __enter__(self) -> Segmenter:
         return self

@@ -28,6 +28,7 @@ _FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 _BT709 = 1  # in ITU-T H.273, of primaries and of transfer characteristics alike
 _GOP_SECONDS = 2  # what a killed process loses at most, and how far a player seeks
 _FLUSH_SECONDS = 1.0
+_LIVE_BASE = 90_000  # units a second of the times of live frames, as in RTP
 
 
 def check_outputs(
@@ -108,22 +109,25 @@ class VideoSink:
 
     Odd sizes are padded to even by repeating the last row and column; frames of another size are
     scaled, with one warning. The file is fragmented and flushed: when the process is killed or the
-    disk is full, everything but the last two seconds plays. Raises OutputError.
+    disk is full, everything but the last two seconds plays. live: frames are shown at their times,
+    since they come when they come; of a file they are one ``1 / fps`` after the other. Raises
+    OutputError.
     """
 
-    def __init__(self, path: Path, fps: Fraction) -> None:
+    def __init__(self, path: Path, fps: Fraction, live: bool = False) -> None:
         check_format(path)
         self.path = path
-        self._fps = fps
+        self._fps, self._live = fps, live
         self._container: av.container.OutputContainer | None = None
         self._stream: av.VideoStream | None = None
         self._yuv = VideoReformatter()
         self._size = (0, 0)  # (width, height) of the first frame
-        self._count = 0
+        self._last = -1  # time of the last frame, in units of its base
+        self._first: float | None = None
         self._scaled = False
 
-    def write(self, image: np.ndarray) -> None:
-        """Append an (H, W, 3) uint8 BGR image."""
+    def write(self, image: np.ndarray, time_s: float = 0.0) -> None:
+        """Append an (H, W, 3) uint8 BGR image; ``time_s``: when it is shown, of a live source."""
         height, width = image.shape[:2]
         if self._container is None:
             self._size = (width, height)
@@ -139,9 +143,8 @@ class VideoSink:
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
         )
-        frame.pts, frame.time_base = self._count, 1 / self._fps
+        frame.pts, frame.time_base = self._time(time_s)
         self._encode(frame)
-        self._count += 1
 
     def close(self) -> None:
         """Write what the encoder still holds and finish the file; harmless when repeated."""
@@ -179,6 +182,15 @@ class VideoSink:
             with suppress(av.FFmpegError):
                 container.close()
             raise
+
+    def _time(self, time_s: float) -> tuple[int, Fraction]:
+        if not self._live:
+            self._last += 1
+            return self._last, 1 / self._fps
+        if self._first is None:
+            self._first = time_s
+        self._last = max(self._last + 1, round((time_s - self._first) * _LIVE_BASE))
+        return self._last, Fraction(1, _LIVE_BASE)
 
     def _scale(self, image: np.ndarray) -> np.ndarray:
         if not self._scaled:

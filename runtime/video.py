@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -20,28 +19,33 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from runtime import cli, sinks
 from runtime.deadline import Clock
 from runtime.errors import EXIT_INTERRUPTED, EXIT_OK, HedgeError, IncompleteError
-from runtime.frames import Source, open_source
+from runtime.frames import Source
 from runtime.labels import LabelFolder, Scorer
 from runtime.manifest import Manifest, newest_bundle
 from runtime.overlay import Overlay
 from runtime.pipeline import stream
 from runtime.report import Run, table
 from runtime.segment import Prediction, Segmenter
+from runtime.sources import open_source
 
 _WARNINGS = 5  # damaged frames named one by one
 
 
 @dataclass(frozen=True)
 class VideoConfig:
-    """Segment a video or a series of images, and report speed and accuracy of the same run.
+    """Segment a video, images or a camera, and report speed and accuracy of the same run.
 
     The model comes as a bundle (made by python -m export), which knows its classes, its precision
-    and its size: there is nothing to set. Every frame is processed, none is dropped. At the end a
-    table shows milliseconds for each stage, frames per second and, with --labels, the mIoU.
+    and its size: there is nothing to set. Of files every frame is processed, none is dropped. Of
+    cameras and addresses the newest frame is next, whatever came before is dropped and counted,
+    and a connection that is lost is opened again. At the end, or after Ctrl-C, a table shows
+    milliseconds for each stage, frames per second and, with --labels, the mIoU.
 
     Examples:
 
     python -m runtime.video drive.mp4 --out overlay.mp4
+
+    python -m runtime.video rtsp://user:password@camera/live --out overlay.mp4
 
     python -m runtime.video data/images/val --labels data/labels/val --json report.json
 
@@ -49,13 +53,21 @@ class VideoConfig:
     """
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
-    """A video file, a folder of images, one image, or a quoted pattern such as 'val/**/*.png'."""
+    """A video file, a folder of images, one image, a quoted pattern such as 'val/**/*.png', a
+    camera (0, /dev/video0), an address (rtsp://, http://, https://), or - for raw frames."""
     bundle: Path | None = None
     """Folder of the bundle; default: the newest one under bundles/."""
     backend: str = "auto"
     """tensorrt, tensorrt_rtx, openvino, onnxruntime; auto: the fastest here, measured once."""
     threads: int = 0
     """CPU threads of the engine; 0 leaves the choice to the library."""
+    in_flight: int = 1
+    """Frames the engine works on at once: of files, 2 or more give more frames per second in
+    OpenVINO for more milliseconds a frame."""
+    realtime: bool = False
+    """Play files at their own rate, and drop what the engine is too slow for, as of a camera."""
+    raw_size: tuple[int, int] | None = None
+    """HEIGHT WIDTH of the uint8 BGR frames on standard input."""
     out: Path | None = None
     """Video to write (.mp4, .mov or .mkv): the frames with the classes laid over them."""
     labels: Path | None = None
@@ -83,6 +95,10 @@ class VideoConfig:
         """Raise HedgeError for numbers that mean nothing."""
         if self.threads < 0:
             raise HedgeError(f"--threads {self.threads}: give 0 (the library's choice) or more")
+        if self.in_flight < 1:
+            raise HedgeError(f"--in-flight {self.in_flight}: give 1 or more")
+        if self.in_flight > 1 and self.fps is not None:
+            raise HedgeError("--fps counts milliseconds of one frame at a time; leave --in-flight")
         if self.max_frames is not None and self.max_frames < 1:
             raise HedgeError(f"--max-frames {self.max_frames}: give 1 or more")
         for name in ("fps", "deadline"):
@@ -98,13 +114,14 @@ def main(config: VideoConfig) -> int:
     """Run the command; its exit code, or a HedgeError with one."""
     config.validate()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with open_source(config.source) as source:
+    with open_source(config.source, config.realtime, config.raw_size) as source:
         bundle = config.bundle or newest_bundle()
         _check_outputs(config, source, bundle)
-        with Segmenter(bundle, config.backend, config.threads) as segmenter:
+        in_flight = 1 if source.live else config.in_flight
+        with Segmenter(bundle, config.backend, config.threads, in_flight) as segmenter:
             scorer = _scorer(config, source, segmenter.manifest)
             segmenter.warm_up()
-            with interruptible() as stop:
+            with interruptible(source.stop) as stop:
                 run = Run(source, segmenter, bundle, scorer)
                 _stream(config, run, stop)
             return _finish(config, run, stop.is_set())
@@ -133,14 +150,19 @@ def _scorer(config: VideoConfig, source: Source, manifest: Manifest) -> Scorer |
 
 
 @contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, once; the second one interrupts as usual."""
+def interruptible(wake: Callable[[], None]) -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets, once; the second one interrupts as usual.
+
+    wake: called with it, for a source that may be waiting for a frame that never comes.
+    """
     stop = threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
             signal.default_int_handler(number, frame)
         stop.set()
+        # Not in the handler: the main thread may hold the lock that waking takes.
+        threading.Thread(target=wake, name="wake", daemon=True).start()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -161,7 +183,8 @@ class Writer:
         folder = config.save_labels
         self._labels = None if folder is None else sinks.LabelSink(folder, manifest.classes)
         self._rows = None if config.metrics is None else sinks.RowSink(config.metrics)
-        self._video = None if config.out is None else sinks.VideoSink(config.out, source.fps)
+        out = config.out
+        self._video = None if out is None else sinks.VideoSink(out, source.fps, source.live)
 
     def write(self, prediction: Prediction, status: str, miou: float | None) -> float:
         """Write a frame's results; the milliseconds it took, without the row that holds them."""
@@ -169,7 +192,7 @@ class Writer:
         if self._labels is not None:
             self._labels.write(prediction.frame.name, prediction.labels)
         if self._video is not None:
-            self._video.write(self._picture(prediction, status))
+            self._video.write(self._picture(prediction, status), prediction.frame.time_s)
         write_ms = (time.perf_counter() - start) * 1e3
         if self._rows is not None:
             self._rows.write(_row(prediction, write_ms, miou))
@@ -205,12 +228,11 @@ def _row(prediction: Prediction, write_ms: float, miou: float | None) -> dict[st
 
 def _stream(config: VideoConfig, run: Run, stop: threading.Event) -> None:
     """Stream to the end, to --max-frames or to the first interrupt; all files are finished."""
-    frames = islice(run.source, config.max_frames)
     total = _total(config, run.source)
     with (
         Writer(config, run.source, run.segmenter) as writer,
         _progress(total) as advance,
-        closing(stream(frames, run.segmenter)) as predictions,
+        closing(stream(run.source, run.segmenter, config.max_frames)) as predictions,
     ):
         for prediction in predictions:
             run.score(prediction)

@@ -8,12 +8,12 @@ import numpy as np
 import onnxruntime
 
 from runtime.argmax import label_tail
-from runtime.engine import check_batch
+from runtime.engine import OneAtATime, check_batch
 from runtime.errors import HedgeError
 from runtime.manifest import Manifest
 
 
-class OrtEngine:
+class OrtEngine(OneAtATime):
     """A bundle in an ONNX Runtime session; see ``runtime.engine.Engine``."""
 
     def __init__(
@@ -41,8 +41,13 @@ class OrtEngine:
         self.close()
 
 
-def load(bundle: Path, manifest: Manifest, threads: int, backend: str) -> OrtEngine:
-    """Load the bundle's graph on ``threads`` CPU threads (0: the library's choice)."""
+def load(
+    bundle: Path, manifest: Manifest, threads: int, backend: str, in_flight: int = 1
+) -> OrtEngine:
+    """Load the bundle's graph on ``threads`` CPU threads (0: the library's choice).
+
+    ``in_flight`` changes nothing: the library gives all its threads to one batch.
+    """
     graph = bundle / manifest.graph(backend)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

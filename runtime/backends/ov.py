@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -18,22 +19,41 @@ from runtime.manifest import Manifest
 class OvEngine:
     """A bundle in an OpenVINO infer request; see ``runtime.engine.Engine``."""
 
-    def __init__(self, model: openvino.CompiledModel, manifest: Manifest, backend: str) -> None:
-        self.manifest, self.backend = manifest, backend
+    def __init__(
+        self, model: openvino.CompiledModel, manifest: Manifest, backend: str, in_flight: int
+    ) -> None:
+        self.manifest, self.backend, self.in_flight = manifest, backend, in_flight
         _, self._labels = label_tail(manifest)
-        # The request's own input tensor is filled in place: handing over numpy memory of a
+        # The requests' own input tensors are filled in place: handing over numpy memory of a
         # temporary with shared_memory=True crashes when it is collected too early.
-        self._request: openvino.InferRequest | None = model.create_infer_request()
+        self._free = [model.create_infer_request() for _ in range(in_flight)]
+        self._running: deque[openvino.InferRequest] = deque()
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
+        assert not self._running, "batches are in flight; take their results first"
+        self.submit(batch)
+        return self.result()
+
+    def submit(self, batch: np.ndarray) -> None:
         check_batch(self.manifest, batch)
-        assert self._request is not None, "infer after close"
-        self._request.get_input_tensor().data[:] = batch
-        self._request.infer()
-        return self._labels(self._request.get_output_tensor().data)
+        request = self._free.pop()
+        self._running.append(request)
+        request.get_input_tensor().data[:] = batch
+        request.start_async()
+
+    def result(self) -> np.ndarray:
+        request = self._running.popleft()
+        try:
+            request.wait()
+            return self._labels(request.get_output_tensor().data)
+        finally:
+            self._free.append(request)
 
     def close(self) -> None:
-        self._request = None
+        for request in self._running:
+            request.wait()
+        self._running.clear()
+        self._free.clear()
 
     def __enter__(self) -> OvEngine:
         return self
@@ -42,15 +62,21 @@ class OvEngine:
         self.close()
 
 
-def load(bundle: Path, manifest: Manifest, threads: int, backend: str) -> OvEngine:
+def load(
+    bundle: Path, manifest: Manifest, threads: int, backend: str, in_flight: int = 1
+) -> OvEngine:
     """Compile the bundle's graph for the CPU on ``threads`` threads (0: the library's choice).
 
     What lies behind its scores is left out: ``runtime.argmax`` is faster than the graph's own end.
     An FP32 bundle runs in FP32 (the library would take bf16 by itself where the CPU has it);
-    other bundles run in the CPU's fastest arithmetic.
+    other bundles run in the CPU's fastest arithmetic. Several batches in flight share the threads
+    without ever waiting for each other, which one batch's threads do at every layer.
     """
     graph = bundle / manifest.graph(backend)
-    config: dict[str, object] = {hint.performance_mode(): hint.PerformanceMode.LATENCY}
+    mode = hint.PerformanceMode
+    config: dict[str, object] = {hint.performance_mode(): mode.LATENCY}
+    if in_flight > 1:
+        config = {hint.performance_mode(): mode.THROUGHPUT, properties.num_streams(): in_flight}
     if manifest.precision == "fp32":
         config[hint.inference_precision()] = openvino.Type.f32
     if threads:
@@ -63,4 +89,4 @@ def load(bundle: Path, manifest: Manifest, threads: int, backend: str) -> OvEngi
         compiled = core.compile_model(wanted, "CPU", config)
     except RuntimeError as error:
         raise HedgeError(f"{graph}: OpenVINO refuses it: {error}") from error
-    return OvEngine(compiled, manifest, backend)
+    return OvEngine(compiled, manifest, backend, in_flight)

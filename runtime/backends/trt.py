@@ -74,7 +74,9 @@ def build(
     return [_built(bundle, manifest, library, device, options) for device in devices]
 
 
-def load(bundle: Path, manifest: Manifest, threads: int, backend: str) -> TrtEngine:
+def load(
+    bundle: Path, manifest: Manifest, threads: int, backend: str, in_flight: int = 1
+) -> TrtEngine:
     """Load the engine that fits this GPU, building it where there is none yet.
 
     backend: the library; threads: of no meaning here. Raises HedgeError where the library, pycuda
@@ -104,6 +106,8 @@ class TrtEngine:
     and kernels overlap; ``infer`` is one after the other. Each call makes the engine's own CUDA
     context current and leaves none behind: any thread may call, one at a time.
     """
+
+    in_flight = IN_FLIGHT
 
     def __init__(self, plan: bytes, manifest: Manifest, backend: str) -> None:
         self.manifest, self.backend = manifest, backend

@@ -40,12 +40,12 @@ class Planted(ort.OrtEngine):
         super().close()
 
 
-def load(bundle: Path, manifest: Manifest, threads: int, backend: str) -> Engine:
+def load(bundle: Path, manifest: Manifest, threads: int, backend: str, in_flight: int) -> Engine:
     """What makes this file the module of a backend."""
     CALLS.append(f"load {backend}")
     if backend == "broken":
         raise HedgeError("no plan for this GPU")
-    engine = ort.load(bundle, manifest, threads, backend)
+    engine = ort.load(bundle, manifest, threads, backend, in_flight)
     engine.__class__ = Planted
     return engine
 

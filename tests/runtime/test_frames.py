@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from runtime.errors import HedgeError
-from runtime.frames import Frame, open_source
+from runtime.frames import Frame
+from runtime.sources import open_source
 
 Make = Callable[..., Path]
 Picture = Callable[..., np.ndarray]

@@ -104,7 +104,7 @@ def test_closing_early_stops_reading(segmenter: Segmenter) -> None:
 
 def test_a_slow_caller_does_not_fill_the_memory(segmenter: Segmenter) -> None:
     camera = Camera(10**9)
-    with closing(stream(camera, segmenter, depth=2)) as predictions:
+    with closing(stream(camera, segmenter)) as predictions:
         next(predictions)
         time.sleep(0.2)
         assert camera.taken <= 1 + 2 * 2 + 2, "two queues of two, and one in each thread's hand"
