@@ -23,6 +23,7 @@ from runtime.frames import DEFAULT_FPS, Frame, Source
 OPEN_S = 5.0  # until an answer to a connection is given up
 STALL_S = 3.0  # without a new frame, whatever else arrives
 _BACKOFF_S = (0.25, 1.5)  # first and longest wait before a new try; half of it is chance
+_LOW_DELAY = {"fflags": "nobuffer", "analyzeduration": "500000"}  # µs; the rest comes decoding
 _JOIN_S = 1.0  # a thread inside FFmpeg ends by itself at the timeouts above
 _NAMED = 100  # gaps that are kept one by one
 
@@ -164,7 +165,7 @@ class NetworkSource(LiveSource):
         container = av.open(
             self._address.target,
             format=self._address.format,
-            options={"fflags": "nobuffer", **self._address.options},
+            options={**_LOW_DELAY, **self._address.options},
             timeout=(OPEN_S, STALL_S),
         )
         if not container.streams.video:

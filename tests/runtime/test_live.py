@@ -1,0 +1,274 @@
+"""Live sources: the newest frame first, back after every fault, nothing hung or told wrong."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from runtime import cli, live
+from runtime.address import Address, redacted
+from runtime.errors import HedgeError
+from runtime.frames import Frame, Source
+from runtime.live import LiveSource
+from runtime.pipe import PipeSource
+from runtime.pipeline import stream
+from runtime.segment import Segmenter
+from runtime.sources import open_source
+from runtime.video import VideoConfig, main
+from tests.runtime.rtsp import RtspServer, clip
+
+Make = Callable[..., Path]
+FILES = Path("/proc/self/fd")
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[list[list[bytes]]]:
+    return [clip(48, 64), clip(96, 128)]
+
+
+@pytest.fixture(scope="module")
+def segmenter(shared_bundle: Path) -> Iterator[Segmenter]:
+    with Segmenter(shared_bundle, "onnxruntime", 1) as loaded:
+        loaded.warm_up()
+        yield loaded
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_open() -> Iterator[None]:
+    before = len(list(FILES.iterdir())) if FILES.exists() else 0
+    yield
+    deadline = time.monotonic() + 8
+    while time.monotonic() < deadline:
+        threads = {thread.name for thread in threading.enumerate()}
+        files = len(list(FILES.iterdir())) if before else 0
+        if not threads & {"capture", "read", "infer", "wake"} and files <= before:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"left open: {threads}, {files - before} descriptors")
+
+
+def take(source: Source, count: int) -> list[Frame]:
+    return [frame for frame, _ in zip(source, range(count), strict=False)]
+
+
+def test_every_arrival_is_iterated_or_dropped(clips: list[list[list[bytes]]]) -> None:
+    with RtspServer(clips) as server, open_source(server.url()) as source:
+        assert isinstance(source, LiveSource)
+        iterated, ages = 0, []
+        for frame in source:
+            ages.append(time.monotonic() - frame.arrived)
+            iterated += 1
+            time.sleep(0.2)  # five frames arrive meanwhile
+            if iterated == 8:
+                source.stop()
+        assert source.received == iterated + source.dropped
+        assert source.dropped > 2 * iterated
+        assert max(ages) < 0.1  # none was old when it was handed over
+
+
+def test_the_engine_gets_the_newest_frame(
+    clips: list[list[list[bytes]]], segmenter: Segmenter
+) -> None:
+    with (
+        RtspServer(clips) as server,
+        open_source(server.url()) as source,
+        closing(stream(source, segmenter, max_frames=6)) as predictions,
+    ):
+        ages = []
+        for prediction in predictions:
+            ages.append(time.monotonic() - prediction.frame.arrived)
+            time.sleep(0.2)  # the caller is the slow part here
+        assert len(ages) == 6
+        assert max(ages) < 0.6  # one waits in the queue, one in the engine: never a backlog
+
+
+def test_a_dropped_connection_is_opened_again_and_is_a_gap(clips: list[list[list[bytes]]]) -> None:
+    def script(connection: int, frame: int) -> str | None:
+        return "drop" if connection < 2 and frame == 40 else None
+
+    with RtspServer(clips, script) as server, open_source(server.url()) as source:
+        assert isinstance(source, LiveSource)
+        frames = []
+        for frame in source:
+            frames.append(frame)
+            if source.gap_count == 2:
+                break
+        assert [gap.cause for gap in source.gaps] == ["the stream ended"] * 2
+        assert all(0 < gap.seconds < 3 for gap in source.gaps)
+        times = [frame.time_s for frame in frames]
+        assert times == sorted(times)
+        assert all(frame.image.max() > 200 for frame in frames)  # no black frame is passed off
+
+
+def test_a_stall_is_noticed_and_survived(
+    clips: list[list[list[bytes]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "STALL_S", 1.0)
+
+    def script(connection: int, frame: int) -> str | None:
+        return "stall" if connection == 0 and frame == 40 else None
+
+    with RtspServer(clips, script) as server, open_source(server.url()) as source:
+        assert isinstance(source, LiveSource)
+        for _ in source:
+            if source.gap_count:
+                break
+        assert source.gaps[0].cause == "nothing arrives"
+        assert 1 <= source.gaps[0].seconds < 5
+
+
+def test_frames_may_change_their_size(clips: list[list[list[bytes]]]) -> None:
+    def script(connection: int, frame: int) -> str | None:
+        return "swap" if frame == 60 else None
+
+    with RtspServer(clips, script) as server, open_source(server.url()) as source:
+        sizes = []
+        for frame in source:
+            sizes.append(frame.image.shape[:2])
+            if len(set(sizes)) == 2:
+                break
+        assert sizes[0] == (48, 64)
+        assert sizes[-1] == (96, 128)
+
+
+def test_a_password_opens_and_is_never_shown(
+    clips: list[list[list[bytes]]], shared_bundle: Path, tmp_path: Path
+) -> None:
+    with RtspServer(clips, login="me:geheim") as server:
+        with pytest.raises(HedgeError, match="401") as caught:
+            open_source(server.url("me:falsch"))
+        assert "falsch" not in str(caught.value)
+        report, rows = tmp_path / "report.json", tmp_path / "rows.jsonl"
+        out = tmp_path / "out.mp4"
+        config = VideoConfig(
+            source=server.url("me:geheim"), bundle=shared_bundle, backend="onnxruntime",
+            max_frames=5, json=report, metrics=rows, out=out,
+        )  # fmt: skip
+        assert main(config) == 0
+    for path in (report, rows, out):
+        assert b"geheim" not in path.read_bytes()
+    told = msgspec.json.decode(report.read_bytes())
+    assert told["source"].startswith("rtsp://***@127.0.0.1")
+    assert told["frames_read"] == told["frames_written"] + told["frames_dropped"]
+    assert set(told["latency_ms"]) == {"infer", "write", "age"}
+
+
+def test_stop_wakes_a_source_that_waits(clips: list[list[list[bytes]]]) -> None:
+    with (
+        RtspServer(clips, lambda _, frame: "stall" if frame > 40 else None) as server,
+        open_source(server.url()) as source,
+    ):
+        timer = threading.Timer(2.5, source.stop)
+        timer.start()
+        started = time.monotonic()
+        take(source, 10_000)
+        assert time.monotonic() - started < 4
+        timer.join()
+
+
+@pytest.fixture
+def mjpeg() -> Iterator[str]:
+    """An address that sends JPEGs as web cameras do."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            for number in range(1000):
+                image = np.full((48, 64, 3), number % 200, np.uint8)
+                data = cv2.imencode(".jpg", image)[1].tobytes()
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                try:
+                    self.wfile.write(head.encode() + data + b"\r\n")
+                except OSError:
+                    return
+                time.sleep(0.02)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/video"
+        server.shutdown()
+        thread.join()
+
+
+def test_web_cameras_are_read(mjpeg: str) -> None:
+    with open_source(mjpeg) as source:
+        frames = take(source, 5)
+    assert [frame.image.shape for frame in frames] == [(48, 64, 3)] * 5
+
+
+def test_a_file_in_real_time_keeps_its_clock_and_its_names(make_clip: Make, tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "clip.mp4", 20)
+    with open_source(str(path)) as whole:
+        fps = float(whole.fps)
+    with open_source(str(path), realtime=True) as source:
+        assert isinstance(source, LiveSource)
+        started = time.monotonic()
+        frames = list(source)
+        seconds = time.monotonic() - started
+        assert source.complaint() is None
+    assert seconds >= 19 / fps
+    assert source.received == 20 == len(frames) + source.dropped
+    assert [frame.name for frame in frames] == [f"{frame.index:06d}" for frame in frames]
+
+
+def test_raw_frames_come_through_a_pipe() -> None:
+    images = np.random.default_rng(0).integers(256, size=(3, 4, 6, 3), dtype=np.uint8)
+    read, write = os.pipe()
+    os.write(write, images.tobytes() + b"half")
+    os.close(write)
+    source = PipeSource((4, 6), read)
+    frames = list(source)
+    os.close(read)
+    assert (np.stack([frame.image for frame in frames]) == images).all()
+    assert source.complaint() == "standard input: 1 did not decode cleanly"
+
+
+def test_a_pipe_without_a_size_is_refused() -> None:
+    with pytest.raises(HedgeError, match="--raw-size"):
+        open_source("-")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("rtsp://me:pw@host:554/a", "rtsp://***@host:554/a"),
+        ("http://host/a?token=9#x", "http://host/a?***"),
+        ("https://[::1]:8/a", "https://[::1]:8/a"),
+        ("rtsp://me@host", "rtsp://***@host"),
+    ],
+)
+def test_what_is_shown_of_an_address(text: str, shown: str) -> None:
+    assert redacted(text) == shown
+    address = Address.parse(text)
+    assert address is not None
+    assert address.shown == shown
+    assert "pw" not in repr(address)
+
+
+@pytest.mark.parametrize("text", ["concat://a", "file:///etc/passwd", "subfile://x", "rtsp://"])
+def test_other_schemes_are_refused(text: str) -> None:
+    with pytest.raises(HedgeError):
+        Address.parse(text)
+
+
+def test_a_camera_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.run(VideoConfig, lambda config: main(VideoConfig(source="97")), "video")
+    assert caught.value.code == 2
