@@ -219,9 +219,19 @@ class VideoSource(Source):
                 yield packet
 
     def _image(self, decoded: av.VideoFrame) -> np.ndarray:
-        image = np.ascontiguousarray(self._bgr.reformat(decoded, format="bgr24").to_ndarray())
+        image = bgr_image(self._bgr, decoded)
         turn = _ROTATIONS.get(round(decoded.rotation / 90) * 90 % 360)
         return image if turn is None else cv2.rotate(image, turn)
+
+
+def bgr_image(converter: VideoReformatter, decoded: av.VideoFrame) -> np.ndarray:
+    """(H, W, 3) uint8 BGR, contiguous; FFmpeg's own memory where its rows have no padding."""
+    frame = converter.reformat(decoded, format="bgr24")
+    plane = frame.planes[0]
+    if plane.line_size != 3 * frame.width:
+        return np.ascontiguousarray(frame.to_ndarray())
+    pixels = np.frombuffer(memoryview(plane), np.uint8, 3 * frame.width * frame.height)
+    return pixels.reshape(frame.height, frame.width, 3)
 
 
 def _open_container(path: Path) -> av.container.InputContainer:

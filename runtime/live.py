@@ -18,7 +18,7 @@ from av.video.reformatter import VideoReformatter
 
 from runtime.address import Address
 from runtime.errors import HedgeError
-from runtime.frames import DEFAULT_FPS, Frame, Source
+from runtime.frames import DEFAULT_FPS, Frame, Source, bgr_image
 
 OPEN_S = 5.0  # until an answer to a connection is given up
 STALL_S = 3.0  # without a new frame, whatever else arrives
@@ -223,7 +223,7 @@ class NetworkSource(LiveSource):
                     self._fault(f"{self.origin}: a damaged frame is left out")
                     continue
                 last = time.monotonic()
-                yield np.ascontiguousarray(bgr.reformat(frame, format="bgr24").to_ndarray())
+                yield bgr_image(bgr, frame)
             if self._stopped.is_set():
                 return
             if time.monotonic() - last > STALL_S:

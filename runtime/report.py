@@ -14,6 +14,7 @@ from rich import box
 from rich.table import Table
 
 from runtime.deadline import Clock
+from runtime.drift import Drift
 from runtime.frames import Source
 from runtime.labels import Scorer
 from runtime.live import LiveSource
@@ -38,6 +39,7 @@ class Run:
     segmenter: Segmenter
     bundle: Path
     scorer: Scorer | None = None
+    drift: Drift | None = None
     read: int = 0
     written: int = 0
     seconds: float = 0.0
@@ -102,6 +104,7 @@ class Run:
             **self._accuracy(),
             "gaps": None if live is None else live.report(),
             "deadline": None if self.clock is None else self.clock.report(),
+            "drift": None if self.drift is None else self.drift.report(),
             "miou_of_bundle": _exported_miou(manifest.measured, self.segmenter.backend),
             "miou_of_pytorch": _number(manifest.measured.get("miou_pytorch")),
             "backend": self.segmenter.backend,
@@ -155,6 +158,8 @@ def _facts_grid(report: dict[str, Any]) -> Table:
     grid.add_row("mIoU", _miou_text(report))
     if (live := report["deadline"]) is not None:
         grid.add_row("live", _live_text(live))
+    if (drift := report["drift"]) is not None and drift["agreement"] is not None:
+        grid.add_row("drift", _drift_text(drift))
     if (gaps := report["gaps"]) is not None:
         grid.add_row("gaps", f"{gaps['count']}, {gaps['seconds']:.1f} s in all")
     grid.add_row("engine", f"{report['backend']}, {report['precision']}")
@@ -179,6 +184,15 @@ def _live_text(live: dict[str, Any]) -> str:
         f"mIoU {miou} after {live['deadline_ms']:.0f} ms at {live['fps']:g} fps; "
         f"{live['frames_late']} frames late, {live['frames_dropped']} of them dropped"
     )
+
+
+def _drift_text(drift: dict[str, Any]) -> str:
+    text = f"{drift['agreement']:.2%} of the pixels as {drift['reference']}"
+    if drift["worst"]:
+        text += f", {drift['worst'][0]['agreement']:.2%} in second {drift['worst'][0]['second']}"
+    if drift["flicker"] is None or drift["flicker_reference"] is None:
+        return text
+    return f"{text}; flicker {drift['flicker']:.2%} against {drift['flicker_reference']:.2%}"
 
 
 def _exported_miou(measured: dict[str, Any], backend: str) -> float | None:

@@ -134,11 +134,11 @@ class VideoSink:
             self._open()
         if (width, height) != self._size:
             image = self._scale(image)
-        even = cv2.copyMakeBorder(
-            image, 0, self._size[1] % 2, 0, self._size[0] % 2, cv2.BORDER_REPLICATE
-        )
+        if self._size[0] % 2 or self._size[1] % 2:
+            rows, columns = self._size[1] % 2, self._size[0] % 2
+            image = cv2.copyMakeBorder(image, 0, rows, 0, columns, cv2.BORDER_REPLICATE)
         frame = self._yuv.reformat(
-            av.VideoFrame.from_ndarray(even, format="bgr24"),
+            av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format="bgr24"),
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
@@ -164,7 +164,9 @@ class VideoSink:
         stream.width, stream.height = (n + n % 2 for n in self._size)
         stream.pix_fmt = "yuv420p"
         # No B-frames: a fragmented file has no edit list that would hide the delay they start with.
-        stream.options = {"crf": "23", "preset": "veryfast", "bf": "0"}
+        # It shares the engine's cores: ultrafast takes a third of veryfast's time (5 against
+        # 19 ms of CPU at 720p) for a file 1.8 times as large.
+        stream.options = {"crf": "23", "preset": "ultrafast", "bf": "0"}
         context = stream.codec_context
         context.gop_size = max(1, round(_GOP_SECONDS * self._fps))
         # What browsers assume anyway, said aloud: a player that guesses BT.601 shifts the reds.

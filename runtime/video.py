@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from runtime import cli, sinks
 from runtime.deadline import Clock
+from runtime.drift import Drift
 from runtime.errors import EXIT_INTERRUPTED, EXIT_OK, HedgeError, IncompleteError
 from runtime.frames import Source
 from runtime.labels import LabelFolder, Scorer
@@ -27,6 +28,9 @@ from runtime.pipeline import stream
 from runtime.report import Run, table
 from runtime.segment import Prediction, Segmenter
 from runtime.sources import open_source
+
+if TYPE_CHECKING:
+    from runtime.web import WebView
 
 _WARNINGS = 5  # damaged frames named one by one
 
@@ -50,6 +54,8 @@ class VideoConfig:
     python -m runtime.video data/images/val --labels data/labels/val --json report.json
 
     python -m runtime.video data/images/val --labels data/labels/val --fps 30
+
+    python -m runtime.video drive.mp4 --bundle bundles/a-int8 --reference bundles/a-fp32
     """
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
@@ -78,12 +84,22 @@ class VideoConfig:
     deadline: float | None = None
     """With --fps: milliseconds after a frame's arrival at which its mask is needed. Default: when
     the next frame arrives."""
+    reference: Path | None = None
+    """A second bundle on the same frames: how often both agree and how much each flickers, which
+    needs no labels. It takes its own time beside the stream."""
+    worst: Path | None = None
+    """With --reference: folder for pictures of the seconds in which the two differ most."""
     save_labels: Path | None = None
     """Folder for one palette PNG a frame; its pixel values are the class ids."""
     json: Path | None = None
     """File for the final report."""
     metrics: Path | None = None
     """File for one JSON line a frame: times, and the mIoU so far."""
+    serve: int | None = None
+    """Port of a page to watch on, http://127.0.0.1:PORT: the overlay, latency, drops, classes and
+    the bundle's passport; /metrics is for Prometheus. 0 takes a free port."""
+    serve_host: str = "127.0.0.1"
+    """Address to serve on; for others to reach it, set HEDGE_TOKEN in the environment."""
     max_frames: int | None = None
     """Stop after this many frames."""
     overlay: bool = True
@@ -104,6 +120,8 @@ class VideoConfig:
         for name in ("fps", "deadline"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise HedgeError(f"--{name} {value}: give a number above 0")
+        if self.worst is not None and self.reference is None:
+            raise HedgeError("--worst shows where two bundles differ; give --reference as well")
         if self.deadline is not None and self.fps is None:
             raise HedgeError("--deadline counts from a frame's arrival; give --fps as well")
         if self.fps is not None and self.labels is None:
@@ -123,7 +141,8 @@ def main(config: VideoConfig) -> int:
             segmenter.warm_up()
             with interruptible(source.stop) as stop:
                 run = Run(source, segmenter, bundle, scorer)
-                _stream(config, run, stop)
+                with _web_view(config, run) as view, _drift(config, segmenter) as run.drift:
+                    _stream(config, run, stop, view)
             return _finish(config, run, stop.is_set())
 
 
@@ -135,6 +154,7 @@ def _check_outputs(config: VideoConfig, source: Source, bundle: Path) -> None:
         inputs += [path for path in config.labels.rglob("*") if path.is_file()]
     outputs = [path for path in (config.out, config.json, config.metrics) if path is not None]
     sinks.check_outputs(outputs, config.save_labels, inputs, config.force)
+    sinks.check_outputs([], config.worst, inputs, config.force)
 
 
 def _scorer(config: VideoConfig, source: Source, manifest: Manifest) -> Scorer | None:
@@ -147,6 +167,35 @@ def _scorer(config: VideoConfig, source: Source, manifest: Manifest) -> Scorer |
         return Scorer(folder)
     deadline = config.deadline or 1e3 / config.fps
     return Scorer(folder, Clock(manifest.classes, config.fps, deadline))
+
+
+@contextmanager
+def _web_view(config: VideoConfig, run: Run) -> Iterator[WebView | None]:
+    if config.serve is None:
+        yield None
+        return
+    cli.require(("starlette", "uvicorn", "prometheus_client"), "web")
+    from runtime.web import WebView  # an extra: a box that only writes files needs no server
+
+    with WebView(run, config.serve_host, config.serve) as view:
+        cli.err.print(f"watch it: {view.url}", markup=False, soft_wrap=True)
+        yield view
+
+
+@contextmanager
+def _drift(config: VideoConfig, segmenter: Segmenter) -> Iterator[Drift | None]:
+    """What compares every frame with --reference; its pictures are written at the end."""
+    if config.reference is None:
+        yield None
+        return
+    classes = segmenter.manifest.classes
+    with Segmenter(config.reference, config.backend, config.threads) as reference:
+        if reference.manifest.classes.names != classes.names:
+            raise HedgeError(f"{config.reference}: has other classes than the bundle it is for")
+        drift = Drift(reference, Overlay(classes))
+        yield drift
+        if config.worst is not None:
+            drift.save(config.worst)
 
 
 @contextmanager
@@ -175,8 +224,11 @@ def interruptible(wake: Callable[[], None]) -> Iterator[threading.Event]:
 class Writer:
     """The outputs that a run asked for, opened together; a context manager."""
 
-    def __init__(self, config: VideoConfig, source: Source, segmenter: Segmenter) -> None:
+    def __init__(
+        self, config: VideoConfig, source: Source, segmenter: Segmenter, view: WebView | None
+    ) -> None:
         manifest = segmenter.manifest
+        self._view = view
         self._blend = config.overlay
         footer = f"{manifest.name}  ·  {manifest.precision}  ·  {segmenter.backend}"
         self._overlay = Overlay(manifest.classes, footer)
@@ -186,17 +238,26 @@ class Writer:
         out = config.out
         self._video = None if out is None else sinks.VideoSink(out, source.fps, source.live)
 
-    def write(self, prediction: Prediction, status: str, miou: float | None) -> float:
+    def write(self, prediction: Prediction, status: str, known: dict[str, float | None]) -> float:
         """Write a frame's results; the milliseconds it took, without the row that holds them."""
         start = time.perf_counter()
         if self._labels is not None:
             self._labels.write(prediction.frame.name, prediction.labels)
-        if self._video is not None:
-            self._video.write(self._picture(prediction, status), prediction.frame.time_s)
+        watched = self._view is not None and self._view.wants()
+        if self._video is not None or watched:
+            self._draw(self._picture(prediction, status), prediction.frame.time_s, watched)
+        if self._view is not None:
+            self._view.count(prediction.labels)
         write_ms = (time.perf_counter() - start) * 1e3
         if self._rows is not None:
-            self._rows.write(_row(prediction, write_ms, miou))
+            self._rows.write(_row(prediction, write_ms) | known)
         return write_ms
+
+    def _draw(self, picture: np.ndarray, time_s: float, watched: bool) -> None:
+        if self._video is not None:
+            self._video.write(picture, time_s)
+        if self._view is not None and watched:
+            self._view.show(picture)
 
     def _picture(self, prediction: Prediction, status: str) -> np.ndarray:
         if self._blend:
@@ -213,7 +274,7 @@ class Writer:
                     stack.callback(sink.close)
 
 
-def _row(prediction: Prediction, write_ms: float, miou: float | None) -> dict[str, Any]:
+def _row(prediction: Prediction, write_ms: float) -> dict[str, Any]:
     frame = prediction.frame
     return {
         "index": frame.index,
@@ -222,22 +283,23 @@ def _row(prediction: Prediction, write_ms: float, miou: float | None) -> dict[st
         "read_ms": prediction.read_ms,
         "infer_ms": prediction.infer_ms,
         "write_ms": write_ms,
-        "miou": miou,
     }
 
 
-def _stream(config: VideoConfig, run: Run, stop: threading.Event) -> None:
+def _stream(config: VideoConfig, run: Run, stop: threading.Event, view: WebView | None) -> None:
     """Stream to the end, to --max-frames or to the first interrupt; all files are finished."""
     total = _total(config, run.source)
     with (
-        Writer(config, run.source, run.segmenter) as writer,
+        Writer(config, run.source, run.segmenter, view) as writer,
         _progress(total) as advance,
         closing(stream(run.source, run.segmenter, config.max_frames)) as predictions,
     ):
         for prediction in predictions:
             run.score(prediction)
+            differences = {} if run.drift is None else run.drift.update(prediction)
             status = run.status(prediction)
-            run.add(prediction, writer.write(prediction, status, run.miou()))
+            known = {"miou": run.miou(), **differences}
+            run.add(prediction, writer.write(prediction, status, known))
             advance(status)
             if stop.is_set():
                 return
@@ -267,7 +329,8 @@ def _finish(config: VideoConfig, run: Run, interrupted: bool) -> int:
     if config.json is not None:
         sinks.write_report(config.json, report)
     cli.out.print(table(report, run.segmenter.manifest.name))
-    for path in (config.out, config.save_labels, config.metrics, config.json):
+    written = (config.out, config.save_labels, config.worst, config.metrics, config.json)
+    for path in written:
         if path is not None:
             cli.out.print(f"→ {path}", markup=False, soft_wrap=True)
     for fault in run.source.faults[:_WARNINGS]:
