@@ -146,15 +146,15 @@ def _measured(case: Case, video: Path, config: Pipeline) -> Row:
 
 
 def drawn(path: Path, count: int) -> Path:
-    """A drawn street of 1280×720: eight different frames in turn."""
+    """A drawn street of 1280×720: eight different frames in turn, drawn once."""
     if not path.exists():
         with VideoSink(path, Fraction(FPS)) as sink:
             images = [
                 cv2.cvtColor(still(np.random.default_rng(n), (720, 1280))[0], cv2.COLOR_RGB2BGR)
-                for n in range(8)
+                for n in range(min(8, count))
             ]
             for number in range(count):
-                sink.write(images[number % 8])
+                sink.write(images[number % len(images)])
     return path
 
 
