@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
@@ -93,6 +94,28 @@ class OneAtATime:
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """See ``Engine``."""
         raise NotImplementedError
+
+
+class SharedEngine(OneAtATime):
+    """One of several callers' part in an engine; ``lock``, shared by all, says whose turn it is."""
+
+    def __init__(self, engine: Engine, lock: threading.Lock) -> None:
+        self.manifest, self.backend = engine.manifest, engine.backend
+        self._engine, self._lock = engine, lock
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        """(N, H, W, 3) uint8 BGR → (N, H, W) uint8 labels; waits for its turn."""
+        with self._lock:
+            return self._engine.infer(batch)
+
+    def close(self) -> None:
+        """Nothing: it belongs to whoever loaded it."""
+
+    def __enter__(self) -> SharedEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def installed_backends() -> list[str]:

@@ -240,7 +240,8 @@ def _open_container(path: Path) -> av.container.InputContainer:
     # As an absolute file: URL, a name such as "concat:x" or "-report" is only ever a name.
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
     try:
-        return av.open(f"file:{path.absolute()}", container_options=options)
+        url = f"file:{path.absolute()}"
+        return av.open(url, container_options=options, metadata_errors="replace")
     except av.FFmpegError as error:
         raise HedgeError(
             f"{path}: not a readable video ({error.strerror}); check that it plays, or convert it"

@@ -167,6 +167,7 @@ class NetworkSource(LiveSource):
             format=self._address.format,
             options={**_LOW_DELAY, **self._address.options},
             timeout=(OPEN_S, STALL_S),
+            metadata_errors="replace",
         )
         if not container.streams.video:
             container.close()

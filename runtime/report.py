@@ -32,7 +32,7 @@ class Run:
 
     stages: times by stage; "total" is the sum of a frame's stages, without the waiting in between;
     "age", of a live source, is from a frame's arrival to its results written. The clock starts
-    when the object is made and stops at the last frame.
+    with ``begin`` and stops at the last frame.
     """
 
     source: Source
@@ -44,12 +44,16 @@ class Run:
     written: int = 0
     seconds: float = 0.0
     stages: dict[str, Latency] = field(init=False)
-    _started: float = field(default_factory=time.perf_counter)
+    _started: float = 0.0
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     def __post_init__(self) -> None:
         names = LIVE_STAGES if self.source.live else STAGES
         self.stages = {name: Latency() for name in names}
+
+    def begin(self) -> None:
+        """Start the clock: everything is loaded."""
+        self._started = time.perf_counter()
 
     def score(self, prediction: Prediction) -> None:
         """Count a frame that came out of the pipeline, against its label where there is one."""

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import tyro
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from runtime import cli, sinks
 from runtime.deadline import Clock
 from runtime.drift import Drift
+from runtime.engine import Engine, SharedEngine, load_engine
 from runtime.errors import EXIT_INTERRUPTED, EXIT_OK, HedgeError, IncompleteError
 from runtime.frames import Source
 from runtime.labels import LabelFolder, Scorer
@@ -26,8 +34,9 @@ from runtime.manifest import Manifest, newest_bundle
 from runtime.overlay import Overlay
 from runtime.pipeline import stream
 from runtime.report import Run, table
-from runtime.segment import Prediction, Segmenter
-from runtime.sources import open_source
+from runtime.segment import Segmenter
+from runtime.sources import PIPE, open_source
+from runtime.writer import Writer
 
 if TYPE_CHECKING:
     from runtime.web import WebView
@@ -50,6 +59,8 @@ class VideoConfig:
     python -m runtime.video drive.mp4 --out overlay.mp4
 
     python -m runtime.video rtsp://user:password@camera/live --out overlay.mp4
+
+    python -m runtime.video left.mp4 right.mp4 --out overlay.mp4
 
     python -m runtime.video data/images/val --labels data/labels/val --json report.json
 
@@ -106,9 +117,33 @@ class VideoConfig:
     """Show the frames under the colours in --out; without it, the plain class colours."""
     force: bool = False
     """Overwrite outputs that exist."""
+    more: Annotated[
+        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[SOURCE ...]")
+    ] = ()
+    """More sources, at the same time through the same engine. Each has its own outputs, with its
+    number in their names: overlay-1.mp4, overlay-2.mp4."""
+
+    def parts(self) -> list[VideoConfig]:
+        """One configuration for each source; of several, with numbered outputs."""
+        if not self.more:
+            return [self]
+        parts = []
+        for number, source in enumerate((self.source, *self.more), 1):
+            own = replace(self, source=source, more=())
+            for name in ("out", "save_labels", "json", "metrics"):
+                path = getattr(self, name)
+                if path is not None:
+                    numbered = path.with_name(f"{path.stem}-{number}{path.suffix}")
+                    own = replace(own, **{name: numbered})
+            parts.append(own)
+        return parts
 
     def validate(self) -> None:
         """Raise HedgeError for numbers that mean nothing."""
+        if self.more and (self.serve is not None or self.reference is not None):
+            raise HedgeError("--serve and --reference take one source; give one")
+        if self.more and PIPE in (self.source, *self.more):
+            raise HedgeError("standard input (-) is read alone; give it no other source")
         if self.threads < 0:
             raise HedgeError(f"--threads {self.threads}: give 0 (the library's choice) or more")
         if self.in_flight < 1:
@@ -132,18 +167,70 @@ def main(config: VideoConfig) -> int:
     """Run the command; its exit code, or a HedgeError with one."""
     config.validate()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with open_source(config.source, config.realtime, config.raw_size) as source:
+    with ExitStack() as stack:
+        parts = config.parts()
+        opened = [
+            stack.enter_context(open_source(part.source, part.realtime, part.raw_size))
+            for part in parts
+        ]
         bundle = config.bundle or newest_bundle()
-        _check_outputs(config, source, bundle)
-        in_flight = 1 if source.live else config.in_flight
-        with Segmenter(bundle, config.backend, config.threads, in_flight) as segmenter:
-            scorer = _scorer(config, source, segmenter.manifest)
-            segmenter.warm_up()
-            with interruptible(source.stop) as stop:
-                run = Run(source, segmenter, bundle, scorer)
-                with _web_view(config, run) as view, _drift(config, segmenter) as run.drift:
-                    _stream(config, run, stop, view)
-            return _finish(config, run, stop.is_set())
+        for part, source in zip(parts, opened, strict=True):
+            _check_outputs(part, source, bundle)
+        alone = len(parts) == 1 and not opened[0].live
+        engine = load_engine(
+            bundle, config.backend, config.threads, config.in_flight if alone else 1
+        )
+        stack.enter_context(engine)
+        lock = threading.Lock()
+        engines = [engine] if len(parts) == 1 else [SharedEngine(engine, lock) for _ in parts]
+        runs = [_run(*each, bundle) for each in zip(parts, opened, engines, strict=True)]
+        runs[0].segmenter.warm_up()
+        with interruptible([source.stop for source in opened]) as stop:
+            failures = _stream_all(parts, runs, stop)
+        return _finish_all(parts, runs, failures, stop.is_set())
+
+
+def _run(config: VideoConfig, source: Source, engine: Engine, bundle: Path) -> Run:
+    segmenter = Segmenter.of(engine)
+    return Run(source, segmenter, bundle, _scorer(config, source, segmenter.manifest))
+
+
+def _stream_all(
+    parts: list[VideoConfig], runs: list[Run], stop: threading.Event
+) -> list[BaseException | None]:
+    """Stream all sources at once; the error that ended each, None where it went well."""
+    with _progress([_total(c, r.source) for c, r in zip(parts, runs, strict=True)]) as bars:
+        if len(runs) == 1:
+            with _web_view(parts[0], runs[0]) as view, _drift(parts[0], runs[0]):
+                _stream(parts[0], runs[0], stop, view, bars[0])
+            return [None]
+        with ThreadPoolExecutor(len(runs), "source") as pool:
+            futures = [
+                pool.submit(_stream, config, run, stop, None, bar)
+                for config, run, bar in zip(parts, runs, bars, strict=True)
+            ]
+            return [future.exception() for future in futures]
+
+
+def _finish_all(
+    parts: list[VideoConfig],
+    runs: list[Run],
+    failures: list[BaseException | None],
+    interrupted: bool,
+) -> int:
+    """Every run's report; the exit code of the first that did not go well."""
+    if len(runs) == 1:
+        return _finish(parts[0], runs[0], interrupted)
+    codes = []
+    for config, run, failure in zip(parts, runs, failures, strict=True):
+        try:
+            code = _finish(config, run, interrupted)
+            if failure is not None:
+                raise failure
+        except HedgeError as error:
+            code = cli.fail(str(error), error.exit_code)
+        codes.append(code)
+    return next((code for code in codes if code != EXIT_OK), EXIT_OK)
 
 
 def _check_outputs(config: VideoConfig, source: Source, bundle: Path) -> None:
@@ -183,26 +270,26 @@ def _web_view(config: VideoConfig, run: Run) -> Iterator[WebView | None]:
 
 
 @contextmanager
-def _drift(config: VideoConfig, segmenter: Segmenter) -> Iterator[Drift | None]:
-    """What compares every frame with --reference; its pictures are written at the end."""
+def _drift(config: VideoConfig, run: Run) -> Iterator[None]:
+    """Let the run compare every frame with --reference; its pictures are written at the end."""
     if config.reference is None:
-        yield None
+        yield
         return
-    classes = segmenter.manifest.classes
+    classes = run.segmenter.manifest.classes
     with Segmenter(config.reference, config.backend, config.threads) as reference:
         if reference.manifest.classes.names != classes.names:
             raise HedgeError(f"{config.reference}: has other classes than the bundle it is for")
-        drift = Drift(reference, Overlay(classes))
-        yield drift
+        run.drift = Drift(reference, Overlay(classes))
+        yield
         if config.worst is not None:
-            drift.save(config.worst)
+            run.drift.save(config.worst)
 
 
 @contextmanager
-def interruptible(wake: Callable[[], None]) -> Iterator[threading.Event]:
+def interruptible(wakes: Sequence[Callable[[], None]]) -> Iterator[threading.Event]:
     """An event that Ctrl-C or SIGTERM sets, once; the second one interrupts as usual.
 
-    wake: called with it, for a source that may be waiting for a frame that never comes.
+    wakes: called with it, for sources that may be waiting for a frame that never comes.
     """
     stop = threading.Event()
 
@@ -211,7 +298,8 @@ def interruptible(wake: Callable[[], None]) -> Iterator[threading.Event]:
             signal.default_int_handler(number, frame)
         stop.set()
         # Not in the handler: the main thread may hold the lock that waking takes.
-        threading.Thread(target=wake, name="wake", daemon=True).start()
+        for wake in wakes:
+            threading.Thread(target=wake, name="wake", daemon=True).start()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -221,77 +309,18 @@ def interruptible(wake: Callable[[], None]) -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-class Writer:
-    """The outputs that a run asked for, opened together; a context manager."""
-
-    def __init__(
-        self, config: VideoConfig, source: Source, segmenter: Segmenter, view: WebView | None
-    ) -> None:
-        manifest = segmenter.manifest
-        self._view = view
-        self._blend = config.overlay
-        footer = f"{manifest.name}  ·  {manifest.precision}  ·  {segmenter.backend}"
-        self._overlay = Overlay(manifest.classes, footer)
-        folder = config.save_labels
-        self._labels = None if folder is None else sinks.LabelSink(folder, manifest.classes)
-        self._rows = None if config.metrics is None else sinks.RowSink(config.metrics)
-        out = config.out
-        self._video = None if out is None else sinks.VideoSink(out, source.fps, source.live)
-
-    def write(self, prediction: Prediction, status: str, known: dict[str, float | None]) -> float:
-        """Write a frame's results; the milliseconds it took, without the row that holds them."""
-        start = time.perf_counter()
-        if self._labels is not None:
-            self._labels.write(prediction.frame.name, prediction.labels)
-        watched = self._view is not None and self._view.wants()
-        if self._video is not None or watched:
-            self._draw(self._picture(prediction, status), prediction.frame.time_s, watched)
-        if self._view is not None:
-            self._view.count(prediction.labels)
-        write_ms = (time.perf_counter() - start) * 1e3
-        if self._rows is not None:
-            self._rows.write(_row(prediction, write_ms) | known)
-        return write_ms
-
-    def _draw(self, picture: np.ndarray, time_s: float, watched: bool) -> None:
-        if self._video is not None:
-            self._video.write(picture, time_s)
-        if self._view is not None and watched:
-            self._view.show(picture)
-
-    def _picture(self, prediction: Prediction, status: str) -> np.ndarray:
-        if self._blend:
-            return self._overlay.draw(prediction.frame.image, prediction.labels, status)
-        return self._overlay.colors(prediction.labels)
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with ExitStack() as stack:  # all are closed, also when the first one cannot be
-            for sink in (self._video, self._rows):
-                if sink is not None:
-                    stack.callback(sink.close)
-
-
-def _row(prediction: Prediction, write_ms: float) -> dict[str, Any]:
-    frame = prediction.frame
-    return {
-        "index": frame.index,
-        "time_s": frame.time_s,
-        "name": frame.name,
-        "read_ms": prediction.read_ms,
-        "infer_ms": prediction.infer_ms,
-        "write_ms": write_ms,
-    }
-
-
-def _stream(config: VideoConfig, run: Run, stop: threading.Event, view: WebView | None) -> None:
+def _stream(
+    config: VideoConfig,
+    run: Run,
+    stop: threading.Event,
+    view: WebView | None,
+    advance: Callable[[str], None],
+) -> None:
     """Stream to the end, to --max-frames or to the first interrupt; all files are finished."""
-    total = _total(config, run.source)
+    outputs = (config.out, config.save_labels, config.metrics, config.overlay)
+    run.begin()
     with (
-        Writer(config, run.source, run.segmenter, view) as writer,
-        _progress(total) as advance,
+        Writer(run.source, run.segmenter, *outputs, view) as writer,
         closing(stream(run.source, run.segmenter, config.max_frames)) as predictions,
     ):
         for prediction in predictions:
@@ -311,16 +340,20 @@ def _total(config: VideoConfig, source: Source) -> int | None:
 
 
 @contextmanager
-def _progress(total: int | None) -> Iterator[Callable[[str], None]]:
-    """A function that moves a bar on by one frame; it does nothing where nobody is looking."""
+def _progress(totals: Sequence[int | None]) -> Iterator[list[Callable[[str], None]]]:
+    """For each total, a function that moves its bar on by one frame, where somebody looks."""
     if not cli.err.is_terminal:
-        yield lambda status: None
+        yield [lambda status: None for _ in totals]
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     text = TextColumn("{task.description}")
-    with Progress(*columns, text, console=cli.err) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda status: bar.update(task, advance=1, description=status)
+    with Progress(*columns, text, console=cli.err) as bars:
+        tasks = [bars.add_task("", total=total) for total in totals]
+        yield [partial(_advance, bars, task) for task in tasks]
+
+
+def _advance(bars: Progress, task: TaskID, status: str) -> None:
+    bars.update(task, advance=1, description=status)
 
 
 def _finish(config: VideoConfig, run: Run, interrupted: bool) -> int:

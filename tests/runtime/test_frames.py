@@ -241,3 +241,11 @@ def test_bad_sources_are_one_line(kind: str, tmp_path: Path) -> None:
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_metadata_that_is_no_text_harms_nothing(make_clip: Make, tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "clip.mp4", 5)
+    data = path.read_bytes()
+    assert b"VideoHandler" in data
+    path.write_bytes(data.replace(b"VideoHandler", b"Vid\xa2o\xffandler"))
+    assert len(frames_of(path)) == 5

@@ -334,3 +334,37 @@ def test_exit_codes_and_one_line_in_a_process_of_its_own(
         assert complaint.count("error: ") == 1
         assert ("p99" in printed) == (code == 3)
     assert existing.read_text() == "old"
+
+
+def test_several_sources_share_the_engine_and_nothing_else(
+    shared_bundle: Path, make_clip: Make, tmp_path: Path, playable: Callable[[Path], int]
+) -> None:
+    clips = [make_clip(tmp_path / f"clip{count}.mp4", count) for count in (6, 9)]
+    config = VideoConfig(
+        str(clips[0]), shared_bundle, "onnxruntime", more=(str(clips[1]),),
+        out=tmp_path / "o.mp4", json=tmp_path / "r.json", metrics=tmp_path / "rows.jsonl",
+        save_labels=tmp_path / "labels",
+    )  # fmt: skip
+    assert main(config) == 0
+    for number, count in ((1, 6), (2, 9)):
+        report = json.loads((tmp_path / f"r-{number}.json").read_text())
+        assert report["source"] == str(clips[number - 1])
+        assert report["frames_read"] == report["frames_written"] == count
+        assert playable(tmp_path / f"o-{number}.mp4") == count
+        assert len(rows_of(tmp_path / f"rows-{number}.jsonl")) == count
+        assert len(list((tmp_path / f"labels-{number}").glob("*.png"))) == count
+
+
+def test_one_of_several_sources_may_fail_alone(
+    shared_bundle: Path, make_clip: Make, make_images: Make, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    folder = make_images(tmp_path / "images", 3)
+    (folder / "f1.png").write_bytes(b"broken")
+    whole = make_clip(tmp_path / "clip.mp4", 6)
+    config = VideoConfig(
+        str(folder), shared_bundle, "onnxruntime", json=tmp_path / "r.json", more=(str(whole),)
+    )
+    assert main(config) == 3
+    assert json.loads((tmp_path / "r-2.json").read_text())["frames_written"] == 6
+    assert "images: 1 of the 3" in capsys.readouterr().err
