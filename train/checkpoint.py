@@ -53,16 +53,12 @@ class Checkpoint:
             "miou": self.miou,
             "training": self.training,
         }
-        with files.atomic_path(path) as temporary:
-            try:
-                torch.save(content, temporary)
-            except RuntimeError as error:  # all that torch says of a full disk
-                raise OutputError(f"{path}: could not be written; is the disk full?") from error
+        write_tensors(path, content)
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
         """Read a checkpoint of ours to the CPU; HedgeError says what a foreign file is instead."""
-        content = _load(path)
+        content = read_tensors(path)
         if content.get("format") != FORMAT:
             raise HedgeError(
                 f"{path}: not a Hedge checkpoint (format {content.get('format')!r}); "
@@ -82,7 +78,7 @@ class Checkpoint:
 
 def load_state(path: Path) -> dict[str, torch.Tensor]:
     """A bare state dict, or the weights inside a checkpoint of ours; never runs foreign code."""
-    content = _load(path)
+    content = read_tensors(path)
     state = content.get("weights", content) if content.get("format") == FORMAT else content
     if not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise HedgeError(f"{path}: holds no state dict (names with tensors)")
@@ -132,7 +128,17 @@ def find_checkpoint(run: Path | None) -> Path:
     return path
 
 
-def _load(path: Path) -> dict[str, Any]:
+def write_tensors(path: Path, content: dict[str, Any]) -> None:
+    """Write a dict of tensors and plain values atomically; OutputError where it does not fit."""
+    with files.atomic_path(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # all that torch says of a full disk
+            raise OutputError(f"{path}: could not be written; is the disk full?") from error
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """A dict of tensors and plain values, on the CPU; HedgeError names any other file."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:

@@ -38,7 +38,7 @@ def parameter_groups(model: DeepLab, config: TrainConfig) -> list[dict[str, Any]
     return [{"params": p, "lr": lr, "weight_decay": wd} for (lr, wd), p in groups.items()]
 
 
-def average(model: DeepLab, decay: float | None) -> AveragedModel | None:
+def average(model: nn.Module, decay: float | None) -> AveragedModel | None:
     """An exponential moving average of weights and statistics, None where none is asked for."""
     if decay is None:
         return None

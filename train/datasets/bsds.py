@@ -1,0 +1,77 @@
+"""BSDS500: natural images, each with the boundaries that several people drew on it.
+
+The official tree: images/<split>/*.jpg and groundTruth/<split>/*.mat of the same stem.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+
+from runtime.errors import HedgeError
+from runtime.frames import IMAGE_SUFFIXES
+from runtime.images import read_rgb
+from train.datasets.index import Problem, files, pair, require_same_size
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """An image and what people drew on it.
+
+    image: (H, W, 3) uint8 RGB; boundaries: (people, H, W) bool, one map a person.
+    """
+
+    name: str
+    image: np.ndarray
+    boundaries: np.ndarray
+
+    @property
+    def agreement(self) -> np.ndarray:
+        """(H, W) float32: share of the people who drew a boundary through a pixel, in 0..1."""
+        return self.boundaries.mean(0, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The files of a drawing; the image's name is its stem."""
+
+    image: Path
+    truth: Path
+
+    def read(self) -> Drawing:
+        """Decode both; HedgeError names the file that is damaged, or that does not fit."""
+        image, boundaries = read_rgb(self.image), read_boundaries(self.truth)
+        require_same_size(self.truth, boundaries.shape[1:], self.image, image.shape)
+        return Drawing(self.image.stem, image, boundaries)
+
+
+def pairs(data: Path, split: str) -> tuple[Pair, ...]:
+    """The pairs of a split, sorted by name; HedgeError names the first file without its other."""
+    folder = data / "images" / split
+    images = [path for path in files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+    truths = {path.stem: path for path in files(data / "groundTruth" / split, "*.mat")}
+    items, faults = pair([(path.stem, path) for path in images], truths, split, folder)
+    for fault in faults:
+        if fault.problem is Problem.EMPTY_SPLIT:
+            raise HedgeError(
+                f"{folder}: no images; --data takes BSDS500's data folder, the one with images/ "
+                "and groundTruth/ in it"
+            )
+        raise HedgeError(str(fault))
+    return tuple(Pair(item.image, item.label) for item in items)
+
+
+def read_boundaries(path: Path) -> np.ndarray:
+    """(people, H, W) bool boundary maps of a .mat file; HedgeError names any other file."""
+    try:
+        drawn = loadmat(path)["groundTruth"].ravel()
+        return np.stack([person["Boundaries"][0, 0] for person in drawn]) > 0
+    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+        raise HedgeError(f"{path}: not a BSDS500 ground truth: {error}") from error
+    except (MatReadError, NotImplementedError, zlib.error) as error:
+        raise HedgeError(f"{path}: not a readable .mat file: {error}") from error

@@ -1,0 +1,5 @@
+"""Edge networks trained and measured on boundaries that people drew (BSDS500).
+
+The result, ``edges.pt``, is what ``python -m train --edge-weights`` and ``python -m train.edges
+--weights`` take.
+"""

@@ -1,0 +1,68 @@
+"""From drawings to training crops: turned, scaled, flipped and cut in one resampling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from runtime.classes import IGNORE
+from train.augment import Key
+from train.datasets.bsds import Drawing
+
+TURNS = 16  # as the paper: multiples of 22.5 degrees
+_NOBODY = 0.02  # share of agreement that interpolation leaves where nobody drew anything
+
+
+class Crops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Augmented crops; the key's seed alone decides how."""
+
+    def __init__(
+        self,
+        drawings: Sequence[Drawing],
+        crop: int,
+        scale: tuple[float, float],
+        agreement: float,
+    ) -> None:
+        self.pictures = [(drawing.image, drawing.agreement) for drawing in drawings]
+        self.crop, self.scale, self.agreement = crop, scale, agreement
+
+    def __getitem__(self, key: Key) -> tuple[torch.Tensor, torch.Tensor]:
+        """(3, crop, crop) uint8 RGB and (crop, crop) uint8 edge target: 0, 254 or IGNORE."""
+        position, seed = key
+        image, agreement = self.pictures[position]
+        matrix = self._matrix(np.random.default_rng(seed), image.shape[:2])
+        size = (self.crop, self.crop)
+        image = cv2.warpAffine(image, matrix, size, borderMode=cv2.BORDER_REFLECT_101)
+        agreement = cv2.warpAffine(agreement, matrix, size, borderValue=(-1.0,))
+        target = edge_target(agreement, self.agreement)
+        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(target)
+
+    def _matrix(self, random: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+        """(2, 3) affine from an image of ``size`` to the crop: flip, turn, scale about a centre."""
+        scale = np.exp(random.uniform(*np.log(self.scale)))
+        angle = 2 * np.pi * random.integers(TURNS) / TURNS
+        cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+        turn = np.array([[cos, -sin], [sin, cos]]) * (random.choice([-1, 1]), 1)
+        reach = self.crop / 2 / scale
+        centre = [_within(random, length, reach) for length in size[::-1]]
+        return np.column_stack([turn, self.crop / 2 - turn @ centre])
+
+
+def edge_target(agreement: np.ndarray, least: float) -> np.ndarray:
+    """(H, W) float agreement → uint8: 254 from ``least`` on, 0 where nobody drew, else IGNORE.
+
+    Negative agreement is the outside of the image, and IGNORE as well.
+    """
+    target = np.full(agreement.shape, IGNORE, np.uint8)
+    target[(agreement >= 0) & (agreement < _NOBODY)] = 0
+    target[agreement >= least] = 254
+    return target
+
+
+def _within(random: np.random.Generator, length: int, reach: float) -> float:
+    """A centre whose crop stays inside ``length``; the middle where it cannot."""
+    return random.uniform(reach, length - reach) if length > 2 * reach else length / 2
