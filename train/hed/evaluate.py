@@ -1,0 +1,160 @@
+"""ODS and OIS of an edge network, or of any edge maps, on BSDS500: ``python -m train.hed.evaluate``."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import msgspec
+import numpy as np
+import torch
+import tyro
+from PIL import Image
+from rich.progress import track
+from rich.table import Table
+
+from runtime import cli, files
+from runtime.errors import HedgeError
+from train.config import HedName
+from train.datasets import bsds
+from train.datasets.bsds import Pair
+from train.datasets.index import read_edge_map, require_same_size
+from train.edges import edge_map
+from train.hed import metrics
+from train.hed.metrics import Counts, Score
+from train.models.hed import HEDS, load_hed_weights
+
+Maps = Callable[[Pair], np.ndarray]  # the (H, W) uint8 edge map of a pair's image
+
+
+@dataclass(frozen=True)
+class EvaluateEdges:
+    """Score edges against what people drew: F at the optimal data set and image thresholds.
+
+    Examples:
+
+    python -m train.hed.evaluate runs/hed-lite --data data/bsds500
+
+    python -m train.hed.evaluate maps/ --data data/bsds500   (PNGs of any other detector)
+    """
+
+    source: Annotated[Path, tyro.conf.Positional]
+    """Run of train.hed, a file of edge weights, or a folder with a gray PNG for each image."""
+    data: Path
+    """BSDS500's data folder."""
+    split: str = "val"
+    """Which part of it."""
+    hed: HedName = "lite"
+    """Which network a file of weights belongs to; a run knows."""
+    thresholds: int = metrics.THRESHOLDS
+    """At how many the maps are cut, evenly spaced."""
+    workers: int = os.cpu_count() or 1
+    """Processes that match."""
+    save: Path | None = None
+    """Write image | people | edges | thin edges side by side to this folder."""
+    json: Path | None = None
+    """Write the figures to this file."""
+
+    def __post_init__(self) -> None:
+        for name in ("thresholds", "workers"):
+            if getattr(self, name) < 1:
+                raise HedgeError(f"--{name} must be at least 1, not {getattr(self, name)}")
+
+
+def main(config: EvaluateEdges) -> None:
+    """The command."""
+    pairs, maps = bsds.pairs(config.data, config.split), _maps(config)
+    jobs = ((pair, maps(pair)) for pair in pairs)
+    with _mapper(config.workers) as spread:
+        job = partial(score_image, count=config.thresholds, save=config.save)
+        answers = list(
+            track(spread(job, jobs), "matching", total=len(pairs), console=cli.err, transient=True)
+        )
+    found = metrics.score(network for network, _ in answers)
+    people = metrics.score(human for _, human in answers)
+    cli.out.print(_table(config, len(pairs), found, people))
+    if config.json:
+        report = {**asdict(found), "people": people.ods, "images": len(pairs)}
+        report |= {"split": config.split, "tolerance": metrics.TOLERANCE}
+        files.write_bytes(config.json, msgspec.json.format(msgspec.json.encode(report)))
+
+
+def score_image(job: tuple[Pair, np.ndarray], count: int, save: Path | None) -> tuple[Counts, ...]:
+    """Counts of an image's edge map, and of the people against each other; its picture."""
+    pair, edges = job
+    drawing = pair.read()
+    thin = metrics.thin(edges.astype(np.float32) / 255)
+    if save:
+        gray = [drawing.agreement * 255, edges, thin * 255]
+        panels = [drawing.image, *(cv2.cvtColor(g.astype(np.uint8), 8) for g in gray)]
+        with files.atomic_path(save / f"{drawing.name}.png") as temporary:
+            Image.fromarray(np.hstack(panels)).save(temporary)
+    return metrics.compare(thin, drawing.boundaries, count), metrics.people(drawing.boundaries)
+
+
+def _maps(config: EvaluateEdges) -> Maps:
+    """What ``source`` is: a run, weights, or maps that are there already."""
+    source, net = config.source, config.hed
+    if (source / "edges.pt").is_file():
+        net = msgspec.json.decode((source / "config.json").read_bytes())["net"]
+        source = source / "edges.pt"
+    if not source.exists():
+        raise HedgeError(f"{source}: no such run, weights or folder; python -m train.hed makes one")
+    return partial(_drawn, source) if source.is_dir() else _network(net, source)
+
+
+def _network(net: HedName, weights: Path) -> Maps:
+    hed = HEDS[net]()
+    load_hed_weights(hed, weights)
+    hed.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return lambda pair: edge_map(hed, bsds.read_rgb(pair.image))
+
+
+def _drawn(folder: Path, pair: Pair) -> np.ndarray:
+    path = folder / f"{pair.image.stem}.png"
+    edges = read_edge_map(path)
+    require_same_size(path, edges.shape, pair.image, bsds.read_rgb(pair.image).shape)
+    return edges
+
+
+@contextmanager
+def _mapper(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """``map`` over processes, or the plain one; spawned, since forks do not survive torch."""
+    if workers == 1:
+        yield map
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        yield pool.map
+
+
+def _table(config: EvaluateEdges, images: int, found: Score, people: Score) -> Table:
+    title = f"{config.source} on {config.data} ({config.split}, {images} images)"
+    names = ("ODS", "OIS", "precision", "recall", "threshold")
+    table = Table("", *names, title=title)
+    own = (found.ods, found.ois, found.precision, found.recall, found.threshold)
+    table.add_row("edges", *(f"{value:.3f}" for value in own))
+    table.add_row(
+        "people",
+        f"{people.ods:.3f}",
+        "–",
+        *(f"{v:.3f}" for v in (people.precision, people.recall)),
+        "–",
+    )
+    table.caption = (
+        f"tolerance {metrics.TOLERANCE} of the diagonal, {config.thresholds} thresholds; "
+        "people: each against the others"
+    )
+    return table
+
+
+if __name__ == "__main__":
+    cli.run(EvaluateEdges, main, "python -m train.hed.evaluate")
