@@ -31,7 +31,7 @@ class HedConfig:
     """A pixel is an edge where at least this share of the people drew one; where fewer did, it
     counts neither way."""
     crop: int = 256
-    """Side of the square training crops, in pixels."""
+    """Side of the square training crops, in pixels; each step trims up to 31 off."""
     scale: tuple[float, float] = (0.7, 1.5)
     """Range of the random scaling; crops are also flipped, and turned by multiples of 22.5°."""
     epochs: int = 150
@@ -60,9 +60,11 @@ class HedConfig:
     """Stop after this epoch, to be resumed later; the schedule stays that of --epochs."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "lr", "crop"):
+        for name in ("epochs", "batch", "lr"):
             if getattr(self, name) <= 0:
                 raise HedgeError(f"--{name} must be positive, not {getattr(self, name)}")
+        if self.crop < 64:
+            raise HedgeError(f"--crop must be at least 64 pixels, not {self.crop}")
         if not 0 < self.agreement <= 1:
             raise HedgeError(f"--agreement is a share, in (0, 1], not {self.agreement}")
         if not 0 < self.scale[0] <= self.scale[1]:

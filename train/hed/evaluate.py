@@ -1,4 +1,4 @@
-"""ODS and OIS of an edge network, or of any edge maps, on BSDS500: ``python -m train.hed.evaluate``."""
+"""ODS and OIS of edge networks and edge maps on BSDS500: ``python -m train.hed.evaluate``."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class EvaluateEdges:
     workers: int = os.cpu_count() or 1
     """Processes that match."""
     save: Path | None = None
-    """Write image | people | edges | thin edges side by side to this folder."""
+    """Write image | drawn by people | edges | thin edges side by side to this folder."""
     json: Path | None = None
     """Write the figures to this file."""
 
@@ -94,7 +94,10 @@ def score_image(job: tuple[Pair, np.ndarray], count: int, save: Path | None) -> 
     thin = metrics.thin(edges.astype(np.float32) / 255)
     if save:
         gray = [drawing.agreement * 255, edges, thin * 255]
-        panels = [drawing.image, *(cv2.cvtColor(g.astype(np.uint8), 8) for g in gray)]
+        panels = [
+            drawing.image,
+            *(cv2.cvtColor(g.astype(np.uint8), cv2.COLOR_GRAY2RGB) for g in gray),
+        ]
         with files.atomic_path(save / f"{drawing.name}.png") as temporary:
             Image.fromarray(np.hstack(panels)).save(temporary)
     return metrics.compare(thin, drawing.boundaries, count), metrics.people(drawing.boundaries)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -23,6 +24,7 @@ from train.models.hed import HEDS, Hed, load_hed_weights
 from train.optimize import average, poly
 
 FORMAT = "hedge-edges-1"
+_STRIDE = 32  # of the deepest layer
 _MOVABLE = {"resume", "force", "until", "out", "name", "data"}
 
 
@@ -86,7 +88,8 @@ class HedTrainer:
             )
 
     def _step(self, image: torch.Tensor, target: torch.Tensor) -> float:
-        image, target = image.to(self.device).float() / 255, target.to(self.device)
+        image, target = self._trim(image).to(self.device).float() / 255, self._trim(target)
+        target = target.to(self.device)
         image = image.to(memory_format=torch.channels_last)
         amp = self.config.amp and self.device.type == "cuda"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=amp):
@@ -104,6 +107,16 @@ class HedTrainer:
         if self.ema is not None:
             self.ema.update_parameters(self.hed)
         return float(loss.detach())
+
+    def _trim(self, batch: torch.Tensor) -> torch.Tensor:
+        """Take a few rows and columns off, other ones each step.
+
+        How strided layers pad depends on whether a side is odd. Trained on one size alone, they
+        draw edges along the right and lower rim of all others.
+        """
+        step = self.schedule.last_epoch
+        rows, columns = np.random.default_rng([self.config.seed, step]).integers(_STRIDE, size=2)
+        return batch[..., rows:, columns:]
 
     def _save(self) -> None:
         """``edges.pt``: the weights alone; ``last.pt``: all that it takes to go on."""

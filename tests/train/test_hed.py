@@ -1,0 +1,208 @@
+"""Training on drawings: from .mat files to weights that the rest of the product takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.io import savemat
+
+from runtime.classes import IGNORE
+from runtime.errors import HedgeError, OutputError
+from train.checkpoint import load_state
+from train.datasets import bsds
+from train.edges import Edges
+from train.edges import main as draw
+from train.hed.__main__ import main
+from train.hed.config import HedConfig
+from train.hed.crops import Crops, edge_target
+from train.hed.evaluate import EvaluateEdges
+from train.hed.evaluate import main as evaluate
+from train.models.hed import HedLite, load_hed_weights
+
+SIZE = (72, 96)
+
+
+def save_truth(path: Path, people: list[np.ndarray]) -> None:
+    """Write boundary maps as BSDS500 does: a cell array of structs."""
+    cells = np.empty((1, len(people)), object)
+    for index, person in enumerate(people):
+        cells[0, index] = {"Segmentation": np.ones(SIZE, np.uint16), "Boundaries": person}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    savemat(path, {"groundTruth": cells}, do_compression=True)
+
+
+def scene(random: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A bright rectangle on dark, and how three people drew it: one a pixel too wide."""
+    top, left = random.integers(8, 24, 2)
+    inside = np.zeros(SIZE, np.uint8)
+    inside[top : top + 36, left : left + 50] = 1
+    image = np.where(inside[..., None] > 0, (220, 180, 60), (40, 60, 90))
+    image = np.clip(image + random.normal(0, 8, (*SIZE, 3)), 0, 255).astype(np.uint8)
+    people = []
+    for wider in (0, 0, 1):
+        drawn = np.zeros(SIZE, np.uint8)
+        y, x = slice(top - wider, top + 36 + wider), slice(left - wider, left + 50 + wider)
+        drawn[y, x] = 1
+        drawn[top - wider + 1 : top + 35 + wider, left - wider + 1 : left + 49 + wider] = 0
+        people.append(drawn)
+    return image, people
+
+
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree like BSDS500's: 8 + 3 images."""
+    root = tmp_path_factory.mktemp("bsds")
+    random = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 3)):
+        (root / "images" / split).mkdir(parents=True)
+        for index in range(count):
+            image, people = scene(random)
+            Image.fromarray(image).save(root / "images" / split / f"{index}.png")
+            save_truth(root / "groundTruth" / split / f"{index}.mat", people)
+    return root
+
+
+@pytest.fixture(scope="module")
+def tiny(drawings: Path) -> Callable[..., HedConfig]:
+    """A training of a second an epoch or less; keywords change its settings."""
+
+    def make(out: Path, **changes: Any) -> HedConfig:
+        settings: dict[str, Any] = {
+            "data": drawings, "out": out, "name": "tiny", "epochs": 2, "batch": 4, "crop": 64,
+            "ema": 0.8,
+        }  # fmt: skip
+        return HedConfig(**settings | changes)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def run(tiny: Callable[..., HedConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has learned its data set."""
+    config = tiny(tmp_path_factory.mktemp("runs"), epochs=40, lr=1e-2)
+    main(config)
+    return config.run
+
+
+def test_the_reader_averages_people(drawings: Path) -> None:
+    pairs = bsds.pairs(drawings, "val")
+    assert [pair.image.stem for pair in pairs] == ["0", "1", "2"]
+    drawing = pairs[0].read()
+    assert drawing.boundaries.shape == (3, *SIZE) and drawing.boundaries.dtype == bool
+    assert sorted(set(drawing.agreement.ravel().tolist())) == pytest.approx([0, 1 / 3, 2 / 3])
+
+
+def test_what_the_reader_refuses(drawings: Path, tmp_path: Path) -> None:
+    with pytest.raises(HedgeError, match="takes BSDS500's data folder"):
+        bsds.pairs(tmp_path, "train")
+    (tmp_path / "images" / "train").mkdir(parents=True)
+    image = tmp_path / "images" / "train" / "a.png"
+    Image.new("RGB", (96, 72)).save(image)
+    with pytest.raises(HedgeError, match=r"a\.png: no label of this name"):
+        bsds.pairs(tmp_path, "train")
+    truth = tmp_path / "groundTruth" / "train" / "a.mat"
+    good = (drawings / "groundTruth" / "train" / "0.mat").read_bytes()
+    truth.parent.mkdir(parents=True)
+    for content in (b"", b"no mat", good[: len(good) // 2], good[:200] + bytes(100) + good[300:]):
+        truth.write_bytes(content)
+        with pytest.raises(HedgeError, match=r"a\.mat: not a "):
+            bsds.pairs(tmp_path, "train")[0].read()
+    savemat(truth, {"other": 1})
+    with pytest.raises(HedgeError, match=r"a\.mat: not a BSDS500 ground truth"):
+        bsds.pairs(tmp_path, "train")[0].read()
+    save_truth(truth, [np.zeros((10, 12), np.uint8)])
+    with pytest.raises(HedgeError, match=r"a\.mat: 12x10, but a\.png is 96x72"):
+        bsds.pairs(tmp_path, "train")[0].read()
+
+
+def test_pixels_that_too_few_drew_count_neither_way() -> None:
+    agreement = np.array([[0, 0.01, 0.2, 0.3, 0.9, -0.5]], np.float32)
+    assert edge_target(agreement, 0.3).tolist() == [[0, 0, IGNORE, 254, 254, IGNORE]]
+
+
+def test_a_crop_is_its_seeds_and_keeps_image_and_edges_together(drawings: Path) -> None:
+    crops = Crops([p.read() for p in bsds.pairs(drawings, "train")], 64, (0.8, 1.3), 0.5)
+    targets = set()
+    for seed in range(8):
+        image, target = crops[(0, seed)]
+        assert image.shape == (3, 64, 64) and target.shape == (64, 64)
+        torch.testing.assert_close(crops[(0, seed)], (image, target))
+        targets.add(target.numpy().tobytes())
+        bright = image[0].numpy() > 130
+        rim = np.zeros_like(bright)
+        rim[1:-1, 1:-1] = bright[1:-1, 1:-1] & ~(
+            bright[:-2, 1:-1] & bright[2:, 1:-1] & bright[1:-1, :-2] & bright[1:-1, 2:]
+        )
+        edge = np.pad(target.numpy() == 254, 2)
+        near = np.any(
+            [edge[i : i + 64, j : j + 64] for i in range(5) for j in range(5)], axis=0
+        )  # within 2 pixels
+        known = target.numpy() != IGNORE
+        assert (near | ~known)[rim].mean() > 0.97
+    assert len(targets) == 8
+
+
+def test_it_learns_and_its_weights_serve_the_other_commands(
+    run: Path, drawings: Path, tmp_path: Path
+) -> None:
+    rows = [msgspec.json.decode(line) for line in (run / "metrics.jsonl").read_bytes().splitlines()]
+    assert [row["epoch"] for row in rows] == list(range(1, 41))
+    assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
+    load_hed_weights(HedLite(), run / "edges.pt")  # what train --edge-weights does
+    evaluate(
+        EvaluateEdges(run, drawings, workers=1, json=tmp_path / "run.json", save=tmp_path / "seen")
+    )
+    report = msgspec.json.decode((tmp_path / "run.json").read_bytes())
+    assert report["images"] == 3 and report["precision"] > 0.9
+    assert report["ods"] > report["people"]  # who differ by more than the tolerance
+    assert Image.open(tmp_path / "seen" / "0.png").size == (4 * SIZE[1], SIZE[0])
+    maps = tmp_path / "maps"
+    draw(Edges(drawings / "images" / "val", maps, weights=run / "edges.pt", hed="lite"))
+    evaluate(EvaluateEdges(maps, drawings, workers=1, json=tmp_path / "maps.json"))
+    assert msgspec.json.decode((tmp_path / "maps.json").read_bytes()) == report
+    (maps / "1.png").unlink()
+    with pytest.raises(HedgeError, match=r"1\.png"):
+        evaluate(EvaluateEdges(maps, drawings, workers=1))
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
+    tiny: Callable[..., HedConfig], tmp_path: Path
+) -> None:
+    main(tiny(tmp_path / "whole"))
+    main(tiny(tmp_path / "parts", until=1))
+    with pytest.raises(OutputError, match="exists; --resume"):
+        main(tiny(tmp_path / "parts"))
+    with pytest.raises(HedgeError, match=r"lr 0\.002 → 0\.1"):
+        main(tiny(tmp_path / "parts", resume=True, lr=0.1))
+    main(tiny(tmp_path / "parts", resume=True))
+    whole, parts = (load_state(tmp_path / n / "tiny" / "edges.pt") for n in ("whole", "parts"))
+    torch.testing.assert_close(whole, parts, rtol=0, atol=0)
+    lines = (tmp_path / "parts" / "tiny" / "metrics.jsonl").read_bytes().splitlines()
+    assert len(lines) == 2
+
+
+def test_a_run_can_start_from_another(
+    tiny: Callable[..., HedConfig], run: Path, tmp_path: Path
+) -> None:
+    config = tiny(tmp_path, start=run / "edges.pt", epochs=1, lr=1e-4)
+    main(config)
+    first = msgspec.json.decode((config.run / "metrics.jsonl").read_bytes())["loss"]
+    learned = (run / "metrics.jsonl").read_bytes().splitlines()
+    assert first < 0.7 * msgspec.json.decode(learned[0])["loss"]
+
+
+def test_refusals(drawings: Path, tmp_path: Path) -> None:
+    for wrong in ({"agreement": 0}, {"crop": 32}, {"ema": 1.0}, {"scale": (2, 1)}, {"lr": 0}):
+        with pytest.raises(HedgeError):
+            HedConfig(drawings, **wrong)
+    with pytest.raises(HedgeError, match="no such run, weights or folder"):
+        evaluate(EvaluateEdges(tmp_path / "none", drawings))
+    with pytest.raises(HedgeError, match="--workers must be at least 1"):
+        EvaluateEdges(tmp_path, drawings, workers=0)
