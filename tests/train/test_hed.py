@@ -12,6 +12,8 @@ import pytest
 import torch
 from PIL import Image
 from scipy.io import savemat
+from torch import nn
+from torchvision import models as tv
 
 from runtime.classes import IGNORE
 from runtime.errors import HedgeError, OutputError
@@ -24,7 +26,9 @@ from train.hed.config import HedConfig
 from train.hed.crops import Crops, edge_target
 from train.hed.evaluate import EvaluateEdges
 from train.hed.evaluate import main as evaluate
-from train.models.hed import HedLite, load_hed_weights
+from train.hed.start import start
+from train.models.deeplab import IMAGENET_MEAN, IMAGENET_STD
+from train.models.hed import HedLite, HedVgg16, load_hed_weights
 
 SIZE = (72, 96)
 
@@ -179,7 +183,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     main(tiny(tmp_path / "parts", until=1))
     with pytest.raises(OutputError, match="exists; --resume"):
         main(tiny(tmp_path / "parts"))
-    with pytest.raises(HedgeError, match=r"lr 0\.002 → 0\.1"):
+    with pytest.raises(HedgeError, match=r"lr None → 0\.1"):
         main(tiny(tmp_path / "parts", resume=True, lr=0.1))
     main(tiny(tmp_path / "parts", resume=True))
     whole, parts = (load_state(tmp_path / n / "tiny" / "edges.pt") for n in ("whole", "parts"))
@@ -191,11 +195,43 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
 def test_a_run_can_start_from_another(
     tiny: Callable[..., HedConfig], run: Path, tmp_path: Path
 ) -> None:
-    config = tiny(tmp_path, start=run / "edges.pt", epochs=1, lr=1e-4)
+    config = tiny(tmp_path, start=str(run / "edges.pt"), epochs=1, lr=1e-4)
     main(config)
     first = msgspec.json.decode((config.run / "metrics.jsonl").read_bytes())["loss"]
     learned = (run / "metrics.jsonl").read_bytes().splitlines()
     assert first < 0.7 * msgspec.json.decode(learned[0])["loss"]
+
+
+def test_the_vgg_net_starts_from_torchvisions(tmp_path: Path) -> None:
+    """Same features: converting the first layer makes up for the other input."""
+    torch.manual_seed(0)
+    theirs = nn.ModuleDict({"features": tv.vgg.make_layers(tv.vgg.cfgs["D"])})
+    features = theirs["features"]
+    assert isinstance(features, nn.Sequential)
+    for layer in features:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.bias, std=0.1)
+    torch.save(theirs.state_dict(), tmp_path / "vgg16.pth")
+    hed = HedVgg16()
+    start(hed, str(tmp_path / "vgg16.pth"))
+    image = torch.rand(1, 3, 40, 40)
+    mean, deviation = (torch.tensor(v).reshape(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    with torch.inference_mode():
+        expected = features[:9]((image - mean) / deviation)  # to the end of stage two
+        found = hed.stages[1](hed.stages[0](hed.prepare(image)))
+        # Along the rim they differ: zero padding is another colour to each.
+        inner = (..., slice(4, -4), slice(4, -4))
+        torch.testing.assert_close(found[inner], expected[inner], rtol=1e-3, atol=1e-4)
+    last = features[28]
+    assert isinstance(last, nn.Conv2d)
+    torch.testing.assert_close(hed.state_dict()["stages.4.5.weight"], last.weight)
+    state = theirs.state_dict()
+    del state["features.5.bias"]
+    torch.save(state, tmp_path / "part.pth")
+    with pytest.raises(HedgeError, match=r"part\.pth: features\.5\.bias is missing"):
+        start(hed, str(tmp_path / "part.pth"))
+    with pytest.raises(HedgeError, match="only --net vgg16"):
+        start(HedLite(), "imagenet")
 
 
 def test_refusals(drawings: Path, tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from train.config import to_builtins
 from train.datasets.bsds import Drawing
 from train.hed.config import HedConfig
 from train.hed.crops import Crops
+from train.hed.start import start
 from train.losses import edge_loss
-from train.models.hed import HEDS, Hed, load_hed_weights
+from train.models.hed import HEDS, Hed
 from train.optimize import average, poly
 
 FORMAT = "hedge-edges-1"
@@ -47,14 +48,14 @@ class HedTrainer:
         torch.manual_seed(config.seed)
         self.hed = HEDS[config.net]()
         if config.start:
-            load_hed_weights(self.hed, config.start)
+            start(self.hed, config.start)
         self.hed.to(self.device).to(memory_format=torch.channels_last)
         self.ema = average(self.hed, config.ema)
         self.sampler = BatchSampler(len(drawings), config.batch, config.seed)
         crops = Crops(drawings, config.crop, config.scale, config.agreement)
         self.loader = DataLoader(crops, batch_sampler=self.sampler)
         self.optimizer = torch.optim.AdamW(
-            self.hed.parameters(), config.lr, weight_decay=config.weight_decay
+            self.hed.parameters(), config.rate, weight_decay=config.weight_decay
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, poly(config.epochs * self.sampler.batches)
