@@ -228,7 +228,7 @@ def test_the_vgg_net_starts_from_torchvisions(tmp_path: Path) -> None:
     state = theirs.state_dict()
     del state["features.5.bias"]
     torch.save(state, tmp_path / "part.pth")
-    with pytest.raises(HedgeError, match=r"part\.pth: features\.5\.bias is missing"):
+    with pytest.raises(HedgeError, match=r"part\.pth: not weights of vgg16: features\.5\.bias"):
         start(hed, str(tmp_path / "part.pth"))
     with pytest.raises(HedgeError, match="only --net vgg16"):
         start(HedLite(), "imagenet")
