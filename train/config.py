@@ -108,8 +108,8 @@ class TrainConfig:
     start: Path | None = None
     """Run or checkpoint of ours to start from; what does not fit (other classes) starts afresh."""
     edge_weights: Path | None = None
-    """HED weights: published key names, or a checkpoint of ours. They stay frozen. Without them
-    the edge network trains along, supervised by the boundaries of the labels."""
+    """HED weights: published key names, an edges.pt of train.hed, or a checkpoint of ours. They
+    stay frozen. Without them the edge network trains along, on the boundaries of the labels."""
     hed: EdgeName | None = None
     """Edges of dlse_hed: a network of their own (vgg16, lite), side outputs of the backbone that
     enter the decoder (shared) or only teach (supervised, free at run time), or blank maps (for

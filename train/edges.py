@@ -36,7 +36,7 @@ class Edges:
     run: Path | None = None
     """Run or checkpoint whose edge network to use. Default: the newest run."""
     weights: Path | None = None
-    """Or: HED weights, under the published key names or ours."""
+    """Or: edge weights, under the published key names or an edges.pt of train.hed."""
     hed: HedName = "vgg16"
     """Which edge network --weights belongs to."""
     force: bool = False
