@@ -238,6 +238,11 @@ def test_refusals(drawings: Path, tmp_path: Path) -> None:
     for wrong in ({"agreement": 0}, {"crop": 32}, {"ema": 1.0}, {"scale": (2, 1)}, {"lr": 0}):
         with pytest.raises(HedgeError):
             HedConfig(drawings, **wrong)
+    (tmp_path / "edges.pt").touch()
+    for config in ('{"net": "other"}', "{}", "no json"):
+        (tmp_path / "config.json").write_text(config)
+        with pytest.raises(HedgeError, match=r"config\.json: does not say which network"):
+            evaluate(EvaluateEdges(tmp_path, drawings))
     with pytest.raises(HedgeError, match="no such run, weights or folder"):
         evaluate(EvaluateEdges(tmp_path / "none", drawings))
     with pytest.raises(HedgeError, match="--workers must be at least 1"):

@@ -107,11 +107,26 @@ def _maps(config: EvaluateEdges) -> Maps:
     """What ``source`` is: a run, weights, or maps that are there already."""
     source, net = config.source, config.hed
     if (source / "edges.pt").is_file():
-        net = msgspec.json.decode((source / "config.json").read_bytes())["net"]
-        source = source / "edges.pt"
+        net, source = _net(source / "config.json"), source / "edges.pt"
     if not source.exists():
         raise HedgeError(f"{source}: no such run, weights or folder; python -m train.hed makes one")
     return partial(_drawn, source) if source.is_dir() else _network(net, source)
+
+
+class _Run(msgspec.Struct):
+    """What a run's config.json says of its network."""
+
+    net: HedName
+
+
+def _net(config: Path) -> HedName:
+    try:
+        return msgspec.json.decode(config.read_bytes(), type=_Run).net
+    except (OSError, msgspec.DecodeError) as error:
+        raise HedgeError(
+            f"{config}: does not say which network this is ({error}); "
+            "give edges.pt itself, and --hed"
+        ) from error
 
 
 def _network(net: HedName, weights: Path) -> Maps:
