@@ -76,7 +76,7 @@ class HedVgg16(Hed):
 
 
 class HedLite(Hed):
-    """The same five side outputs for edge boxes: 1/2 to 1/32, 0.13 M parameters.
+    """The same five side outputs for edge boxes: 1/2 to 1/32, 0.15 M parameters.
 
     Starting at half resolution keeps it under 1 % of the VGG net's multiply-adds.
     """
