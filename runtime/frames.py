@@ -226,7 +226,8 @@ class VideoSource(Source):
 
 def bgr_image(converter: VideoReformatter, decoded: av.VideoFrame) -> np.ndarray:
     """(H, W, 3) uint8 BGR, contiguous; FFmpeg's own memory where its rows have no padding."""
-    frame = converter.reformat(decoded, format="bgr24")
+    # In one thread: more of them spend a third more CPU, which the engine misses.
+    frame = converter.reformat(decoded, format="bgr24", threads=1)
     plane = frame.planes[0]
     if plane.line_size != 3 * frame.width:
         return np.ascontiguousarray(frame.to_ndarray())

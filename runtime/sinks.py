@@ -142,6 +142,7 @@ class VideoSink:
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
+            threads=1,
         )
         frame.pts, frame.time_base = self._time(time_s)
         self._encode(frame)
