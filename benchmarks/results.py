@@ -1,0 +1,170 @@
+"""What a run of ``python -m benchmarks`` found: the schema of report.json.
+
+Times are milliseconds a frame, accuracies and shares 0..1, memory and files MB (10^6 bytes);
+None is what was not asked for, or what the machine cannot tell. Samples are in the order in which
+they were measured: sample i of every cell comes from the same round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from runtime.errors import HedgeError
+
+SCHEMA = 1
+YARDSTICK = "pytorch fp32 channels_last"  # the peer that speed-ups are told against, where it ran
+
+
+@dataclass(frozen=True)
+class Timing:
+    """p50 with its 95 % confidence interval, and the tail."""
+
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    low: float
+    high: float
+    samples: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Frames that arrive at a fixed rate: from arrival to labels, and the share overtaken by a
+    newer frame before the engine was free."""
+
+    hz: float
+    p50: float
+    p95: float
+    p99: float
+    dropped: float
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """On the labelled frames, as this cell answered them; iou: by class."""
+
+    miou: float
+    boundary_f: float
+    iou: Mapping[str, float | None]
+    frames: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing measured in a process of its own: a bundle in an engine, or a peer.
+
+    name: unique in the report; computes: the arithmetic the engine chose (fp32, bf16, …); gflops:
+    twice the multiply-adds over p50; ceiling: that over what this machine reaches in the same
+    arithmetic; start_s: process start to first labels; error: why there is nothing else, in one
+    line.
+    """
+
+    name: str
+    kind: Literal["bundle", "peer", "bare"]
+    bundle: str | None = None
+    model: str = ""
+    variant: str = ""
+    precision: str = ""
+    backend: str = ""
+    computes: str = ""
+    input: tuple[int, int, int] = (0, 0, 0)  # N, H, W
+    timing: Timing | None = None
+    fps_in_flight: float | None = None
+    in_flight: int = 1
+    arrival: Arrival | None = None
+    accuracy: Accuracy | None = None
+    start_s: float | None = None
+    peak_mb: float | None = None
+    model_mb: float | None = None
+    engine_mb: float | None = None
+    multiply_adds: int | None = None
+    gflops: float | None = None
+    ceiling: float | None = None
+    joules: float | None = None
+    error: str | None = None
+
+    @property
+    def fps(self) -> float | None:
+        """Frames a second, one at a time."""
+        return 1e3 / self.timing.p50 if self.timing else None
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Where the time of a frame of the video pipeline goes, beside the engine alone."""
+
+    cell: str
+    video: str
+    decode: float
+    resize: float
+    infer: float
+    overlay: float
+    encode: float
+    fps: float
+    fps_engine: float
+
+
+@dataclass(frozen=True)
+class Worst:
+    """A frame on which a cell does badly: mIoU of that frame alone; picture: a PNG beside the
+    report (frame | truth | labels), which report.html carries inside."""
+
+    cell: str
+    frame: str
+    miou: float
+    picture: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that report.json holds.
+
+    ceilings: GFLOP/s that a 3×3 convolution reaches here, by arithmetic; passports: calibration
+    record by bundle; sensitivity: sensitivity.json by bundle; quick: a shortened run.
+    """
+
+    machine: Mapping[str, Any]
+    cells: Sequence[Cell]
+    data: str | None = None
+    threads: int = 0
+    seconds: float = 0.0
+    quick: bool = False
+    ceilings: Mapping[str, float] = field(default_factory=dict)
+    stages: Sequence[Stages] = ()
+    worst: Sequence[Worst] = ()
+    passports: Mapping[str, Any] = field(default_factory=dict)
+    sensitivity: Mapping[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @classmethod
+    def load(cls, path: Path) -> Results:
+        """Read a report.json; HedgeError names a file that is none, or of another schema."""
+        try:
+            found = msgspec.json.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError as error:
+            raise HedgeError(
+                f"{path}: no such file; python -m benchmarks --out writes one"
+            ) from error
+        except (OSError, msgspec.MsgspecError) as error:
+            raise HedgeError(
+                f"{path}: not a report.json of python -m benchmarks: {error}"
+            ) from error
+        if found.schema != SCHEMA:
+            raise HedgeError(
+                f"{path}: schema {found.schema}, this version reads {SCHEMA}; run again"
+            )
+        return found
+
+    def to_json(self) -> bytes:
+        """Indented JSON."""
+        return msgspec.json.format(msgspec.json.encode(self)) + b"\n"
+
+    def cell(self, name: str) -> Cell | None:
+        """The cell of that name."""
+        return next((cell for cell in self.cells if cell.name == name), None)
