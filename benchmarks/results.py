@@ -22,7 +22,8 @@ YARDSTICK = "pytorch fp32 channels_last"  # the peer that speed-ups are told aga
 
 @dataclass(frozen=True)
 class Timing:
-    """p50 with its 95 % confidence interval, and the tail."""
+    """p50 with the interval that a repetition's p50 falls into (95 %, ``benchmarks.interval``), and
+    the tail."""
 
     p50: float
     p90: float
@@ -59,10 +60,19 @@ class Accuracy:
 class Cell:
     """One thing measured in a process of its own: a bundle in an engine, or a peer.
 
-    name: unique in the report; computes: the arithmetic the engine chose (fp32, bf16, …); gflops:
-    twice the multiply-adds over p50; ceiling: that over what this machine reaches in the same
-    arithmetic; start_s: process start to first labels; error: why there is nothing else, in one
-    line.
+    name: unique in the report; model: of the weights, the same for all precisions and peers;
+    computes: the arithmetic the engine chose (fp32, bf16, …); in_flight: batches at once that
+    fps_in_flight was reached with, which is None where the engine takes one; gflops: twice the
+    multiply-adds over p50; ceiling: that over what this machine reaches in the same arithmetic;
+    start_s: process start to first labels; joules: a frame, busy; error: why there is nothing
+    else, in one line.
+
+    way: how a peer or the bare library runs. A peer's is one of ``benchmarks.matrix.PEERS``; that
+    of the first model is also its name. A bare cell has the bundle and the backend of the cell it
+    is the bare form of, and one of ``benchmarks.bare.WAYS``: "loop + tail" is all that the library
+    needs for labels by our tail, so an engine's p50 over it is the cost of our engine's code;
+    "loop" ends with scores and so is no equal; "whole graph" makes its labels in the library;
+    "benchmark_app" and "trtexec" are the library's own timing, not of the same rounds.
     """
 
     name: str
@@ -72,6 +82,7 @@ class Cell:
     variant: str = ""
     precision: str = ""
     backend: str = ""
+    way: str = ""
     computes: str = ""
     input: tuple[int, int, int] = (0, 0, 0)  # N, H, W
     timing: Timing | None = None
@@ -126,7 +137,8 @@ class Results:
     """All that report.json holds.
 
     ceilings: GFLOP/s that a 3×3 convolution reaches here, by arithmetic; passports: calibration
-    record by bundle; sensitivity: sensitivity.json by bundle; quick: a shortened run.
+    record by bundle; sensitivity: sensitivity.json by bundle; quick: a shortened run; notes: what
+    else a reader must know, a line each (as of a run that was interrupted).
     """
 
     machine: Mapping[str, Any]
@@ -140,6 +152,7 @@ class Results:
     worst: Sequence[Worst] = ()
     passports: Mapping[str, Any] = field(default_factory=dict)
     sensitivity: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
     schema: int = SCHEMA
 
     @classmethod
