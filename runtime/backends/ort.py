@@ -48,14 +48,15 @@ def load(
 
     ``in_flight`` changes nothing: the library gives all its threads to one batch.
     """
-    graph = bundle / manifest.graph(backend)
+    return OrtEngine(session(bundle / manifest.graph(backend), threads), manifest, backend)
+
+
+def session(graph: Path, threads: int) -> onnxruntime.InferenceSession:
+    """The library's session of an ONNX file, on the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(
-            str(graph), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library raises a dozen types with no common base
         raise HedgeError(f"{graph}: ONNX Runtime refuses it: {error}") from error
-    return OrtEngine(session, manifest, backend)

@@ -15,14 +15,22 @@ from runtime.engine import check_batch
 from runtime.errors import HedgeError
 from runtime.manifest import Manifest
 
+BACKEND = "openvino"
+_ARITHMETIC = {openvino.Type.bf16: "bf16", openvino.Type.f16: "fp16"}
+
 
 class OvEngine:
-    """A bundle in an OpenVINO infer request; see ``runtime.engine.Engine``."""
+    """A bundle in an OpenVINO infer request; see ``runtime.engine.Engine``.
+
+    computes: the arithmetic of what is not quantised, as the library chose it: "fp32", "bf16" or
+    "fp16".
+    """
 
     def __init__(
         self, model: openvino.CompiledModel, manifest: Manifest, backend: str, in_flight: int
     ) -> None:
         self.manifest, self.backend, self.in_flight = manifest, backend, in_flight
+        self.computes = _ARITHMETIC.get(model.get_property(hint.inference_precision()), "fp32")
         _, self._labels = label_tail(manifest)
         # The requests' own input tensors are filled in place: handing over numpy memory of a
         # temporary with shared_memory=True crashes when it is collected too early.
@@ -68,11 +76,21 @@ def load(
     """Compile the bundle's graph for the CPU on ``threads`` threads (0: the library's choice).
 
     What lies behind its scores is left out: ``runtime.argmax`` is faster than the graph's own end.
+    """
+    wanted, _ = label_tail(manifest)
+    model = compiled(bundle, manifest, wanted, threads, in_flight)
+    return OvEngine(model, manifest, backend, in_flight)
+
+
+def compiled(
+    bundle: Path, manifest: Manifest, wanted: str, threads: int, in_flight: int = 1
+) -> openvino.CompiledModel:
+    """The library's model of the bundle's graph, up to the tensor ``wanted``.
+
     An FP32 bundle runs in FP32 (the library would take bf16 by itself where the CPU has it);
     other bundles run in the CPU's fastest arithmetic. Several batches in flight share the threads
     without ever waiting for each other, which one batch's threads do at every layer.
     """
-    graph = bundle / manifest.graph(backend)
     mode = hint.PerformanceMode
     config: dict[str, object] = {hint.performance_mode(): mode.LATENCY}
     if in_flight > 1:
@@ -81,12 +99,14 @@ def load(
         config[hint.inference_precision()] = openvino.Type.f32
     if threads:
         config[properties.inference_num_threads()] = threads
+    graph = bundle / manifest.graph(BACKEND)
     try:
-        core = openvino.Core()
-        model = core.read_model(graph)
-        name, _ = label_tail(manifest)
-        wanted = openvino.Model([model.output(name)], model.get_parameters())
-        compiled = core.compile_model(wanted, "CPU", config)
+        return openvino.Core().compile_model(part(graph, wanted), "CPU", config)
     except RuntimeError as error:
         raise HedgeError(f"{graph}: OpenVINO refuses it: {error}") from error
-    return OvEngine(compiled, manifest, backend, in_flight)
+
+
+def part(graph: Path, wanted: str) -> openvino.Model:
+    """An ONNX file's graph up to the tensor ``wanted``."""
+    model = openvino.Core().read_model(graph)
+    return openvino.Model([model.output(wanted)], model.get_parameters())
