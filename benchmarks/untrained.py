@@ -23,7 +23,7 @@ from runtime.engine import Engine
 from runtime.errors import HedgeError
 from runtime.manifest import FILE_NAME, Manifest
 from train.checkpoint import Checkpoint
-from train.config import VARIANTS, BackboneName, TrainConfig, VariantName
+from train.config import VARIANTS, BackboneName, EdgeName, TrainConfig, VariantName
 from train.datasets.synthetic.generate import SyntheticConfig, generate
 from train.evaluate import load_model
 from train.loop import cpu_has_bf16
@@ -35,11 +35,12 @@ YARDSTICK = "pytorch fp32 channels_last"
 
 @dataclass(frozen=True)
 class Case:
-    """A model at an input size (H, W)."""
+    """A model at an input size (H, W); hed: where the edges of dlse_hed come from."""
 
     backbone: BackboneName
     variant: VariantName
     size: tuple[int, int]
+    hed: EdgeName | None = None
 
     @classmethod
     def parse(cls, text: str) -> Case:
@@ -56,7 +57,8 @@ class Case:
         return cls(backbone, variant, (int(height), int(width)))  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        return f"{self.backbone}-{self.variant}-{self.size[0]}x{self.size[1]}"
+        edges = f"-{self.hed}" if self.hed else ""
+        return f"{self.backbone}-{self.variant}{edges}-{self.size[0]}x{self.size[1]}"
 
 
 def random_checkpoint(case: Case, out: Path) -> Checkpoint:
@@ -69,7 +71,7 @@ def random_checkpoint(case: Case, out: Path) -> Checkpoint:
     config = TrainConfig(
         variant=case.variant,
         backbone=case.backbone,
-        hed="lite" if VARIANTS[case.variant].hed else None,
+        hed=(case.hed or "lite") if VARIANTS[case.variant].hed else None,
         data=_streets(out / "streets"),
         size=case.size,
     )

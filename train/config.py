@@ -109,7 +109,8 @@ class TrainConfig:
     """Run or checkpoint of ours to start from; what does not fit (other classes) starts afresh."""
     edge_weights: Path | None = None
     """HED weights: published key names, an edges.pt of train.hed, or a checkpoint of ours. They
-    stay frozen. Without them the edge network trains along, on the boundaries of the labels."""
+    stay frozen. Without them the edge network trains along, on the boundaries of the labels.
+    Models without an edge network have no use for them."""
     hed: EdgeName | None = None
     """Edges of dlse_hed: a network of their own (vgg16, lite), side outputs of the backbone that
     enter the decoder (shared) or only teach (supervised, free at run time), or blank maps (for

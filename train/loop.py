@@ -112,6 +112,11 @@ class Trainer:
         """The network that is validated and kept: the average where there is one."""
         return cast(DeepLab, self.ema.module) if self.ema is not None else self.model
 
+    @property
+    def _frozen_hed(self) -> nn.Module | None:
+        """The edge network, where it came with weights and has nothing to learn."""
+        return self.model.hed if self.config.edge_weights else None
+
     def run(self, on_step: Callable[[Step], None], on_epoch: Callable[[Epoch], None]) -> None:
         """Train to the last epoch, saving after each; KeyboardInterrupt after a clean save."""
         parallel: nn.Module = self.model
@@ -162,7 +167,7 @@ class Trainer:
         loss = segmentation_loss(
             logits, target, self.config.ohem, self.config.label_smoothing, self.class_weights
         )
-        if edge_logits is not None and not self.config.edge_weights:
+        if edge_logits is not None and self._frozen_hed is None:
             loss = loss + self.config.edge_loss * edge_loss(edge_logits, edges)
         if not torch.isfinite(loss):
             raise GateError(
@@ -269,8 +274,8 @@ class Trainer:
             for module in self.model.backbone.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
-        if self.config.edge_weights and self.model.hed is not None:
-            self.model.hed.eval()
+        if self._frozen_hed is not None:
+            self._frozen_hed.eval()
 
     @contextmanager
     def _stop_on_signals(self) -> Iterator[None]:

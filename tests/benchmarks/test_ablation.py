@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ import cv2
 import pytest
 
 from benchmarks import ablation
-from benchmarks.ablation import DESIGNS, Ablation, Cost, Report, Result
+from benchmarks.ablation import DESIGNS, Ablation
+from benchmarks.ablation_report import Cost, Report, Result, to_markdown
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
 from train.config import VARIANTS, TrainConfig
@@ -20,17 +22,18 @@ from train.config import VARIANTS, TrainConfig
 def report() -> Report:
     """Two designs, two seeds; the second is better and takes 2 ms longer."""
     results = [
-        Result("vanilla", 0, 0.50, 0.30, {"road": 0.9, "pole": None}),
-        Result("vanilla", 1, 0.52, 0.32, {"road": 0.8, "pole": 0.1}),
+        Result("vanilla", 0, 0.50, 0.30, {"road": 0.9, "pole": None}, 0.49),
+        Result("vanilla", 1, 0.52, 0.32, {"road": 0.8, "pole": 0.1}, 0.51),
         Result("dlse", 0, 0.54, 0.40, {"road": 0.9, "pole": 0.2}),
         Result("dlse", 1, 0.54, 0.42, {"road": 0.9, "pole": 0.4}),
     ]
     costs = [
-        Cost("vanilla", 3_000_000, 2_000_000_000, 20.0, 10.0, 0.5),
-        Cost("dlse", 3_100_000, 2_000_000_000, 21.0, 12.0, None),
+        Cost("vanilla", 3_000_000, 2_000_000_000, 20.0, 10.0),
+        Cost("dlse", 3_100_000, 2_000_000_000, 21.0, 12.0),
     ]
-    machine = {"cpu": "a CPU"}
-    return Report(machine, "1 epoch", "blocks, 3 frames", (48, 64), 3, 5, 2, results, costs)
+    return Report(
+        "1 epoch", "blocks, 3 frames", (48, 64), 3, results, costs, "timed", {"cpu": "a CPU"}
+    )
 
 
 def test_gains_are_means_over_seeds_against_the_first_design(report: Report) -> None:
@@ -42,13 +45,29 @@ def test_gains_are_means_over_seeds_against_the_first_design(report: Report) -> 
 
 
 def test_the_tables_and_the_picture_show_every_design(report: Report, tmp_path: Path) -> None:
-    lines = ablation.to_markdown(report).splitlines()
+    lines = to_markdown(report).splitlines()
     dlse = [line for line in lines if line.startswith("| dlse |")]
-    assert "| 54.00 | 0.00 | 41.00 | 3.10 | 2.00 | 21.0 | 12.0 | – | +3.00 | +1.50 |" in dlse[0]
+    assert "| 54.00 | 0.00 | 41.00 | – | 3.10 | 2.00 | 21.0 | 12.0 | +3.00 | +1.50 |" in dlse[0]
     assert dlse[1] == "| dlse | 90.0 | 30.0 |"
     assert "| vanilla | 85.0 | 10.0 |" in lines, "a class that a seed never met counts once"
-    ablation.draw(report, tmp_path / "plot.png")
-    assert cv2.imread(str(tmp_path / "plot.png")).shape[1] > 600
+    report.save(tmp_path)
+    assert cv2.imread(str(tmp_path / "ablation.png")).shape[1] > 600
+    assert (tmp_path / "ablation.md").read_text().splitlines() == lines
+    found = Report.load(tmp_path)
+    assert found is not None and found.rows() == report.rows()
+
+
+def test_designs_that_were_not_timed_have_no_price(report: Report) -> None:
+    row = replace(report, costs=report.costs[:1]).rows()[1]
+    assert (row.gained, row.gained_a_ms) == (pytest.approx(3), None)
+    assert "| – | – | – | – |" in to_markdown(replace(report, costs=()))
+
+
+def test_a_damaged_report_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ablation.json").write_text("{")
+    with pytest.raises(HedgeError, match=r"ablation.json: not a report of the ablation"):
+        Report.load(tmp_path)
+    assert Report.load(tmp_path / "elsewhere") is None
 
 
 def test_every_variant_is_a_design() -> None:
@@ -70,13 +89,38 @@ def test_finished_trainings_are_not_repeated_and_stopped_ones_go_on(
     written = (first.run / "last.pt").stat().st_mtime_ns
     ablation._train(first)
     assert (first.run / "last.pt").stat().st_mtime_ns == written
-    result = ablation._judged(first)
-    assert (result.design, result.seed) == ("vanilla", 3)
-    assert result.miou == pytest.approx(Checkpoint.load(first.run / "last.pt").miou, abs=0.02)
 
 
-def test_wrong_rows_and_empty_reports_are_named(tmp_path: Path) -> None:
+def test_results_are_enough_to_go_on_without_the_trainings(
+    tiny_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    shared = replace(tiny_config(tmp_path), epochs=1, lr=5e-3, batch=2)
+    config = Ablation(
+        train=shared, designs=("vanilla",), seeds=(0,), rounds=1, threads=1,
+        runs=tmp_path / "runs", out=tmp_path / "results",
+    )  # fmt: skip
+    ablation.main(config)
+    found = Report.load(config.out)
+    assert found is not None
+    [result], [cost] = found.results, found.costs
+    last = Checkpoint.load(config.runs / "vanilla-0" / "last.pt")
+    assert result.miou == pytest.approx(last.miou, abs=0.02) and result.int8_miou is not None
+    assert cost.parameters > 1e6 and cost.fp32_ms > 0
+    shutil.rmtree(config.runs)
+    ablation.main(replace(config, time=False))
+    assert not config.runs.exists(), "nothing was trained again"
+    assert Report.load(config.out) == found
+    with pytest.raises(HedgeError, match="holds results of another schedule"):
+        ablation.main(replace(config, train=replace(shared, epochs=2)))
+
+
+def test_wrong_rows_and_empty_reports_are_named(
+    tiny_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
     with pytest.raises(HedgeError, match="--designs dlse_ved: not one of vanilla, dlse"):
         ablation.main(Ablation(designs=("dlse_ved",)))
+    empty = Ablation(
+        train=tiny_config(tmp_path), runs=tmp_path, out=tmp_path / "results", report_only=True
+    )
     with pytest.raises(HedgeError, match="no finished training"):
-        ablation.main(Ablation(runs=tmp_path, report_only=True))
+        ablation.main(empty)

@@ -1,0 +1,195 @@
+"""What the ablation found: its rows, and their forms: JSON, Markdown, a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import msgspec
+from matplotlib.figure import Figure
+
+from runtime import files
+from runtime.errors import HedgeError
+
+NAME = "ablation"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One training, judged on the validation split by its last epoch; all in 0..1.
+
+    int8_miou: of its INT8 bundle without a search for layers to keep, in OpenVINO.
+    """
+
+    design: str
+    seed: int
+    miou: float
+    boundary_f: float
+    iou: Mapping[str, float | None]
+    int8_miou: float | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A design at work: parameters; multiply-adds a frame; median milliseconds by precision, of
+    all designs in turn, with random weights."""
+
+    design: str
+    parameters: int
+    multiply_adds: int
+    fp32_ms: float
+    int8_ms: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A design over its seeds, in points: mean and half the spread of mIoU, means of boundary F
+    and of the mIoU in INT8; gained against the first design, and that for each millisecond its
+    INT8 frame takes longer (None where it takes no longer)."""
+
+    design: str
+    seeds: int
+    miou: float
+    miou_spread: float
+    boundary_f: float
+    int8_miou: float | None
+    gained: float
+    gained_a_ms: float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that ``ablation.json`` holds; ``schedule``, ``data`` and ``size`` (H, W) are what every
+    result in it shares."""
+
+    schedule: str
+    data: str
+    size: tuple[int, int]
+    boundary_tolerance_px: int
+    results: Sequence[Result] = ()
+    costs: Sequence[Cost] = ()
+    timing: str = ""
+    machine: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: Path) -> Report | None:
+        """What ``save`` left in ``folder``; None where nothing is; HedgeError if it is damaged."""
+        path = folder / f"{NAME}.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError) as error:
+            raise HedgeError(
+                f"{path}: not a report of the ablation ({error}); delete it"
+            ) from error
+
+    def save(self, folder: Path) -> None:
+        """Write ablation.json, ablation.md and ablation.png."""
+        content = msgspec.json.format(msgspec.json.encode(self)) + b"\n"
+        files.write_bytes(folder / f"{NAME}.json", content)
+        files.write_bytes(folder / f"{NAME}.md", to_markdown(self).encode())
+        with files.atomic_path(folder / f"{NAME}.png") as temporary:
+            draw(self, temporary)
+
+    def cost(self, design: str) -> Cost | None:
+        """What ``design`` costs, where it was timed."""
+        return next((cost for cost in self.costs if cost.design == design), None)
+
+    def rows(self) -> list[Row]:
+        """The table, in the order of the results; the first design is the yardstick."""
+        found: list[Row] = []
+        for design in dict.fromkeys(result.design for result in self.results):
+            mine = [result for result in self.results if result.design == design]
+            scores = [100 * result.miou for result in mine]
+            int8 = [100 * r.int8_miou for r in mine if r.int8_miou is not None]
+            gained = mean(scores) - (found[0].miou if found else mean(scores))
+            first, own = self.cost(found[0].design if found else design), self.cost(design)
+            longer = own.int8_ms - first.int8_ms if own and first else 0.0
+            found.append(
+                Row(
+                    design,
+                    len(mine),
+                    mean(scores),
+                    (max(scores) - min(scores)) / 2,
+                    100 * mean(result.boundary_f for result in mine),
+                    mean(int8) if int8 else None,
+                    gained,
+                    gained / longer if longer > 0 else None,
+                )
+            )
+        return found
+
+
+_HEAD = (
+    "design", "seeds", "mIoU %", "± ", "boundary F %", "INT8 mIoU %", "M parameters",
+    "G multiply-adds", "FP32 ms", "INT8 ms", "points gained", "points a ms",
+)  # fmt: skip
+
+
+def to_markdown(report: Report) -> str:
+    """Two tables, the designs and their classes, with what they were measured on below."""
+    lines: list[tuple[str, ...]] = [_HEAD, ("---",) * len(_HEAD)]
+    lines += [_cells(row, report.cost(row.design)) for row in report.rows()]
+    names = list(report.results[0].iou) if report.results else []
+    lines += [(), ("design", *names), ("---",) * (len(names) + 1)]
+    for row in report.rows():
+        mine = [r.iou for r in report.results if r.design == row.design]
+        values = [[v for iou in mine if (v := iou[n]) is not None] for n in names]
+        lines.append((row.design, *(f"{100 * mean(v):.1f}" if v else "–" for v in values)))
+    text = "".join("| " + " | ".join(line) + " |\n" if line else "\n" for line in lines)
+    return f"{text}\n{_footer(report)}\n"
+
+
+def _footer(report: Report) -> str:
+    height, width = report.size
+    timing = f"{report.timing} on {report.machine['cpu']}; " if report.costs else "not timed; "
+    first = report.rows()[0].design if report.results else "–"
+    return (
+        f"{report.data} at {height}×{width}; {report.schedule}; ±: half the spread over seeds; "
+        f"boundary tolerance {report.boundary_tolerance_px} px; {timing}"
+        f"points against {first}, a ms of INT8"
+    )
+
+
+def _cells(row: Row, cost: Cost | None) -> tuple[str, ...]:
+    price = ("–",) * 4
+    if cost is not None:
+        price = (
+            f"{cost.parameters / 1e6:.2f}",
+            f"{cost.multiply_adds / 1e9:.2f}",
+            f"{cost.fp32_ms:.1f}",
+            f"{cost.int8_ms:.1f}",
+        )
+    return (
+        row.design,
+        str(row.seeds),
+        f"{row.miou:.2f}",
+        f"{row.miou_spread:.2f}",
+        f"{row.boundary_f:.2f}",
+        "–" if row.int8_miou is None else f"{row.int8_miou:.2f}",
+        *price,
+        f"{row.gained:+.2f}",
+        "–" if row.gained_a_ms is None else f"{row.gained_a_ms:+.2f}",
+    )
+
+
+def draw(report: Report, path: Path) -> None:
+    """mIoU against the milliseconds of an INT8 frame; a bar from the worst seed to the best."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for row in report.rows():
+        cost = report.cost(row.design)
+        if cost is None:
+            continue
+        axes.errorbar(cost.int8_ms, row.miou, yerr=row.miou_spread, fmt="o", capsize=4)
+        axes.annotate(
+            row.design, (cost.int8_ms, row.miou), xytext=(8, 6), textcoords="offset points"
+        )
+    axes.set(xlabel="ms a frame, INT8", ylabel="mIoU %", title=report.data)
+    axes.margins(x=0.2, y=0.2)
+    axes.grid(alpha=0.3)
+    figure.savefig(path, format="png", dpi=120)
