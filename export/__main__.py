@@ -1,4 +1,4 @@
-"""``python -m export``: checkpoint → verified bundle → engine."""
+"""``python -m export``: checkpoint → verified bundle → engine, Triton repository."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from pathlib import Path
 
 from rich.table import Table
 
+from export import triton
 from export.config import Export
 from runtime import cli
 from runtime.backends import trt
 from runtime.manifest import FILE_NAME, MODEL, Manifest, newest_bundle
+from runtime.plans import BuildOptions
 
 
 def main(config: Export) -> None:
     """The command."""
-    if config.engine and (config.run is None or (config.run / FILE_NAME).is_file()):
-        _build(config, config.run or newest_bundle(config.out))
+    wanted = config.engine or config.triton
+    if wanted and (config.run is None or (config.run / FILE_NAME).is_file()):
+        _deliver(config, config.run or newest_bundle(config.out))
         return
     # The box that builds its engine has no torch, so what needs it comes no earlier.
     cli.require(("torch", "torchvision", "onnx", "onnxscript"), "export")
@@ -23,16 +26,23 @@ def main(config: Export) -> None:
 
     for target, manifest in publish(config):
         cli.out.print(_table(manifest, target))
-        if config.engine:
-            _build(config, target)
+        _deliver(config, target)
 
 
-def _build(config: Export, bundle: Path) -> None:
-    assert config.engine is not None
-    options = trt.BuildOptions(config.workspace, config.optimization_level)
-    targets = config.target.split(",") if config.target else ()
-    for path in trt.build(bundle, config.engine, targets, options):
-        cli.out.print(f"{path}  ({path.stat().st_size / 1e6:.1f} MB)", markup=False)
+def _deliver(config: Export, bundle: Path) -> None:
+    """What else was asked for of a bundle: engines, and models for Triton."""
+    if config.engine:
+        options = BuildOptions(config.workspace, config.optimization_level, config.max_batch)
+        targets = config.target.split(",") if config.target else ()
+        for path in trt.build(bundle, config.engine, targets, options):
+            _print_file(path)
+    if config.triton:
+        for path in triton.write(bundle, config.triton, config.force):
+            _print_file(path)
+
+
+def _print_file(path: Path) -> None:
+    cli.out.print(f"{path}  ({path.stat().st_size / 1e6:.1f} MB)", markup=False)
 
 
 def _table(manifest: Manifest, target: Path) -> Table:

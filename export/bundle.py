@@ -1,18 +1,13 @@
-"""A bundle is built beside its place and moved there when it has passed: never half a bundle."""
+"""What a bundle says of itself: its manifest, and a hash of every file."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
 from export.deploy import DeployGraph
 from export.to_onnx import INPUT, LOGITS, OUTPUT
 from runtime import files
-from runtime.errors import OutputError
 from runtime.manifest import ENGINES, FILE_NAME, Manifest, TensorSpec
 from train.checkpoint import Checkpoint
 
@@ -36,28 +31,6 @@ def describe(
         files={},
         built_with=_versions(),
     )
-
-
-@contextmanager
-def staged(target: Path, force: bool) -> Iterator[Path]:
-    """Yield an empty folder beside ``target``; at the end it takes the target's place.
-
-    On an error it disappears, and what was at ``target`` stays. OutputError if ``target`` exists
-    without ``force``, or is something else than a bundle.
-    """
-    if target.exists() and not (force and (target / FILE_NAME).is_file()):
-        fix = "--force replaces it" if (target / FILE_NAME).is_file() else "choose another --name"
-        raise OutputError(f"{target}: exists; {fix}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    folder.chmod(0o755)
-    try:
-        yield folder
-        if target.exists():
-            shutil.rmtree(target)
-        folder.rename(target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -30,10 +30,13 @@ class Export:
     python -m export --fp16 --frame-size 720 1280
 
     python -m export bundles/dlse_hed-mobilenet_v2-int8 --engine tensorrt_rtx --target sm86,sm89
+
+    python -m export bundles/dlse_hed-mobilenet_v2-int8 --triton repository
     """
 
     run: Annotated[Path | None, tyro.conf.Positional] = None
-    """Run folder or checkpoint file; with --engine also a bundle. Default: the newest run."""
+    """Run folder or checkpoint file. Default: the newest run. With --engine or --triton also a
+    bundle, from which nothing is exported anew; by default the newest."""
     fp32: bool = False
     """Write an FP32 bundle (the default when no precision is named)."""
     fp16: bool = False
@@ -80,12 +83,18 @@ class Export:
     """With --engine: MiB of scratch memory that a kernel may ask for."""
     optimization_level: int | None = None
     """With --engine: 0 (built fast) to 5 (runs fast). Default: the library's."""
+    max_batch: int | None = None
+    """With --engine: take any number of frames from 1 to this, as servers want that gather
+    requests. Default: the bundle's own number, and no other."""
+    triton: Path | None = None
+    """Write models for Triton Inference Server into this repository: one for its ONNX Runtime
+    backend, one for OpenVINO, and one for TensorRT where the bundle has an engine of it."""
     name: str | None = None
     """Name of the bundles; the precision is appended. Default: the run's name."""
     out: Path = BUNDLES
     """Folder of the bundles."""
     force: bool = False
-    """Replace bundles that exist."""
+    """Replace bundles, and models of a Triton repository, that exist."""
 
     def __post_init__(self) -> None:
         for name in ("size", "frame_size"):
@@ -102,6 +111,9 @@ class Export:
             raise HedgeError("--workspace is in MiB, at least 1; --optimization-level 0 to 5")
         if self.target and self.engine != "tensorrt_rtx":
             raise HedgeError("--target is for --engine tensorrt_rtx, which can build for others")
+
+        if self.max_batch is not None and (self.max_batch < 1 or not self.engine):
+            raise HedgeError("--max-batch is for --engine, and at least 1")
 
     def precisions(self) -> list[Precision]:
         """What to write; FP32 when nothing was named."""

@@ -20,6 +20,7 @@ from export.deploy import DeployGraph
 from export.half import to_fp16
 from export.quantizer import Quantizer, best_method, fingerprint
 from export.ranges import Method
+from export.staging import staged
 from export.to_onnx import to_onnx
 from export.verify import Budget
 from runtime import cli, files
@@ -27,7 +28,7 @@ from runtime.choose import medians, pick
 from runtime.engine import Engine, installed_backends, load_engine
 from runtime.errors import GateError, HedgeError
 from runtime.machine import cpu_name
-from runtime.manifest import MODEL, Manifest
+from runtime.manifest import FILE_NAME, MODEL, Manifest
 from runtime.metrics import ConfusionMatrix
 from runtime.segment import Segmenter
 from train.checkpoint import Checkpoint, find_checkpoint
@@ -111,7 +112,7 @@ def publish(config: Export) -> Iterator[tuple[Path, Manifest]]:
 
 def _publish_best(config: Export, checkpoint: Checkpoint, target: Path) -> Manifest:
     """Write all precisions, time them in every engine in turn, and publish the fastest."""
-    with bundle.staged(target, config.force) as folder, ExitStack() as stack:
+    with staged(target, config.force, FILE_NAME) as folder, ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         engines: dict[str, Engine] = {}
         for precision in PRECISIONS:
@@ -145,7 +146,7 @@ def export(
     size = config.size or checkpoint.size
     frame_size = config.frame_size or size
     task = Task(config, checkpoint, target, load_model(checkpoint), size, frame_size, work)
-    with bundle.staged(target, config.force) as folder:
+    with staged(target, config.force, FILE_NAME) as folder:
         manifest = _WRITERS[precision](task, folder)
         manifest = replace(manifest, measured=_verified(task, folder, manifest) | manifest.measured)
         manifest.save(folder)

@@ -61,7 +61,7 @@ def observe(model: Path, frames: Iterable[np.ndarray]) -> dict[str, Histogram]:
     """
     names = tensors(ir.load(model))
     histograms = {name: Histogram() for name in names}
-    session = onnxruntime.InferenceSession(_observed(model, names), _quiet())
+    session = onnxruntime.InferenceSession(_observed(model, names), _options())
     feed = session.get_inputs()[0].name
     for frame in frames:
         outputs = session.run(None, {feed: frame[None]})
@@ -109,9 +109,16 @@ def _integers(graph: ir.Graph, name: str, numbers: list[int]) -> ir.Value:
     return value
 
 
-def _quiet() -> onnxruntime.SessionOptions:
+def _options() -> onnxruntime.SessionOptions:
+    """Tensors are observed as they are made, and dropped.
+
+    In the library's usual order all live until the end: 5.1 GiB instead of 1.4 for MobileNetV2
+    dlse_hed at 1024×2048, 6.2 instead of 3.0 for ResNet-50.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
+    options.enable_mem_pattern = False
     return options
 
 

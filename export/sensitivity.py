@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Table
+from scipy.stats import spearmanr
 
 from export.verify import Budget, Drop
 from runtime import files
@@ -65,8 +65,7 @@ class Log:
         columns = [la.changed for la in self.layers], [la.drop for la in self.layers]
         if any(len(set(column)) < 2 for column in columns):
             return None
-        ranks = np.stack([np.argsort(np.argsort(column)) for column in columns])
-        return float(np.asarray(np.corrcoef(ranks))[0, 1])
+        return float(spearmanr(*columns).statistic)
 
 
 def table(log: Log, budget: Budget, layers: int) -> Table:

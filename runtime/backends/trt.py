@@ -1,57 +1,29 @@
 """TensorRT 10 and 11 and TensorRT-RTX: build an engine from the bundle's graph, keep it, run it.
 
-All three have one API under two names. Building needs no GPU with TensorRT-RTX; running needs one,
-and pycuda. Precision is written into the graph (FP16 types, INT8 Q/DQ), so networks are strongly
-typed: TensorRT 11 knows nothing else, TensorRT 10 is told by a flag.
+All three have one API under two names. Building (``runtime.builder``) needs no GPU with
+TensorRT-RTX; running needs one, and pycuda.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import msgspec
 import numpy as np
 
-from runtime import cli, files, machine
+from runtime import builder, cli, files, machine, plans
+from runtime.builder import PORTABLE
 from runtime.engine import BACKENDS, check_batch
 from runtime.errors import HedgeError
 from runtime.manifest import ENGINES, Manifest
+from runtime.plans import BuildOptions, Sidecar
 
 IN_FLIGHT = 2  # one is copied while the other is computed
-PORTABLE = "portable"  # what TensorRT-RTX builds where no compute capability is named
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """How an engine is built.
-
-    workspace_mib: scratch memory that a kernel may ask for; level: 0 (built fast) to 5 (runs
-    fast), None for the library's default.
-    """
-
-    workspace_mib: int = 2048
-    level: int | None = None
-
-
-@dataclass(frozen=True)
-class Sidecar:
-    """What stands beside an engine: its own sha256, and everything that it was built from."""
-
-    engine: str
-    graph: str
-    library: str
-    version: str
-    device: str
-    options: BuildOptions
 
 
 def build(
@@ -66,11 +38,14 @@ def build(
     TensorRT-RTX builds on any machine; without them, for this machine. Raises HedgeError where
     the library is missing, a target unknown, or the graph refused.
     """
-    manifest, trt = Manifest.load(bundle), _library(library)
+    manifest = Manifest.load(bundle)
     devices = list(targets) or [_devices(library)[0]]
     for device in devices:
-        _capability(trt, device)
+        builder.capability(library, device)
     options = options or BuildOptions()
+    own = manifest.input.shape[0]
+    if options.max_batch is not None and options.max_batch < own:
+        raise HedgeError(f"--max-batch {options.max_batch}: {bundle} runs {own} frames at once")
     return [_built(bundle, manifest, library, device, options) for device in devices]
 
 
@@ -82,14 +57,16 @@ def load(
     backend: the library; threads: of no meaning here. Raises HedgeError where the library, pycuda
     or the GPU is missing, or where the engine is not the one that its sidecar describes.
     """
-    _library(backend)
+    builder.load(backend)
     if not machine.gpus():
         raise HedgeError(
             f"{backend}: no NVIDIA GPU, or no driver for it (nvidia-smi shows both); "
             "CPU engines are --backend openvino and onnxruntime"
         )
     if not find_spec("pycuda"):
-        raise HedgeError(f"pycuda is not installed: pip install 'hedge-seg[{_extra(backend)}]'")
+        raise HedgeError(
+            f"pycuda is not installed: pip install 'hedge-seg[{BACKENDS[backend].extra}]'"
+        )
     graph = manifest.files[manifest.graph(backend)]
     for device in _devices(backend):
         path = _place(bundle, backend, device)
@@ -171,15 +148,16 @@ class TrtEngine:
             self._context.pop()
 
     def _prepared(self, plan: bytes, stack: ExitStack) -> list[_Slot]:
-        trt = _library(self.backend)
-        self._runtime = trt.Runtime(_logger(self.backend))
+        trt = builder.load(self.backend)
+        self._runtime = trt.Runtime(builder.logger(self.backend))
         self._runtime.engine_host_code_allowed = False  # a plan is data, and stays data
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            reasons = "; ".join(_logger(self.backend).errors[-2:])
+            reasons = "; ".join(builder.logger(self.backend).errors[-2:])
             raise HedgeError(f"{self.backend} does not load its engine: {reasons}")
         for spec in (self.manifest.input, self.manifest.output):
             shape = tuple(self._engine.get_tensor_shape(spec.name))
+            shape = (spec.shape[0], *shape[1:]) if shape[:1] == (-1,) else shape  # takes any number
             if shape != spec.shape or self._engine.get_tensor_dtype(spec.name) != trt.uint8:
                 raise HedgeError(
                     f"{self.backend}: the engine's {spec.name} is {shape}, the manifest says uint8 "
@@ -208,6 +186,7 @@ class _Slot:
         host = tuple(driver.pagelocked_empty(spec.shape, np.uint8) for spec in specs)
         device = tuple(driver.mem_alloc(array.nbytes) for array in host)
         context = engine.create_execution_context()
+        context.set_input_shape(manifest.input.name, manifest.input.shape)
         for spec, memory in zip(specs, device, strict=True):
             context.set_tensor_address(spec.name, int(memory))
         return cls(context, driver.Stream(), driver.Event(), host, device)
@@ -279,63 +258,18 @@ def _built(
     name = manifest.graph(library)
     path = _place(bundle, library, device)
     with cli.err.status(f"building {path.name} (minutes for tensorrt, seconds for tensorrt_rtx)"):
-        plan = _plan(bundle / name, library, device, options, path.with_suffix(".timing"))
+        timing = path.with_suffix(".timing")
+        plan = builder.plan(bundle / name, library, device, options, timing)
     sidecar = Sidecar(
-        files.sha256_of(plan), manifest.files[name], library, _version(library), device, options
+        files.sha256_of(plan),
+        manifest.files[name],
+        library,
+        builder.version(library),
+        device,
+        options,
     )
-    # The sidecar goes first: an engine without it would be refused, one beside an old one too.
-    files.write_bytes(_sidecar(path), msgspec.json.format(msgspec.json.encode(sidecar)))
-    files.write_bytes(path, plan)
+    plans.save(path, plan, sidecar)
     return path
-
-
-def _plan(graph: Path, library: str, device: str, options: BuildOptions, timing: Path) -> bytes:
-    """The serialized engine of an ONNX file; HedgeError names the node that is refused."""
-    trt, logger = _library(library), _logger(library)
-    logger.errors.clear()
-    builder = trt.Builder(logger)
-    network = builder.create_network(_strongly_typed(trt))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(graph)):
-        raise HedgeError(f"{graph}: {library} refuses {_refused(parser)}")
-    _keep_labels_only(network)
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
-    if options.level is not None:
-        config.builder_optimization_level = options.level
-    if (capability := _capability(trt, device)) is not None:
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(capability, 0)
-    known = timing.read_bytes() if timing.exists() else b""
-    config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        reasons = "; ".join(logger.errors[-2:]) or "no reason given"
-        raise HedgeError(f"{graph}: {library} cannot build it: {reasons}")
-    if library == "tensorrt":  # TensorRT-RTX compiles without timing kernels
-        files.write_bytes(timing, bytes(config.get_timing_cache().serialize()))
-    return bytes(plan)
-
-
-def _keep_labels_only(network: Any) -> None:
-    """Drop the scores from the outputs: this GPU upsamples and compares them itself."""
-    outputs = [network.get_output(number) for number in range(network.num_outputs)]
-    for tensor in outputs[1:]:
-        network.unmark_output(tensor)
-
-
-def _refused(parser: Any) -> str:
-    errors = [parser.get_error(number) for number in range(parser.num_errors)]
-    if not errors:
-        return "it without a reason"
-    error = errors[-1]
-    node = f"node {error.node_name()!r} ({error.node_operator()})" if error.node_name() else "it"
-    return f"{node}: {error.desc()}"
-
-
-def _strongly_typed(trt: ModuleType) -> int:
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    return 0 if flag is None else 1 << int(flag)
 
 
 def _checked(path: Path, graph: str, library: str, device: str) -> bytes | None:
@@ -343,27 +277,19 @@ def _checked(path: Path, graph: str, library: str, device: str) -> bytes | None:
 
     HedgeError before any parser sees a byte of a damaged engine, or of one built elsewhere.
     """
-    fix = f"delete {path.name} and it is built anew"
-    try:
-        sidecar = msgspec.json.decode(_sidecar(path).read_bytes(), type=Sidecar)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise HedgeError(f"{path}: engine without a readable sidecar ({error}); {fix}") from error
-    expected = (library, _version(library), device)
+    sidecar = Sidecar.load(path)
+    expected = (library, builder.version(library), device)
     found = (sidecar.library, sidecar.version, sidecar.device)
     if found != expected:
-        raise HedgeError(f"{path}: built by {' '.join(found)}, here is {' '.join(expected)}; {fix}")
-    plan = path.read_bytes()
-    if files.sha256_of(plan) != sidecar.engine:
-        raise HedgeError(f"{path}: sha256 differs from its sidecar (damaged or replaced); {fix}")
+        raise HedgeError(
+            f"{path}: built by {' '.join(found)}, here is {' '.join(expected)}; {plans.fix(path)}"
+        )
+    plan = sidecar.read(path)
     return plan if sidecar.graph == graph else None
 
 
 def _place(bundle: Path, library: str, device: str) -> Path:
-    return bundle / ENGINES / f"{library}-{_version(library)}-{device}.engine"
-
-
-def _sidecar(path: Path) -> Path:
-    return path.with_name(f"{path.name}.json")
+    return plans.place(bundle, library, builder.version(library), device)
 
 
 def _devices(library: str) -> list[str]:
@@ -379,48 +305,3 @@ def _devices(library: str) -> list[str]:
     capability = f"sm{machine.compute_capability()}"
     name = "-".join(machine.gpus()[0].split())
     return [capability, *portable] if portable else [f"{name}-{capability}"]
-
-
-def _capability(trt: ModuleType, device: str) -> Any:
-    """TensorRT-RTX's name for a target such as "sm89"; None where no target is to be named."""
-    known = getattr(getattr(trt, "ComputeCapability", None), "__members__", {})
-    if not known or device == PORTABLE:
-        return None
-    if device.upper() not in known:
-        targets = ", ".join(name.lower() for name in known if name.startswith("SM"))
-        raise HedgeError(f"--target {device}: tensorrt_rtx builds for {targets}")
-    return known[device.upper()]
-
-
-def _library(name: str) -> ModuleType:
-    if not find_spec(name):
-        raise HedgeError(
-            f"{name} is not installed: pip install 'hedge-seg[{_extra(name)}]' "
-            "(on a Jetson, JetPack brings tensorrt: make the venv with --system-site-packages)"
-        )
-    return importlib.import_module(name)
-
-
-def _extra(library: str) -> str:
-    return BACKENDS[library].extra
-
-
-def _version(library: str) -> str:
-    return str(_library(library).__version__)
-
-
-@cache
-def _logger(library: str) -> Any:
-    """The one logger that a library accepts in a process; it keeps errors and drops the rest."""
-    trt = _library(library)
-
-    class Logger(trt.ILogger):  # type: ignore[name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.Severity.ERROR:
-                self.errors.append(" ".join(message.split()))
-
-    return Logger()

@@ -187,6 +187,15 @@ def test_rank_correlation_is_spearmans() -> None:
     log = Log("", "", "", layers=[Layer(str(i), *values) for i, values in enumerate(drops)])
     assert log.rank_correlation() == pytest.approx(0.8)
     assert Log("", "", "").rank_correlation() is None
+    flat = [Layer(str(i), 0.0, drop) for i, (_, drop) in enumerate(drops)]
+    assert Log("", "", "", layers=flat).rank_correlation() is None
+
+
+def test_ties_share_a_rank_in_any_order() -> None:
+    """Most layers change hardly a label: ranked as they come, they would say what they like."""
+    tied = [Layer(str(i), 0.0 if i < 6 else 0.5, 0.0 if i < 6 else 2.0) for i in range(8)]
+    for layers in (tied, tied[::-1], tied[::2] + tied[1::2]):
+        assert Log("", "", "", layers=list(layers)).rank_correlation() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

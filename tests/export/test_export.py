@@ -194,7 +194,7 @@ def test_existing_bundles_and_other_folders_are_safe(
         main(config)
     (tmp_path / "tiny-fp32").mkdir()
     (tmp_path / "tiny-fp32" / "thesis.txt").touch()
-    with pytest.raises(OutputError, match="choose another --name"):
+    with pytest.raises(OutputError, match=r"holds no manifest\.json: choose another place or name"):
         main(replace(config, out=tmp_path, force=True))
     assert (tmp_path / "tiny-fp32" / "thesis.txt").exists()
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from runtime import machine
+from runtime import builder, machine
 from runtime.backends import trt
 from runtime.engine import BACKENDS, load_engine
 from runtime.errors import HedgeError
@@ -82,7 +82,7 @@ def test_a_damaged_graph_never_reaches_the_parser(bundle: Path) -> None:
 def test_a_library_that_is_missing_is_named_with_its_extra(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trt, "find_spec", lambda name: None)
+    monkeypatch.setattr(builder, "find_spec", lambda name: None)
     with pytest.raises(HedgeError, match=r"pip install 'hedge-seg\[tensorrt-rtx\]'"):
         trt.build(bundle, RTX)
 
