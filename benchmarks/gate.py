@@ -80,6 +80,7 @@ class Machine:
 
 def judge(results: Results, baseline: Results, rule: Rule) -> Verdict:
     """Hold ``results`` against ``baseline``; HedgeError where the two cannot be compared."""
+    results, baseline = results.settled(), baseline.settled()
     pairs = [
         (cell, old)
         for cell in results.cells

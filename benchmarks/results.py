@@ -8,7 +8,7 @@ they were measured: sample i of every cell comes from the same round.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,10 +48,11 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """On the labelled frames, as this cell answered them; iou: by class."""
+    """On the labelled frames, as this cell answered them; iou: by class; boundary_f: None where
+    no class has a boundary."""
 
     miou: float
-    boundary_f: float
+    boundary_f: float | None
     iou: Mapping[str, float | None]
     frames: int
 
@@ -177,6 +178,12 @@ class Results:
     def to_json(self) -> bytes:
         """Indented JSON."""
         return msgspec.json.format(msgspec.json.encode(self)) + b"\n"
+
+    def settled(self) -> Results:
+        """The same, but cells with an error hold no numbers: those of what broke prove nothing."""
+        bare = {"timing": None, "fps_in_flight": None, "arrival": None, "accuracy": None}
+        cells = [replace(cell, **bare) if cell.error else cell for cell in self.cells]
+        return replace(self, cells=cells)
 
     def cell(self, name: str) -> Cell | None:
         """The cell of that name."""
