@@ -181,7 +181,12 @@ class Results:
 
     def settled(self) -> Results:
         """The same, but cells with an error hold no numbers: those of what broke prove nothing."""
-        bare = {"timing": None, "fps_in_flight": None, "arrival": None, "accuracy": None}
+        bare: dict[str, Any] = {
+            "timing": None,
+            "fps_in_flight": None,
+            "arrival": None,
+            "accuracy": None,
+        }
         cells = [replace(cell, **bare) if cell.error else cell for cell in self.cells]
         return replace(self, cells=cells)
 
