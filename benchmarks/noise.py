@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -43,16 +44,19 @@ def draws(timing: Timing, quantile: float = 0.5, seed: int = 0) -> np.ndarray:
     cells with as many samples get the same rounds from the same ``seed``, so that what slowed both
     cancels in their ratio. Without samples, anything in the timing's own interval.
     """
-    rng = np.random.default_rng(seed)
     if len(timing.samples) < 2:
         scale = 1.0 if quantile == 0.5 else timing.p95 / timing.p50
-        return scale * rng.uniform(timing.low, timing.high, DRAWS)
-    samples = np.asarray(timing.samples, np.float64)
+        return scale * np.random.default_rng(seed).uniform(timing.low, timing.high, DRAWS)
+    return _draws(tuple(timing.samples), quantile, seed)
+
+
+@lru_cache(maxsize=1024)
+def _draws(samples: tuple[float, ...], quantile: float, seed: int) -> np.ndarray:
     count = len(samples)
     block = max(1, round(count ** (1 / 3)))
-    starts = rng.integers(count, size=(DRAWS, -(-count // block)))
+    starts = np.random.default_rng(seed).integers(count, size=(DRAWS, -(-count // block)))
     rounds = (starts[..., None] + np.arange(block)).reshape(DRAWS, -1)[:, :count] % count
-    return np.quantile(samples[rounds], quantile, axis=1)
+    return np.quantile(np.asarray(samples)[rounds], quantile, axis=1)
 
 
 def ratio(above: Timing, below: Timing) -> Interval:
