@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,13 +48,23 @@ class Images:
             fill(frame, cv2.cvtColor(read_rgb(path), cv2.COLOR_RGB2BGR))
             yield frame
 
+    def check(self) -> None:
+        """Decode all of them, so that a damaged one is named before anything slow begins."""
+        for path in track(self.paths, "checking calibration images", console=cli.err):
+            read_rgb(path)
+
     @cached_property
     def passport(self) -> dict[str, Any]:
-        """What the manifest keeps, so that anyone can check what the ranges came from."""
+        """What the manifest keeps, so that anyone can check what the ranges came from.
+
+        Images go by their path within the folder that holds all of them.
+        """
+        root = os.path.commonpath([path.parent.absolute() for path in self.paths])
+        names = [path.absolute().relative_to(root).as_posix() for path in self.paths]
         return {
             "data": self.data,
             "split": self.split,
-            "images": {path.name: files.sha256(path) for path in self.paths},
+            "images": dict(zip(names, map(files.sha256, self.paths), strict=True)),
             "preprocessing": PREPROCESSING,
             "scales": SCALES,
         }

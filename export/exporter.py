@@ -193,11 +193,13 @@ _WRITERS = {"fp32": _write_fp32, "fp16": _write_fp16, "int8": _write_int8}
 
 
 def _source(task: Task, model: str) -> Scales | Images:
-    """What ranges come from, a table of them or images; never from the evaluation split."""
+    """What ranges come from, a table of them or whole images; never from the evaluation split."""
     config = task.config
     source = Scales.load(config.scales, model) if config.scales else _images(task)
     if (evaluation := _evaluation(task)) is not None:
         calibration.refuse_overlap(source.passport["images"], evaluation)
+    if isinstance(source, Images):
+        source.check()
     return source
 
 

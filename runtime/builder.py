@@ -154,7 +154,7 @@ def _refused(parser: Any) -> str:
         return "it without a reason"
     error = errors[-1]
     node = f"node {error.node_name()!r} ({error.node_operator()})" if error.node_name() else "it"
-    return f"{node}: {error.desc()}"
+    return f"{node}: {' '.join(error.desc().split())}"
 
 
 def _strongly_typed(trt: ModuleType) -> int:

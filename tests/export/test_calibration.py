@@ -67,8 +67,9 @@ def test_a_damaged_image_is_named(folder: Path) -> None:
     victim = folder / "f07.png"
     victim.write_bytes(victim.read_bytes()[:60])
     images = calibration.from_folder(folder, 20)
-    with pytest.raises(HedgeError, match=r"f07\.png"):
-        list(images.frames((24, 32)))
+    for read in (images.check, lambda: list(images.frames((24, 32)))):
+        with pytest.raises(HedgeError, match=r"f07\.png: not a readable image"):
+            read()
 
 
 def test_images_are_read_one_at_a_time(folder: Path) -> None:
@@ -90,6 +91,15 @@ def test_the_passport_proves_what_was_used(folder: Path) -> None:
     assert len(passport["images"]) == 16
     for name, digest in passport["images"].items():
         assert files.sha256(folder / name) == digest
+
+
+def test_images_of_one_name_are_told_apart(make_images: MakeImages, tmp_path: Path) -> None:
+    """As of two cameras: neither hides the other from the check against the evaluation split."""
+    for camera, count in (("left", 2), ("right", 1)):
+        make_images(tmp_path / camera, count)
+    paths = tuple(sorted(tmp_path.rglob("*.png")))
+    images = calibration.Images("cameras", "train", paths).passport["images"]
+    assert list(images) == ["left/f0.png", "left/f1.png", "right/f0.png"]
 
 
 def test_evaluation_images_are_refused_under_any_name(blocks: Path, tmp_path: Path) -> None:

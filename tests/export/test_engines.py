@@ -19,9 +19,11 @@ from export.config import PRECISIONS, Export, Precision
 from export.deploy import DeployGraph
 from export.half import to_fp16
 from export.to_onnx import to_onnx
+from runtime import builder
 from runtime.backends import trt
 from runtime.errors import HedgeError
 from runtime.manifest import MODEL, Manifest
+from runtime.plans import BuildOptions, Sidecar
 from train.checkpoint import Checkpoint
 from train.config import VARIANTS, BackboneName, ModelConfig, TrainConfig, VariantName
 from train.models import DeepLab
@@ -63,6 +65,40 @@ def test_every_precision_of_every_variant_builds(
     assert sizes["fp16"] < sizes["fp32"], "the precision is the graph's"
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_takes_any_number_of_frames(
+    variant: VariantName, trained_run: Path, tmp_path: Path
+) -> None:
+    """From a graph of two frames, in INT8: nothing but constants is of a fixed number any more."""
+    torch.manual_seed(0)
+    backbone: BackboneName = "mobilenet_v2" if VARIANTS[variant].hed else "resnet18"
+    graph = DeployGraph(
+        DeepLab(TrainConfig(variant=variant, backbone=backbone).model(11)), (64, 96), (72, 104)
+    )
+    to_onnx(graph, 2, tmp_path / "fp32.onnx")
+    to_fp16(tmp_path / "fp32.onnx", tmp_path / "fp16.onnx")
+    ranges = dict.fromkeys(precision.tensors(ir.load(tmp_path / "fp16.onnx")), (-4.0, 4.0))
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    precision.quantize(tmp_path / "fp16.onnx", folder / MODEL, ranges, precision.TENSORRT, ())
+    manifest = describe(Checkpoint.load(trained_run / "best.pt"), "x", "int8", 2, graph)
+    replace(manifest, files=hashes(folder)).save(folder)
+
+    parser = builder.load(RTX).Builder(builder.logger(RTX))
+    network = builder.parsed(parser, folder / MODEL, RTX)
+    assert tuple(network.get_output(0).shape) == (2, 72, 104)
+    builder.take_up_to(5, RTX, network)
+    assert tuple(network.get_output(0).shape) == (-1, 72, 104)
+    for number in range(network.num_layers):
+        outputs = network.get_layer(number).get_output(0)
+        assert len(outputs.shape) != 4 or outputs.shape[0] != 2, network.get_layer(number).name
+
+    (path,) = trt.build(folder, RTX, options=BuildOptions(max_batch=5))
+    assert Sidecar.load(path).options.max_batch == 5
+    with pytest.raises(HedgeError, match=r"--max-batch 1: .*bundle runs 2 frames at once"):
+        trt.build(folder, RTX, options=BuildOptions(max_batch=1))
+
+
 def test_int8_makes_the_engine_of_a_real_size_small(engine: Callable[..., Path]) -> None:
     torch.manual_seed(0)
     model = DeepLab(ModelConfig("resnet50", num_classes=19, se="sigmoid", hed="lite")).eval()
@@ -70,23 +106,34 @@ def test_int8_makes_the_engine_of_a_real_size_small(engine: Callable[..., Path])
     assert sizes["int8"] <= 0.4 * sizes["fp32"], sizes
 
 
-def test_an_operator_that_tensorrt_refuses_is_one_line(
-    bundle: Path, resign: Callable[[Path], None]
+ODD = {  # what lies between the frame's values and the labels' → what TensorRT calls it
+    "an operator it does not know": ("'the_odd_one' (Det)", helper.make_node(
+        "Det", ["values"], ["odd"], name="the_odd_one")),
+    "two types in one sum": ("'the_odd_one' (Add)", helper.make_node(
+        "Add", ["values", "halves"], ["odd"], name="the_odd_one")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("named", ODD)
+def test_what_tensorrt_refuses_is_one_line(
+    named: str, bundle: Path, resign: Callable[[Path], None]
 ) -> None:
+    called, node = ODD[named]
     nodes = [
         helper.make_node("Cast", ["frame"], ["values"], to=TensorProto.FLOAT),
-        helper.make_node("Det", ["values"], ["odd"], name="the_odd_one"),
+        helper.make_node("Cast", ["frame"], ["halves"], to=TensorProto.FLOAT16),
+        node,
         helper.make_node("Cast", ["odd"], ["labels"], to=TensorProto.UINT8),
     ]
     frame = helper.make_tensor_value_info("frame", TensorProto.UINT8, (1, 2, 8, 8))
-    labels = helper.make_tensor_value_info("labels", TensorProto.UINT8, (1, 2))
+    labels = helper.make_tensor_value_info("labels", TensorProto.UINT8, None)
     odd = helper.make_graph(nodes, "odd", [frame], [labels])
     onnx.save(helper.make_model(odd, opset_imports=[helper.make_opsetid("", 17)]), bundle / MODEL)
     resign(bundle)
     with pytest.raises(HedgeError) as caught:
         trt.build(bundle, RTX)
     message = str(caught.value)
-    assert "model.onnx: tensorrt_rtx refuses node 'the_odd_one' (Det): " in message
+    assert f"model.onnx: tensorrt_rtx refuses node {called}: " in message
     assert "\n" not in message and not (bundle / "engines").exists()
 
 
@@ -103,3 +150,12 @@ def test_the_command_builds_for_other_machines(
         main(Export(bundle, engine="tensorrt_rtx", target="sm99"))
     with pytest.raises(HedgeError, match="--target is for"):
         Export(bundle, engine="tensorrt", target="sm86")
+
+
+def test_the_command_passes_on_how_to_build(bundle: Path) -> None:
+    main(Export(bundle, engine="tensorrt_rtx", workspace=64, optimization_level=1, max_batch=4))
+    (path,) = (bundle / "engines").glob("*.engine")
+    assert Sidecar.load(path).options == BuildOptions(workspace_mib=64, level=1, max_batch=4)
+    for senseless in ({"max_batch": 4}, {"max_batch": 0, "engine": "tensorrt"}):
+        with pytest.raises(HedgeError, match="--max-batch is for --engine"):
+            Export(bundle, **senseless)  # type: ignore[arg-type]

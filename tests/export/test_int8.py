@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
+from export import exporter
 from export.__main__ import main
 from export.calibration import Scales
 from export.config import Export
@@ -43,6 +44,7 @@ def test_the_manifest_is_a_passport(exported: Path, blocks: Path) -> None:
     assert passport is not None and passport["split"] == "train"
     used = {item.image.name: files.sha256(item.image) for item in open_index(blocks, "train").items}
     assert passport["images"] == used
+    assert "resized to the graph's frame" in passport["preprocessing"]
     assert passport["method"] == max(passport["agreement"], key=passport["agreement"].get)
     assert {MODEL, "model.cpu.onnx", passport["scales"]} == manifest.files.keys()
 
@@ -123,11 +125,26 @@ def test_evaluation_images_never_calibrate(
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_damaged_calibration_image_is_named(config: Export, blocks: Path, tmp_path: Path) -> None:
+def test_a_damaged_calibration_image_is_named(
+    config: Export, blocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a graph is written, let alone read by an engine."""
+    monkeypatch.setattr(exporter, "to_onnx", lambda *_: pytest.fail("too late"))
     photos = tmp_path / "photos"
     shutil.copytree(blocks / "images" / "train", photos)
     (photos / "train3.png").write_bytes(b"not a picture")
     with pytest.raises(HedgeError, match=r"train3\.png"):
+        main(replace(config, calibration_data=photos, out=tmp_path / "out"))
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("content", ["nothing", "a text"])
+def test_a_folder_without_images_is_refused(config: Export, tmp_path: Path, content: str) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    if content == "a text":
+        (photos / "notes.txt").touch()
+    with pytest.raises(HedgeError, match="photos: no images to calibrate with"):
         main(replace(config, calibration_data=photos, out=tmp_path / "out"))
     assert not list((tmp_path / "out").iterdir())
 

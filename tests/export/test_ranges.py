@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -22,6 +24,7 @@ from runtime.errors import HedgeError
 from train.config import ModelConfig
 from train.models import DeepLab
 
+ROOT = Path(__file__).parents[2]
 SIZE = (64, 96)
 
 
@@ -88,6 +91,30 @@ def test_extremes_come_from_every_pixel(tmp_path: Path) -> None:
         # The same arithmetic in another fusion: equal but for the last bits.
         assert found[name].low == pytest.approx(values.min(), rel=1e-4, abs=1e-5), name
         assert found[name].high == pytest.approx(values.max(), rel=1e-4, abs=1e-5), name
+
+
+def test_no_tensor_is_kept_once_it_was_observed(tmp_path: Path) -> None:
+    """Peak memory of observing one image, against all the tensors that are observed."""
+    model = DeepLab(ModelConfig("mobilenet_v2", num_classes=3, se="sigmoid", hed="lite"))
+    graph, size = tmp_path / "fp32.onnx", (384, 768)
+    to_onnx(DeployGraph(model, size, size), 1, graph)
+    code = f"""
+import re
+import numpy as np
+from pathlib import Path
+from export import ranges
+def peak():  # not ru_maxrss, which a process has from its parent
+    return int(re.search("VmHWM:.* (.+) kB", Path("/proc/self/status").read_text())[1]) << 10
+ranges.observe(Path({str(graph)!r}), [])
+before = peak()
+ranges.observe(Path({str(graph)!r}), [np.zeros(({size[0]}, {size[1]}, 3), np.uint8)])
+print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    loaded = ir.load(graph)
+    values = {value.name: value for node in loaded.graph for value in node.outputs}
+    everything = sum(4 * int(np.prod(values[n].shape.numpy())) for n in precision.tensors(loaded))
+    assert 0 < int(done.stdout) < everything
 
 
 def test_values_that_are_not_finite_are_named(tmp_path: Path) -> None:

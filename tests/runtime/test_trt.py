@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 
-from runtime import builder, machine
+from runtime import builder, machine, plans
 from runtime.backends import trt
 from runtime.engine import BACKENDS, load_engine
 from runtime.errors import HedgeError
@@ -17,7 +20,10 @@ from runtime.manifest import Manifest
 
 RTX = "tensorrt_rtx"
 gpu = pytest.mark.gpu
-needs_gpu = pytest.mark.skipif(not machine.gpus(), reason="no NVIDIA GPU on this machine")
+needs_gpu = pytest.mark.skipif(
+    not (machine.gpus() and find_spec("pycuda")),
+    reason="no NVIDIA GPU, or no pycuda, on this machine",
+)
 
 
 @pytest.fixture
@@ -72,6 +78,71 @@ def test_an_engine_of_an_older_graph_is_built_again(built: Path) -> None:
     assert trt._checked(built, "the sha256 of another graph", RTX, "sm89") is None
 
 
+class Handed(NamedTuple):
+    """What ``load`` would hand to TensorRT's parser, which takes a GPU."""
+
+    plan: bytes
+    manifest: Manifest
+    backend: str
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with an RTX 4090 and pycuda, up to the point where the GPU itself is needed."""
+    monkeypatch.setattr(machine, "gpus", lambda: ("NVIDIA GeForce RTX 4090",))
+    monkeypatch.setattr(machine, "compute_capability", lambda: "89")
+    monkeypatch.setattr(trt, "find_spec", lambda name: True)
+    monkeypatch.setattr(trt, "TrtEngine", Handed)
+
+
+def test_an_engine_is_built_once_and_anew_for_another_graph(
+    bundle: Path, resign: Callable[[Path], None], on_a_gpu: None
+) -> None:
+    def loaded() -> bytes:
+        return trt.load(bundle, Manifest.load(bundle), 0, RTX).plan
+
+    first = loaded()
+    (path,) = (bundle / "engines").glob("*-sm89.engine")
+    assert first == path.read_bytes()
+    built = path.stat().st_mtime_ns
+    assert loaded() == first and path.stat().st_mtime_ns == built
+    model = onnx.load(bundle / "model.onnx")
+    model.graph.node[1].name = "of another export"
+    onnx.save(model, bundle / "model.onnx")
+    resign(bundle)
+    assert loaded() == path.read_bytes() and path.stat().st_mtime_ns > built
+    assert check(path) is not None
+
+
+def test_a_damaged_engine_never_reaches_the_parser(built: Path, on_a_gpu: None) -> None:
+    data = bytearray(built.read_bytes())
+    data[-1] ^= 128
+    built.write_bytes(data)
+    bundle = built.parents[1]
+    with pytest.raises(HedgeError, match="sha256 differs from its sidecar"):
+        trt.load(bundle, Manifest.load(bundle), 0, RTX)
+
+
+def test_a_missing_pycuda_is_named(
+    bundle: Path, on_a_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trt, "find_spec", lambda name: None)
+    with pytest.raises(HedgeError, match=r"pycuda .* pip install 'hedge-seg\[tensorrt-rtx\]'"):
+        trt.load(bundle, Manifest.load(bundle), 0, RTX)
+
+
+def test_timings_that_were_damaged_are_measured_again(tmp_path: Path) -> None:
+    path = tmp_path / "x.timing"
+    assert plans.read_sealed(path) == b""
+    plans.save_sealed(path, b"nanoseconds")
+    assert plans.read_sealed(path) == b"nanoseconds"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    for damaged in (bytes(content), content[:70], b""):
+        path.write_bytes(damaged)
+        assert plans.read_sealed(path) == b""
+
+
 def test_a_damaged_graph_never_reaches_the_parser(bundle: Path) -> None:
     model = bundle / "model.onnx"
     model.write_bytes(model.read_bytes() + b"\0")
@@ -118,6 +189,15 @@ def frames() -> list[np.ndarray]:
 def test_gpu_gives_the_labels_of_the_cpu(bundle: Path, frames: list[np.ndarray]) -> None:
     with load_engine(bundle, RTX) as engine, load_engine(bundle, "onnxruntime") as reference:
         for frame in frames:  # the first without a CUDA graph, the others with one
+            assert np.array_equal(engine.infer(frame), reference.infer(frame))
+
+
+@gpu
+@needs_gpu
+def test_gpu_runs_engines_for_any_number_of_frames(bundle: Path, frames: list[np.ndarray]) -> None:
+    trt.build(bundle, RTX, options=plans.BuildOptions(max_batch=4))
+    with load_engine(bundle, RTX) as engine, load_engine(bundle, "onnxruntime") as reference:
+        for frame in frames:
             assert np.array_equal(engine.infer(frame), reference.infer(frame))
 
 
