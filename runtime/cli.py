@@ -12,6 +12,7 @@ from typing import NoReturn, TypeVar
 import tyro
 from rich.console import Console
 
+from runtime import files
 from runtime.errors import EXIT_INTERRUPTED, EXIT_OK, HedgeError, OutputError
 
 Config = TypeVar("Config")
@@ -58,11 +59,14 @@ def require(libraries: tuple[str, ...], extra: str) -> None:
 
 def fail(message: str, code: int) -> int:
     """Print ``message`` as the one line of an error and return ``code``."""
-    line = " ".join(message.split())
-    err.print(f"error: {line}", style="bold red", markup=False, soft_wrap=True)
+    err.print(f"error: {_line(message)}", style="bold red", markup=False, soft_wrap=True)
     return code
 
 
 def warn(message: str) -> None:
     """Print ``message`` as one line that does not stop the command."""
-    err.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+    err.print(f"warning: {_line(message)}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _line(message: str) -> str:
+    return files.printable(" ".join(message.split()))

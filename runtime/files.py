@@ -52,6 +52,13 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def printable(name: str) -> str:
+    """``name`` for terminals and JSON: bytes that are no text, and control codes, as escapes."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name
+    )
+
+
 def newest(root: Path, marker: str, hint: str) -> Path:
     """The folder under ``root`` whose file ``marker`` is newest; ``hint`` says how to make one."""
     found = sorted(root.glob(f"*/{marker}"), key=lambda path: path.stat().st_mtime_ns)

@@ -17,8 +17,9 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from runtime.address import Address
+from runtime.decode import bgr_image, packets_of
 from runtime.errors import HedgeError
-from runtime.frames import DEFAULT_FPS, Frame, Source, bgr_image
+from runtime.frames import DEFAULT_FPS, Frame, Source
 
 OPEN_S = 5.0  # until an answer to a connection is given up
 STALL_S = 3.0  # without a new frame, whatever else arrives
@@ -213,7 +214,7 @@ class NetworkSource(LiveSource):
         bgr = VideoReformatter()
         stream = container.streams.video[0]
         last = time.monotonic()
-        for packet in container.demux(stream):
+        for packet in packets_of(container, stream):
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
@@ -237,6 +238,7 @@ class PacedSource(LiveSource):
     def __init__(self, source: Source) -> None:
         super().__init__(source.origin, source.fps, source.expected)
         self.files, self._names, self._source = source.files, source.names, source
+        self.timed = source.timed
 
     @property
     def names(self) -> Sequence[str] | None:

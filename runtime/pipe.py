@@ -23,6 +23,8 @@ class PipeSource(Source):
     writer that is faster waits. What is left of a frame at the end counts as damaged.
     """
 
+    timed = False
+
     def __init__(self, size: tuple[int, int] | None, descriptor: int | None = None) -> None:
         if size is None or min(size) < 1:
             raise HedgeError(

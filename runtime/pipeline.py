@@ -6,13 +6,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from runtime.frames import Frame
 from runtime.segment import Prediction, Segmenter
+from runtime.sources import open_source
 
 DEPTH = 2  # frames waiting between two stages: enough to overlap, little to hold in memory
 
@@ -20,10 +22,13 @@ T = TypeVar("T")
 
 
 def stream(
-    source: Iterable[Frame], segmenter: Segmenter, max_frames: int | None = None
+    source: Iterable[Frame] | str | Path,
+    segmenter: Segmenter | str | Path,
+    max_frames: int | None = None,
 ) -> Generator[Prediction]:
     """Yield a Prediction for every frame of ``source``, in order, none dropped.
 
+    A source or a bundle that is only named is opened here, and closed at the end.
     ``source`` is read in one thread and segmented in a second, while the caller works on the
     previous prediction: the loop's body is the third stage. A live source has read already: the
     engine takes its newest frame whenever it is free, one at a time, and nothing waits in between.
@@ -31,6 +36,18 @@ def stream(
     have ended when the generator has: at its end, on an error, or by ``close()``; a source that
     can be stopped is stopped then.
     """
+    with ExitStack() as stack:
+        if isinstance(source, (str, Path)):
+            source = stack.enter_context(open_source(str(source)))
+        if isinstance(segmenter, (str, Path)):
+            segmenter = stack.enter_context(Segmenter(segmenter))
+            segmenter.warm_up()
+        yield from _side_by_side(source, segmenter, max_frames)
+
+
+def _side_by_side(
+    source: Iterable[Frame], segmenter: Segmenter, max_frames: int | None
+) -> Generator[Prediction]:
     live = getattr(source, "live", False)
     frames: Channel[tuple[Frame, float]] = Channel(DEPTH)
     predictions: Channel[Prediction] = Channel(1 if live else DEPTH)

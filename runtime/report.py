@@ -13,6 +13,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from runtime import files
 from runtime.deadline import Clock
 from runtime.drift import Drift
 from runtime.frames import Source
@@ -32,7 +33,7 @@ class Run:
 
     stages: times by stage; "total" is the sum of a frame's stages, without the waiting in between;
     "age", of a live source, is from a frame's arrival to its results written. The clock starts
-    with ``begin`` and stops at the last frame.
+    with ``begin`` and stops at the last frame. videos: the files of the video written so far.
     """
 
     source: Source
@@ -40,6 +41,7 @@ class Run:
     bundle: Path
     scorer: Scorer | None = None
     drift: Drift | None = None
+    videos: list[Path] = field(default_factory=list)
     read: int = 0
     written: int = 0
     seconds: float = 0.0
@@ -108,12 +110,13 @@ class Run:
             **self._accuracy(),
             "gaps": None if live is None else live.report(),
             "deadline": None if self.clock is None else self.clock.report(),
+            "videos": [files.printable(str(path)) for path in self.videos],
             "drift": None if self.drift is None else self.drift.report(),
             "miou_of_bundle": _exported_miou(manifest.measured, self.segmenter.backend),
             "miou_of_pytorch": _number(manifest.measured.get("miou_pytorch")),
             "backend": self.segmenter.backend,
             "precision": manifest.precision,
-            "bundle": str(self.bundle),
+            "bundle": files.printable(str(self.bundle)),
             "machine": {"system": platform.platform(), "cpus": os.cpu_count()},
         }
 

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 from runtime.address import Address
+from runtime.decode import VideoSource
 from runtime.errors import HedgeError
-from runtime.frames import IMAGE_SUFFIXES, ImageSource, Source, VideoSource
+from runtime.frames import IMAGE_SUFFIXES, ImageSource, Source
 from runtime.live import NetworkSource, PacedSource
 from runtime.pipe import PipeSource
 

@@ -7,13 +7,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import tyro
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -23,144 +20,27 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from runtime import cli, sinks
+from runtime import cli, files, outputs, sinks
+from runtime.config import VideoConfig
 from runtime.deadline import Clock
 from runtime.drift import Drift
 from runtime.engine import Engine, SharedEngine, load_engine
 from runtime.errors import EXIT_INTERRUPTED, EXIT_OK, HedgeError, IncompleteError
 from runtime.frames import Source
+from runtime.interrupt import interruptible
 from runtime.labels import LabelFolder, Scorer
 from runtime.manifest import Manifest, newest_bundle
 from runtime.overlay import Overlay
 from runtime.pipeline import stream
 from runtime.report import Run, table
 from runtime.segment import Segmenter
-from runtime.sources import PIPE, open_source
+from runtime.sources import open_source
 from runtime.writer import Writer
 
 if TYPE_CHECKING:
     from runtime.web import WebView
 
 _WARNINGS = 5  # damaged frames named one by one
-
-
-@dataclass(frozen=True)
-class VideoConfig:
-    """Segment a video, images or a camera, and report speed and accuracy of the same run.
-
-    The model comes as a bundle (made by python -m export), which knows its classes, its precision
-    and its size: there is nothing to set. Of files every frame is processed, none is dropped. Of
-    cameras and addresses the newest frame is next, whatever came before is dropped and counted,
-    and a connection that is lost is opened again. At the end, or after Ctrl-C, a table shows
-    milliseconds for each stage, frames per second and, with --labels, the mIoU.
-
-    Examples:
-
-    python -m runtime.video drive.mp4 --out overlay.mp4
-
-    python -m runtime.video rtsp://user:password@camera/live --out overlay.mp4
-
-    python -m runtime.video left.mp4 right.mp4 --out overlay.mp4
-
-    python -m runtime.video data/images/val --labels data/labels/val --json report.json
-
-    python -m runtime.video data/images/val --labels data/labels/val --fps 30
-
-    python -m runtime.video drive.mp4 --bundle bundles/a-int8 --reference bundles/a-fp32
-    """
-
-    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
-    """A video file, a folder of images, one image, a quoted pattern such as 'val/**/*.png', a
-    camera (0, /dev/video0), an address (rtsp://, http://, https://), or - for raw frames."""
-    bundle: Path | None = None
-    """Folder of the bundle; default: the newest one under bundles/."""
-    backend: str = "auto"
-    """tensorrt, tensorrt_rtx, openvino, onnxruntime; auto: the fastest here, measured once."""
-    threads: int = 0
-    """CPU threads of the engine; 0 leaves the choice to the library."""
-    in_flight: int = 1
-    """Frames the engine works on at once: of files, 2 or more give more frames per second in
-    OpenVINO for more milliseconds a frame."""
-    realtime: bool = False
-    """Play files at their own rate, and drop what the engine is too slow for, as of a camera."""
-    raw_size: tuple[int, int] | None = None
-    """HEIGHT WIDTH of the uint8 BGR frames on standard input."""
-    out: Path | None = None
-    """Video to write (.mp4, .mov or .mkv): the frames with the classes laid over them."""
-    labels: Path | None = None
-    """Folder of true labels, found by the frame's name (000000.png for a video's first frame)."""
-    fps: float | None = None
-    """With --labels: also score as if frames arrived at this rate and nobody waited, a late frame
-    by the mask that was there."""
-    deadline: float | None = None
-    """With --fps: milliseconds after a frame's arrival at which its mask is needed. Default: when
-    the next frame arrives."""
-    reference: Path | None = None
-    """A second bundle on the same frames: how often both agree and how much each flickers, which
-    needs no labels. It takes its own time beside the stream."""
-    worst: Path | None = None
-    """With --reference: folder for pictures of the seconds in which the two differ most."""
-    save_labels: Path | None = None
-    """Folder for one palette PNG a frame; its pixel values are the class ids."""
-    json: Path | None = None
-    """File for the final report."""
-    metrics: Path | None = None
-    """File for one JSON line a frame: times, and the mIoU so far."""
-    serve: int | None = None
-    """Port of a page to watch on, http://127.0.0.1:PORT: the overlay, latency, drops, classes and
-    the bundle's passport; /metrics is for Prometheus. 0 takes a free port."""
-    serve_host: str = "127.0.0.1"
-    """Address to serve on; for others to reach it, set HEDGE_TOKEN in the environment."""
-    max_frames: int | None = None
-    """Stop after this many frames."""
-    overlay: bool = True
-    """Show the frames under the colours in --out; without it, the plain class colours."""
-    force: bool = False
-    """Overwrite outputs that exist."""
-    more: Annotated[
-        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[SOURCE ...]")
-    ] = ()
-    """More sources, at the same time through the same engine. Each has its own outputs, with its
-    number in their names: overlay-1.mp4, overlay-2.mp4."""
-
-    def parts(self) -> list[VideoConfig]:
-        """One configuration for each source; of several, with numbered outputs."""
-        if not self.more:
-            return [self]
-        parts = []
-        for number, source in enumerate((self.source, *self.more), 1):
-            own = replace(self, source=source, more=())
-            for name in ("out", "save_labels", "json", "metrics"):
-                path = getattr(self, name)
-                if path is not None:
-                    numbered = path.with_name(f"{path.stem}-{number}{path.suffix}")
-                    own = replace(own, **{name: numbered})
-            parts.append(own)
-        return parts
-
-    def validate(self) -> None:
-        """Raise HedgeError for numbers that mean nothing."""
-        if self.more and (self.serve is not None or self.reference is not None):
-            raise HedgeError("--serve and --reference take one source; give one")
-        if self.more and PIPE in (self.source, *self.more):
-            raise HedgeError("standard input (-) is read alone; give it no other source")
-        if self.threads < 0:
-            raise HedgeError(f"--threads {self.threads}: give 0 (the library's choice) or more")
-        if self.in_flight < 1:
-            raise HedgeError(f"--in-flight {self.in_flight}: give 1 or more")
-        if self.in_flight > 1 and self.fps is not None:
-            raise HedgeError("--fps counts milliseconds of one frame at a time; leave --in-flight")
-        if self.max_frames is not None and self.max_frames < 1:
-            raise HedgeError(f"--max-frames {self.max_frames}: give 1 or more")
-        for name in ("fps", "deadline"):
-            if (value := getattr(self, name)) is not None and not value > 0:
-                raise HedgeError(f"--{name} {value}: give a number above 0")
-        if self.worst is not None and self.reference is None:
-            raise HedgeError("--worst shows where two bundles differ; give --reference as well")
-        if self.deadline is not None and self.fps is None:
-            raise HedgeError("--deadline counts from a frame's arrival; give --fps as well")
-        if self.fps is not None and self.labels is None:
-            raise HedgeError("--fps scores late frames against labels; give --labels as well")
 
 
 def main(config: VideoConfig) -> int:
@@ -239,9 +119,9 @@ def _check_outputs(config: VideoConfig, source: Source, bundle: Path) -> None:
     inputs = [*source.files, *(path for path in bundle.glob("*") if path.is_file())]
     if config.labels is not None and config.labels.is_dir():
         inputs += [path for path in config.labels.rglob("*") if path.is_file()]
-    outputs = [path for path in (config.out, config.json, config.metrics) if path is not None]
-    sinks.check_outputs(outputs, config.save_labels, inputs, config.force)
-    sinks.check_outputs([], config.worst, inputs, config.force)
+    written = [path for path in (config.out, config.json, config.metrics) if path is not None]
+    outputs.check_outputs(written, config.save_labels, inputs, config.force)
+    outputs.check_outputs([], config.worst, inputs, config.force)
 
 
 def _scorer(config: VideoConfig, source: Source, manifest: Manifest) -> Scorer | None:
@@ -250,10 +130,12 @@ def _scorer(config: VideoConfig, source: Source, manifest: Manifest) -> Scorer |
     folder = LabelFolder(config.labels, manifest.classes)
     if source.names is not None:
         folder.require(source.names, source.origin)
-    if config.fps is None:
+    if not config.clocked:
         return Scorer(folder)
-    deadline = config.deadline or 1e3 / config.fps
-    return Scorer(folder, Clock(manifest.classes, config.fps, deadline))
+    if config.fps is None and not source.timed:
+        raise HedgeError(f"{source.origin}: has no rate of its own; give --fps with --deadline")
+    fps = config.fps or float(source.fps)
+    return Scorer(folder, Clock(manifest.classes, fps, config.deadline or 1e3 / fps))
 
 
 @contextmanager
@@ -285,30 +167,6 @@ def _drift(config: VideoConfig, run: Run) -> Iterator[None]:
             run.drift.save(config.worst)
 
 
-@contextmanager
-def interruptible(wakes: Sequence[Callable[[], None]]) -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, once; the second one interrupts as usual.
-
-    wakes: called with it, for sources that may be waiting for a frame that never comes.
-    """
-    stop = threading.Event()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            signal.default_int_handler(number, frame)
-        stop.set()
-        # Not in the handler: the main thread may hold the lock that waking takes.
-        for wake in wakes:
-            threading.Thread(target=wake, name="wake", daemon=True).start()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _stream(
     config: VideoConfig,
     run: Run,
@@ -323,6 +181,7 @@ def _stream(
         Writer(run.source, run.segmenter, *outputs, view) as writer,
         closing(stream(run.source, run.segmenter, config.max_frames)) as predictions,
     ):
+        run.videos = writer.videos
         for prediction in predictions:
             run.score(prediction)
             differences = {} if run.drift is None else run.drift.update(prediction)
@@ -362,10 +221,10 @@ def _finish(config: VideoConfig, run: Run, interrupted: bool) -> int:
     if config.json is not None:
         sinks.write_report(config.json, report)
     cli.out.print(table(report, run.segmenter.manifest.name))
-    written = (config.out, config.save_labels, config.worst, config.metrics, config.json)
+    written = (*run.videos, config.save_labels, config.worst, config.metrics, config.json)
     for path in written:
         if path is not None:
-            cli.out.print(f"→ {path}", markup=False, soft_wrap=True)
+            cli.out.print(f"→ {files.printable(str(path))}", markup=False, soft_wrap=True)
     for fault in run.source.faults[:_WARNINGS]:
         cli.warn(fault)
     if interrupted:

@@ -35,6 +35,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.errors import HedgeError
 from runtime.report import Run
+from runtime.sinks import safe_json
 
 LOOPBACK = "127.0.0.1"
 TOKEN_VARIABLE = "HEDGE_TOKEN"  # in the environment: a command line is seen by every user
@@ -134,8 +135,7 @@ class WebView:
         return HTMLResponse(_PAGE.read_text(encoding="utf-8"), headers=_HEADERS)
 
     async def _state_json(self, request: Request) -> Response:
-        body = msgspec.json.encode(self._current()).replace(b"<", b"\\u003c")  # names are no HTML
-        return Response(body, media_type="application/json", headers=_HEADERS)
+        return Response(safe_json(self._current()), media_type="application/json", headers=_HEADERS)
 
     async def _metrics(self, request: Request) -> Response:
         return PlainTextResponse(_prometheus(self._current()), headers=_HEADERS)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime import sinks
+from runtime import files, sinks
 from runtime.frames import Source
 from runtime.overlay import Overlay
 from runtime.segment import Prediction, Segmenter
@@ -42,7 +42,12 @@ class Writer:
         self._overlay = Overlay(manifest.classes, footer)
         self._labels = None if labels is None else sinks.LabelSink(labels, manifest.classes)
         self._rows = None if metrics is None else sinks.RowSink(metrics)
-        self._video = None if out is None else sinks.VideoSink(out, source.fps, source.live)
+        self._video = None if out is None else _video_sink(out, source)
+
+    @property
+    def videos(self) -> list[Path]:
+        """The video's files so far: more than one where the frames have changed their size."""
+        return [] if self._video is None else self._video.files
 
     def write(self, prediction: Prediction, status: str, known: dict[str, float | None]) -> float:
         """Write a frame's results; the milliseconds it took, without the row that holds them."""
@@ -80,12 +85,17 @@ class Writer:
                     stack.callback(sink.close)
 
 
+def _video_sink(out: Path, source: Source) -> sinks.VideoSink:
+    # A camera that changes its size goes on in another file; a folder of photos stays one video.
+    return sinks.VideoSink(out, source.fps, source.live, segments=source.timed)
+
+
 def _row(prediction: Prediction, write_ms: float) -> dict[str, Any]:
     frame = prediction.frame
     return {
         "index": frame.index,
         "time_s": frame.time_s,
-        "name": frame.name,
+        "name": files.printable(frame.name),
         "read_ms": prediction.read_ms,
         "infer_ms": prediction.infer_ms,
         "write_ms": write_ms,

@@ -243,6 +243,42 @@ def test_bad_sources_are_one_line(kind: str, tmp_path: Path) -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_a_matroska_file_that_is_cut_says_so(tmp_path: Path, make_clip: Make) -> None:
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (32, 32, 3), np.uint8) for _ in range(20)]
+    clip = make_clip(tmp_path / "a.mkv", noise, codec="mjpeg", pixels="yuvj420p")
+    with open_source(str(clip)) as source:
+        assert (len(list(source)), source.complaint()) == (20, None)
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    with open_source(str(clip)) as source:
+        assert 5 < len(list(source)) < 15
+        assert "of the 2.0 seconds it promises" in (source.complaint() or "")
+
+
+def transport_stream(path: Path, images: list[np.ndarray], sound: bool) -> bytes:
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg2video", rate=25)
+        video.height, video.width = images[0].shape[:2]
+        audio = container.add_stream("mp2", rate=48_000) if sound else None
+        for image in images:
+            frame = av.VideoFrame.from_ndarray(image, "bgr24").reformat(format="yuv420p")
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        if audio is not None:
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 9600), np.int16), layout="mono")
+            silence.sample_rate = 48_000
+            container.mux(audio.encode(silence) + audio.encode(None))
+    return path.read_bytes()
+
+
+def test_a_track_that_begins_half_way_is_passed_over(tmp_path: Path, band_picture: Picture) -> None:
+    images = [band_picture(index, (32, 32)) for index in range(8)]
+    parts = [transport_stream(tmp_path / "part.ts", images, sound) for sound in (False, True)]
+    (tmp_path / "a.ts").write_bytes(b"".join(parts))
+    with open_source(str(tmp_path / "a.ts")) as source:
+        assert len(list(source)) == 16
+
+
 def test_metadata_that_is_no_text_harms_nothing(make_clip: Make, tmp_path: Path) -> None:
     path = make_clip(tmp_path / "clip.mp4", 5)
     data = path.read_bytes()

@@ -1,0 +1,138 @@
+"""What ``python -m runtime.video`` can be asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from runtime.errors import HedgeError
+from runtime.sources import PIPE
+
+
+@dataclass(frozen=True)
+class VideoConfig:
+    """Segment a video, images or a camera, and report speed and accuracy of the same run.
+
+    The model comes as a bundle (made by python -m export), which knows its classes, its precision
+    and its size: there is nothing to set. Of files every frame is processed, none is dropped. Of
+    cameras and addresses the newest frame is next, whatever came before is dropped and counted,
+    and a connection that is lost is opened again. At the end, or after Ctrl-C, a table shows
+    milliseconds for each stage, frames per second and, with --labels, the mIoU.
+
+    Examples:
+
+    python -m runtime.video drive.mp4 --out overlay.mp4
+
+    python -m runtime.video rtsp://user:password@camera/live --out overlay.mp4
+
+    python -m runtime.video left.mp4 right.mp4 --out overlay.mp4
+
+    python -m runtime.video data/images/val --labels data/labels/val --json report.json
+
+    python -m runtime.video data/images/val --labels data/labels/val --fps 30
+
+    python -m runtime.video drive.mp4 --bundle bundles/a-int8 --reference bundles/a-fp32
+    """
+
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
+    """A video file, a folder of images, one image, a quoted pattern such as 'val/**/*.png', a
+    camera (0, /dev/video0), an address (rtsp://, http://, https://), or - for raw frames."""
+    bundle: Path | None = None
+    """Folder of the bundle; default: the newest one under bundles/."""
+    backend: str = "auto"
+    """tensorrt, tensorrt_rtx, openvino, onnxruntime; auto: the fastest here, measured once."""
+    threads: int = 0
+    """CPU threads of the engine; 0 leaves the choice to the library."""
+    in_flight: int = 1
+    """Frames the engine works on at once: of files, 2 or more give more frames per second in
+    OpenVINO for more milliseconds a frame."""
+    realtime: bool = False
+    """Play files at their own rate, and drop what the engine is too slow for, as of a camera."""
+    raw_size: tuple[int, int] | None = None
+    """HEIGHT WIDTH of the uint8 BGR frames on standard input."""
+    out: Path | None = None
+    """Video to write (.mp4, .mov or .mkv): the frames with the classes laid over them."""
+    labels: Path | None = None
+    """Folder of true labels, found by the frame's name (000000.png for a video's first frame)."""
+    fps: float | None = None
+    """With --labels: also score as if frames arrived at this rate and nobody waited, a late frame
+    by the mask that was there. Default with --deadline: the video's own rate."""
+    deadline: float | None = None
+    """With --labels: milliseconds after a frame's arrival at which its mask is needed. Default with
+    --fps: when the next frame arrives."""
+    reference: Path | None = None
+    """A second bundle on the same frames: how often both agree and how much each flickers, which
+    needs no labels. It takes its own time beside the stream."""
+    worst: Path | None = None
+    """With --reference: folder for pictures of the seconds in which the two differ most."""
+    save_labels: Path | None = None
+    """Folder for one palette PNG a frame; its pixel values are the class ids."""
+    json: Path | None = None
+    """File for the final report."""
+    metrics: Path | None = None
+    """File for one JSON line a frame: times, and the mIoU so far."""
+    serve: int | None = None
+    """Port of a page to watch on, http://127.0.0.1:PORT: the overlay, latency, drops, classes and
+    the bundle's passport; /metrics is for Prometheus. 0 takes a free port."""
+    serve_host: str = "127.0.0.1"
+    """Address to serve on; for others to reach it, set HEDGE_TOKEN in the environment."""
+    max_frames: int | None = None
+    """Stop after this many frames."""
+    overlay: bool = True
+    """Show the frames under the colours in --out; without it, the plain class colours."""
+    force: bool = False
+    """Overwrite outputs that exist."""
+    more: Annotated[
+        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[SOURCE ...]")
+    ] = ()
+    """More sources, at the same time through the same engine. Each has its own outputs, with its
+    number in their names: overlay-1.mp4, overlay-2.mp4."""
+
+    @property
+    def clocked(self) -> bool:
+        """Whether to score late frames as well."""
+        return self.fps is not None or self.deadline is not None
+
+    def parts(self) -> list[VideoConfig]:
+        """One configuration for each source; of several, with numbered outputs."""
+        if not self.more:
+            return [self]
+        parts = []
+        for number, source in enumerate((self.source, *self.more), 1):
+            own = replace(self, source=source, more=())
+            for name in ("out", "save_labels", "json", "metrics"):
+                path = getattr(self, name)
+                if path is not None:
+                    numbered = path.with_name(f"{path.stem}-{number}{path.suffix}")
+                    own = replace(own, **{name: numbered})
+            parts.append(own)
+        return parts
+
+    def validate(self) -> None:
+        """Raise HedgeError for numbers that mean nothing."""
+        if self.more and (self.serve is not None or self.reference is not None):
+            raise HedgeError("--serve and --reference take one source; give one")
+        if self.more and PIPE in (self.source, *self.more):
+            raise HedgeError("standard input (-) is read alone; give it no other source")
+        if self.threads < 0:
+            raise HedgeError(f"--threads {self.threads}: give 0 (the library's choice) or more")
+        if self.in_flight < 1:
+            raise HedgeError(f"--in-flight {self.in_flight}: give 1 or more")
+        if self.in_flight > 1 and self.clocked:
+            raise HedgeError(
+                "--fps and --deadline count milliseconds of one frame at a time; leave --in-flight"
+            )
+        if self.max_frames is not None and self.max_frames < 1:
+            raise HedgeError(f"--max-frames {self.max_frames}: give 1 or more")
+        for name in ("fps", "deadline"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise HedgeError(f"--{name} {value}: give a number above 0")
+        if self.worst is not None and self.reference is None:
+            raise HedgeError("--worst shows where two bundles differ; give --reference as well")
+        if self.clocked and self.labels is None:
+            raise HedgeError(
+                "--fps and --deadline score late frames against labels; give --labels as well"
+            )

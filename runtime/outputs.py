@@ -1,0 +1,73 @@
+"""Outputs are refused before any work is done, and what cannot be written is one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+
+from runtime.errors import HedgeError, OutputError
+
+
+def check_outputs(
+    outputs: Iterable[Path], folder: Path | None, inputs: Iterable[Path], force: bool
+) -> None:
+    """Refuse outputs that cannot or must not be written, before any work is done.
+
+    outputs: files; folder: of the saved labels; inputs: every file that is read. Missing parent
+    folders are made. Raises HedgeError where an output is an input (``force`` or not), OutputError
+    where it exists without ``force`` or cannot be written.
+    """
+    read = {_identity(path) for path in inputs}
+    read_in = {_identity(path.parent) for path in inputs}
+    seen: set[Path] = set()
+    for path in outputs:
+        if path.resolve() in seen:
+            raise HedgeError(f"{path}: two outputs have this name; give each its own")
+        seen.add(path.resolve())
+        _check_file(path, read, force)
+    if folder is not None:
+        _check_folder(folder, read_in, force)
+
+
+def _check_file(path: Path, read: set[tuple[int, int]], force: bool) -> None:
+    with writing(path):
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder; give the name of a file")
+        if path.exists():
+            if _identity(path) in read:
+                raise HedgeError(f"{path}: is an input as well; write to another file")
+            if not force:
+                raise OutputError(f"{path}: exists already; pass --force to overwrite it")
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise OutputError(f"{path}: not writable; choose another place or change its permissions")
+
+
+def _check_folder(folder: Path, read_in: set[tuple[int, int]], force: bool) -> None:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if _identity(folder) in read_in:
+            raise HedgeError(f"{folder}: holds inputs; save the labels in another folder")
+        if not force and any(folder.iterdir()):
+            raise OutputError(f"{folder}: not empty; pass --force to overwrite what is in it")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder}: not writable; choose another place or change its permissions")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """What a file is, whatever it is called: the same through links of either kind."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system or FFmpeg says about writing ``path`` into one line."""
+    try:
+        yield
+    except (OSError, av.FFmpegError) as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
