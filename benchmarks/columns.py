@@ -45,8 +45,10 @@ def columns(results: Results) -> list[Column]:
                lambda c: number(_time(c, "p95")), lambda c: _time(c, "p95")),
         Column("p99 ms", "99 of 100 frames take no longer",
                lambda c: number(_time(c, "p99")), lambda c: _time(c, "p99")),
-        Column("fps", "frames a second, one at a time, and with several on the way",
-               lambda c: number(c.fps), lambda c: c.fps, _in_flight),
+        Column("fps", "frames a second, one at a time",
+               lambda c: number(c.fps), lambda c: c.fps),
+        Column("fps in flight", "frames a second with several batches on the way",
+               lambda c: number(c.fps_in_flight), lambda c: c.fps_in_flight, _in_flight),
         Column("× PyTorch", "times faster than PyTorch on the same weights and frames, with its "
                "95 % interval", lambda c: times(faster(c)), faster, faster_range),
         Column("mIoU", "on the labelled frames, as this cell answered them",
@@ -96,9 +98,9 @@ def _interval(cell: Cell) -> Text:
 def _in_flight(cell: Cell) -> Text:
     if cell.fps_in_flight is None:
         return None
-    return f"{number(cell.fps_in_flight)} with {cell.in_flight} in flight"
+    return f"{cell.in_flight} at once"
 
 
 def _ceiling(cell: Cell) -> Text:
     share = percent(cell.ceiling, 0)
-    return f"{share} of the ceiling" if share else None
+    return f"{share} of ceiling" if share else None

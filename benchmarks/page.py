@@ -9,26 +9,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import cv2
 import jinja2
 
-from benchmarks import sections
-from benchmarks.columns import columns, known
+from benchmarks import charts, tables
 from benchmarks.gate import Verdict
 from benchmarks.markdown import to_markdown
 from benchmarks.results import Results, Worst
 from benchmarks.sentences import failures, recommended, sentences, verdict
-from benchmarks.wording import MISSING, Names, number, percent, proper, shape, way
+from benchmarks.wording import MISSING, Names, number, percent, proper, shape
 from runtime import files
 from runtime.errors import HedgeError
 
 HERE = Path(__file__).parent
 QUALITY = 80  # of the pictures, as WebP
-DIGITS = 12  # of a sha256 that are shown; report.json has all
 
 
 def write(
@@ -73,7 +70,7 @@ def _said(value: object) -> object:
 
 
 CONTENTS = (
-    ("pareto", "Pareto plot"), ("table", "all cells"), ("overhead", "overhead"),
+    ("pareto", "Pareto plot"), ("cells", "all cells"), ("overhead", "overhead"),
     ("distributions", "distributions"), ("arrivals", "at a camera's rate"),
     ("classes", "classes"), ("stages", "video stages"), ("searches", "sensitivity"),
     ("worst", "worst frames"), ("passports", "calibration"),
@@ -82,28 +79,26 @@ CONTENTS = (
 
 def _content(results: Results, pictures: Path) -> dict[str, Any]:
     names, best = Names(results), recommended(results)
-    filled = {column.head for column in known(results)}
     return {
         "results": results,
         "verdict": verdict(results),
         "subject": names.model(best) if best else None,
         "size": shape(best) if best else None,
-        "tiles": sections.tiles(results, best),
+        "tiles": tables.tiles(best),
         "failures": failures(results),
         "sentences": sentences(results),
-        "pareto": sections.pareto(results),
-        "legend": sections.legend(results),
-        "table": sections.table(results),
-        "unknown": [column.head for column in columns(results) if column.head not in filled],
-        "overhead": sections.overhead(results),
-        "distributions": sections.distributions(results),
-        "arrivals": sections.arrivals(results),
-        "classes": sections.classes(results),
-        "stages": sections.stages(results),
-        "searches": list(sections.searches(results)),
+        "pareto": charts.pareto(results),
+        "legend": charts.legend(results),
+        "cells": tables.cells(results),
+        "overhead": tables.overhead(results),
+        "distributions": charts.distributions(results),
+        "arrivals": tables.arrivals(results),
+        "classes": charts.classes(results),
+        "stages": charts.stages(results),
+        "searches": list(charts.searches(results)),
         "worst": [_worst(results, one, pictures) for one in results.worst],
-        "passports": [_passport(name, found) for name, found in results.passports.items()],
-        "facts": sections.facts(results.machine),
+        "passports": tables.passports(results.passports),
+        "facts": tables.facts(results.machine),
         "ceilings": [(proper(name), number(value)) for name, value in results.ceilings.items()],
         "minutes": number(results.seconds / 60),
     }
@@ -114,7 +109,6 @@ def _worst(results: Results, worst: Worst, pictures: Path) -> dict[str, Any]:
     return {
         "frame": worst.frame,
         "cell": Names(results).full(cell) if cell else worst.cell,
-        "way": way(cell) if cell else worst.cell,
         "miou": percent(worst.miou),
         "uri": _picture(pictures / worst.picture),
     }
@@ -129,15 +123,3 @@ def _picture(path: Path) -> str | None:
     if not done:
         raise HedgeError(f"{path}: no picture that WebP can hold")
     return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode()
-
-
-def _passport(bundle: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    images: Mapping[str, str] = found.get("images") or {}
-    told = {name: value for name, value in found.items() if name not in ("images", "agreement")}
-    agreement: Mapping[str, float] = found.get("agreement") or {}
-    rows = [(name.replace("_", " "), sections.said(value)) for name, value in told.items()]
-    if agreement:
-        shares = (f"{name} {percent(share, 2)}" for name, share in agreement.items())
-        rows.append(("labels equal to FP32's, by method", ", ".join(shares)))
-    hashes = [(name, str(digest)[:DIGITS]) for name, digest in images.items()]
-    return {"bundle": bundle, "rows": rows, "images": hashes}

@@ -15,9 +15,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from benchmarks.results import Timing
 
-CHARACTER, LINE = 6.4, 14.0  # px that a letter and a line of a label take up, at 12 px
+CHARACTER, LINE = 7.2, 14.0  # px that a letter and a line of a label take up, at 12 px
 RADIUS = 5.5
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 16.0, 14.0, 44.0  # margins for ticks and titles
+NARROW = 600  # px, below which only marks of the front have room for a label
 LOGARITHMIC = 4.0  # largest over smallest, from which an axis is logarithmic
 
 SHAPES = {
@@ -83,13 +84,14 @@ class Axis:
     start: float
     end: float
     count: int
+    may_be_log: bool = False
     low: float = field(init=False)
     high: float = field(init=False)
     log: bool = field(init=False)
 
     def __post_init__(self) -> None:
         low, high = min(self.values), max(self.values)
-        self.log = low > 0 and high / low > LOGARITHMIC
+        self.log = self.may_be_log and low > 0 and high / low > LOGARITHMIC
         if self.log:
             self.low, self.high = low / 1.25, high * 1.25
         else:
@@ -106,7 +108,9 @@ class Axis:
     def ticks(self) -> list[tuple[float, str]]:
         """Round values inside the axis."""
         locator = (
-            LogLocator(subs=(1, 2, 5)) if self.log else MaxNLocator(self.count, steps=[1, 2, 5, 10])
+            LogLocator(subs=(1, 2, 3, 5))
+            if self.log
+            else MaxNLocator(self.count, steps=[1, 2, 5, 10])
         )
         found = [float(v) for v in locator.tick_values(self.low, self.high)]
         return [(self.at(v), f"{v:g}") for v in found if self.low <= v <= self.high]
@@ -115,15 +119,15 @@ class Axis:
 def scatter(
     points: Sequence[Point], width: int, height: int, x_title: str, y_title: str
 ) -> Plot | None:
-    """Lay out points; a logarithmic axis where times spread far. None without points."""
+    """Lay out points, x logarithmic where it spreads far. None without points."""
     if not points:
         return None
-    x = Axis([p.x for p in points], LEFT, width - RIGHT, width // 110)
+    x = Axis([p.x for p in points], LEFT, width - RIGHT, width // 110, True)
     y = Axis([p.y for p in points], height - BOTTOM, TOP, 6)
     marks = [(x.at(p.x), y.at(p.y), p) for p in points]
     front = sorted((px, py) for px, py, point in marks if point.front)
     # What matters is drawn last, on top of the others.
-    marks.sort(key=lambda mark: (mark[2].front, "hollow" not in mark[2].looks))
+    marks.sort(key=lambda mark: (mark[2].front, "peer" not in mark[2].looks))
     return Plot(
         width, height, x_title, y_title, x.ticks(), y.ticks(), marks, front,
         _labels(marks, width, height),
@@ -149,6 +153,8 @@ def _labels(marks: Sequence[tuple[float, float, Point]], width: int, height: int
     inside = (LEFT, 2.0, width - 2.0, height - BOTTOM)
     placed = []
     for x, y, point in reversed(marks):
+        if width < NARROW and any(p.front for _, _, p in marks) and not point.front:
+            continue
         for label, box in _candidates(x, y, point):
             if _within(box, inside) and not any(_meet(box, other) for other in taken):
                 taken.append(box)
@@ -188,10 +194,17 @@ GRID = 60  # places that a density is drawn from
 
 
 def spread(timings: Sequence[Timing]) -> tuple[float, float]:
-    """Times over their own median that all distributions are drawn between."""
-    low = min(((t.samples and min(t.samples)) or t.low) / t.p50 for t in timings)
-    high = max(t.p99 / t.p50 for t in timings)
-    return max(0.5, low - 0.02), min(3.0, max(1.05, high + 0.05))
+    """Times over their own median that all distributions are drawn between: p95 and half more, so
+    that one cell's p99 does not press all others flat."""
+    low = min(min(t.samples) / t.p50 for t in timings)
+    high = max(t.p95 / t.p50 for t in timings)
+    return max(0.5, low - 0.02), min(3.0, max(1.1, 1 + 1.5 * (high - 1)))
+
+
+def round_values(low: float, high: float) -> list[float]:
+    """A few of them, low..high."""
+    found = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return [float(value) for value in found if low <= value <= high]
 
 
 def violin(timing: Timing, low: float, high: float) -> str:

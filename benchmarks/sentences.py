@@ -16,6 +16,7 @@ from benchmarks.wording import (
     percent,
     proper,
     reference,
+    signed,
     some,
     speedup,
     times,
@@ -46,8 +47,8 @@ def recommended(results: Results) -> Cell | None:
     return min(timed, key=_p50, default=None)
 
 
-def failures(results: Results) -> list[str]:
-    """What was not measured, and why; of an engine that failed throughout, one line."""
+def broken(results: Results) -> list[tuple[str, str]]:
+    """Who was not measured, and why; an engine that failed throughout is one."""
     names, found = Names(results), []
     causes = dict.fromkeys((c.kind, c.backend, c.error) for c in results.cells if c.error)
     for kind, backend, error in causes:
@@ -55,8 +56,13 @@ def failures(results: Results) -> list[str]:
         failed = [cell for cell in like if cell.error == error]
         throughout = kind == "bundle" and len(failed) == len(like) > 1
         who = proper(backend) if throughout else some([names.full(cell) for cell in failed])
-        found.append(f"{who}: not measured, because {error}")
+        found.append((who, error or ""))
     return found
+
+
+def failures(results: Results) -> list[str]:
+    """The same in sentences."""
+    return [f"{who}: not measured, because {why}" for who, why in broken(results)]
 
 
 def sentences(results: Results) -> list[str]:
@@ -201,7 +207,7 @@ def _overhead(results: Results) -> Iterator[str]:
     shares = [100 * (one.value - 1) for one in found]
     inside = sum(one.holds(1) for one in found)
     noise = f"; {inside} of {len(found)} are {NOISE}" if inside else ""
-    low, high = f"{min(shares):+.1f}", f"{max(shares):+.1f}"
+    low, high = signed(min(shares)), signed(max(shares))
     spread = f"{low} %" if low == high else f"{low} to {high} %"
     yield f"Our engine against the bare library: {spread} of a frame{noise}."
 

@@ -13,7 +13,8 @@ MISSING = "not available"
 PROPER = {
     "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT",
     "tensorrt_rtx": "TensorRT-RTX", "pytorch": "PyTorch", "torch": "PyTorch",
-    "fp32": "FP32", "fp16": "FP16", "int8": "INT8",
+    "fp32": "FP32", "fp16": "FP16", "int8": "INT8", "cpu": "CPU", "gpus": "GPUs",
+    "python": "Python", "numpy": "NumPy",
 }  # fmt: skip
 
 
@@ -30,8 +31,13 @@ class Names:
         return cell.model or cell.bundle or cell.variant or cell.name
 
     def full(self, cell: Cell) -> str:
-        """``dlse_hed INT8 on OpenVINO``."""
-        return self._shorts[cell.name]
+        """``dlse_hed INT8 on OpenVINO``, and the size where the run has several."""
+        return self._fulls.get(cell.name, cell.name)
+
+    def lines(self, cell: Cell) -> tuple[str, str]:
+        """The same in two lines: ``INT8 on OpenVINO`` and ``dlse_hed``."""
+        first = way(cell) if cell.name in self._fulls else cell.name
+        return first, self.model(cell) + self._size(cell)
 
     @cached_property
     def _models(self) -> Counter[str]:
@@ -41,19 +47,18 @@ class Names:
         )
 
     @cached_property
-    def _shorts(self) -> dict[str, str]:
+    def _fulls(self) -> dict[str, str]:
+        """By cell; none where two would be called alike."""
         cells = self._results.cells
-        for form in (self._short, self._sized):
-            found = {cell.name: form(cell) for cell in cells}
-            if len(set(found.values())) == len(cells):
-                return found
-        return {cell.name: cell.name for cell in cells}
+        found = {c.name: f"{self.model(c)} {way(c)}{self._size(c)}" for c in cells}
+        return found if len(set(found.values())) == len(cells) else {}
 
-    def _short(self, cell: Cell) -> str:
-        return f"{self.model(cell)} {way(cell)}"
+    @cached_property
+    def _sizes(self) -> int:
+        return len({cell.input for cell in self._results.cells if any(cell.input)})
 
-    def _sized(self, cell: Cell) -> str:
-        return f"{self._short(cell)}, {shape(cell)}"
+    def _size(self, cell: Cell) -> str:
+        return f", {shape(cell)}" if self._sizes > 1 and any(cell.input) else ""
 
 
 def way(cell: Cell) -> str:
@@ -139,6 +144,12 @@ def times(value: float | None) -> str | None:
     if value is None or not math.isfinite(value):
         return None
     return f"{value:.2f}×" if value < 2 else f"{value:.1f}×" if value < 10 else f"{value:.0f}×"
+
+
+def signed(value: float) -> str:
+    """``+1.2``, ``−0.3``, and never a zero with a sign."""
+    text = f"{value:+.1f}".replace("-", "−")
+    return text[1:] if float(f"{value:.1f}") == 0 else text
 
 
 def span(interval: Interval, digits: int) -> str:
