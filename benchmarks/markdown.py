@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -64,7 +63,8 @@ def footer(results: Results) -> str:
 
 def text(value: str) -> str:
     """One line in which nothing is markup, of Markdown or of HTML."""
-    escaped = re.sub(r"([\\`*\[\]|~])", r"\\\1", html.escape(" ".join(value.split()), quote=False))
+    line = " ".join(value.split()).replace("&", "&amp;").replace("<", "&lt;")
+    escaped = re.sub(r"([\\`*\[\]|~])", r"\\\1", line)
     return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", escaped)
 
 

@@ -108,7 +108,7 @@ class Axis:
     def ticks(self) -> list[tuple[float, str]]:
         """Round values inside the axis."""
         locator = (
-            LogLocator(subs=(1, 2, 3, 5))
+            LogLocator(subs=(1, 2, 3, 5), numticks=50)
             if self.log
             else MaxNLocator(self.count, steps=[1, 2, 5, 10])
         )

@@ -65,7 +65,8 @@ def peer(name: str, variant: str, ms: float, seed: int, **changes: Any) -> Cell:
         name=f"{variant} {name}",
         kind="peer",
         bundle=None,
-        backend=name,
+        backend="pytorch",
+        way=name,
         timing=timing(ms, seed),
         accuracy=accuracy(0.68),
     )

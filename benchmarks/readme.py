@@ -1,0 +1,69 @@
+"""``python -m benchmarks.readme``: the README's table of speeds, from a report.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from benchmarks.markdown import footer, table
+from benchmarks.results import Results
+from runtime import cli, files
+from runtime.errors import GateError, HedgeError
+
+BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
+
+
+@dataclass(frozen=True)
+class Readme:
+    """Write the table of a report.json between two comments of a Markdown file.
+
+    The comments are <!-- benchmarks:begin --> and <!-- benchmarks:end -->, once each; what is
+    between them is replaced.
+
+    Example: python -m benchmarks.readme benchmarks/results/report.json README.md
+    """
+
+    report: Annotated[Path, tyro.conf.Positional]
+    """report.json of python -m benchmarks."""
+    readme: Annotated[Path, tyro.conf.Positional]
+    """Markdown file with the two comments."""
+    check: bool = False
+    """Write nothing; exit code 4 where the file does not hold this report's table."""
+
+
+def main(config: Readme) -> None:
+    """The command."""
+    old = _read(config.readme)
+    new = replaced(old, Results.load(config.report), config.readme)
+    if not config.check:
+        files.write_bytes(config.readme, new.encode())
+        cli.out.print(f"→ {config.readme}", markup=False)
+    elif new != old:
+        raise GateError(
+            f"{config.readme}: its table is not that of {config.report}; write it anew: "
+            f"python -m benchmarks.readme {config.report} {config.readme}"
+        )
+
+
+def replaced(text: str, results: Results, path: Path) -> str:
+    """``text`` with the results between its comments; HedgeError, naming ``path``, without them."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise HedgeError(f"{path}: needs one line {BEGIN} and below it one line {END}")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    settled = results.settled()
+    return f"{before}{BEGIN}\n{table(settled)}\n\n({footer(settled)})\n{END}{after}"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise HedgeError(f"{path}: not a readable text file: {error}") from error
+
+
+if __name__ == "__main__":
+    cli.run(Readme, main, "python -m benchmarks.readme")

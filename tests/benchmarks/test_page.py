@@ -1,0 +1,409 @@
+"""report.html and report.md say what was measured, in plain words, whole and harmless."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks import plots
+from benchmarks.gate import judge, parse
+from benchmarks.page import to_html, write
+from benchmarks.plots import Point, pareto, scatter
+from benchmarks.results import YARDSTICK, Cell, Results
+from benchmarks.sentences import failures, sentences, verdict
+from tests.benchmarks.runs import STAGES, WORST, accuracy, bundle, changed, results, slowed, timing
+
+CELL = "dlse-int8 openvino"
+EVIL = "<img src=x onerror=alert(1)>|`*\"'&"
+PASSPORT = {
+    "data": "camvid", "split": "train", "images": {"a.png": "ab" * 32, EVIL: "cd" * 32},
+    "method": "minmax", "agreement": {"minmax": 0.98},
+}  # fmt: skip
+STEPS = [
+    {"kept": ["a"] * n, "drop": {"miou": 1 / n, "worst": 2.0, "worst_class": "fence"},
+     "ms": 10.0 + n, "ratio": 1.0}
+    for n in (2, 3, 9)
+]  # fmt: skip
+SEARCH = {
+    "backend": "openvino", "frames": "20 frames", "int8_ms": 10.0, "steps": STEPS,
+    "layers": [{"name": f"conv{n}", "changed": 0.1, "drop": 0.2 * n} for n in range(12)],
+    "chosen": STEPS[1], "rank_correlation": 0.5,
+}  # fmt: skip
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: tags, and texts by the innermost tag."""
+
+    VOID = frozenset(("br", "img", "meta", "link", "line", "path", "rect", "polyline"))
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        assert not self.open, "every tag is closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, "tags are closed in order"
+
+    def handle_data(self, data: str) -> None:
+        if data.strip() and self.open[-1] not in ("style", "script"):
+            self.texts.append(" ".join(data.split()))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        """Attributes of every such tag."""
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self) -> str:
+        """All that is read."""
+        return "\n".join(self.texts)
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Results:
+    """With everything that a run can hold; its picture is in ``tmp_path``."""
+    run = results()
+    int8 = next(cell for cell in run.cells if cell.name == CELL)
+    assert int8.timing
+    equal = [0.99 * ms for ms in int8.timing.samples]
+    bare = replace(
+        int8,
+        name=f"{CELL} (loop + tail)",
+        kind="bare",
+        way="loop + tail",
+        accuracy=None,
+        arrival=None,
+        timing=replace(int8.timing, p50=0.99 * int8.timing.p50, samples=equal),
+    )
+    (tmp_path / "worst").mkdir()
+    cv2.imwrite(str(tmp_path / WORST.picture), np.full((8, 30, 3), 90, np.uint8))
+    return replace(
+        run,
+        cells=[*run.cells, bare],
+        stages=[STAGES],
+        worst=[WORST, replace(WORST, picture="lost.png")],
+        passports={"dlse-int8": PASSPORT},
+        sensitivity={"dlse-int8": SEARCH},
+        ceilings={"fp32": 400.0},
+        notes=["a thing to know"],
+    )
+
+
+def page(run: Results, folder: Path, **more: Any) -> Page:
+    return Page(to_html(run, folder, **more))
+
+
+def test_three_files_are_written(full: Results, tmp_path: Path) -> None:
+    write(full, tmp_path / "out", tmp_path)
+    assert Results.load(tmp_path / "out" / "report.json").cells[0] == replace(
+        full.cells[0], timing=Results.load(tmp_path / "out" / "report.json").cells[0].timing
+    )
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    assert markdown.startswith("### INT8 on OpenVINO: 8.")
+    assert sum(line.startswith("| ") for line in markdown.splitlines()) == 2 + 16
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "report.html", "report.json", "report.md",
+    ]  # fmt: skip
+
+
+def test_the_page_holds_every_cell_and_section(full: Results, tmp_path: Path) -> None:
+    found = page(full, tmp_path)
+    ids = [one["id"] for one in found.all("section")]
+    assert ids == [
+        "words", "pareto", "cells", "overhead", "distributions", "arrivals", "classes", "stages",
+        "searches", "worst", "passports", "machine", "how",
+    ]  # fmt: skip
+    linked = {str(link["href"])[1:] for link in found.all("a")}
+    assert linked == set(ids) - {"words"}
+    marks = [one for one in found.all("g") if "mark" in str(one.get("class"))]
+    assert len(marks) == 2 * (16 + 3), "at two widths: bundles and peers, and searched steps"
+    assert (
+        sum("peer" in str(one["class"]) and "int8" not in str(one["class"]) for one in marks) == 8
+    )
+    for said in (
+        "INT8 on ONNX Runtime", "PyTorch FP32 channels_last", "67.80 %", "abababab", "drive.mp4",
+        "a thing to know", "+1.0 %", "25.0 %", "camvid", "63 % of the engine",
+    ):  # fmt: skip
+        assert said in found.text
+    assert found.text.count("tunnel") == 2, "a class that does not occur is named, without numbers"
+
+
+def test_the_page_loads_nothing(full: Results, tmp_path: Path) -> None:
+    html = to_html(full, tmp_path)
+    found = Page(html)
+    sources = [v for _, a in found.tags for k, v in a.items() if k in ("src", "href", "srcset")]
+    assert all(str(one).startswith(("data:", "#")) for one in sources)
+    assert "url(" not in html and "@import" not in html and "http://" not in html
+    policy = str(found.all("meta")[2]["content"])
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.S)
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert len(scripts) == 1 and f"script-src 'sha256-{digest}'" in policy
+    assert not [k for _, a in found.tags for k in a if k.startswith("on")]
+
+
+def test_the_page_is_there_for_everyone(full: Results, tmp_path: Path) -> None:
+    found = page(full, tmp_path)
+    assert all(image.get("alt") for image in found.all("img"))
+    assert all("scope" in head for head in found.all("th"))
+    assert found.all("html")[0]["lang"] == "en"
+    named = [s for s in found.all("svg") if s.get("role") == "img"]
+    assert named and all(s.get("aria-label") for s in named)
+    assert len(named) + sum(s.get("aria-hidden") == "true" for s in found.all("svg")) == len(
+        found.all("svg")
+    )
+
+
+def test_pictures_are_inside_and_lost_ones_are_said(full: Results, tmp_path: Path) -> None:
+    found = page(full, tmp_path)
+    uris = [str(image["src"]) for image in found.all("img")]
+    assert len(uris) == 1 and uris[0].startswith("data:image/webp;base64,")
+    data = np.frombuffer(base64.b64decode(uris[0].split(",")[1]), np.uint8)
+    assert cv2.imdecode(data, cv2.IMREAD_COLOR).shape == (8, 30, 3)
+    assert "picture not available" in found.texts
+
+
+def _evil(run: Results) -> Results:
+    cells = [
+        replace(
+            cell, name=cell.name + EVIL, bundle=(cell.bundle or "") + EVIL,
+            model=cell.model + EVIL, variant=cell.variant + EVIL, backend=cell.backend + EVIL,
+            way=cell.way, precision=cell.precision + EVIL, computes=cell.computes + EVIL,
+            accuracy=cell.accuracy and replace(cell.accuracy, iou={EVIL: 0.5, "car": 0.2}),
+        )
+        for cell in run.cells
+    ]  # fmt: skip
+    broken = replace(cells[3], timing=None, error=EVIL)
+    return replace(
+        run,
+        machine={EVIL: EVIL, "cpu": EVIL, "versions": {EVIL: EVIL}},
+        cells=[*cells[:3], broken, *cells[4:]],
+        data=EVIL,
+        ceilings={EVIL: 1.0},
+        stages=[replace(STAGES, cell=EVIL, video=EVIL)],
+        worst=[replace(WORST, cell=EVIL, frame=EVIL)],
+        passports={EVIL: {**PASSPORT, EVIL: EVIL, "agreement": {EVIL: 0.1}}},
+        sensitivity={EVIL: {**SEARCH, "backend": EVIL, "frames": EVIL,
+                            "layers": [{"name": EVIL, "changed": 0.1, "drop": 0.1}]}},
+        notes=[EVIL],
+    )  # fmt: skip
+
+
+def test_no_name_is_markup(full: Results, tmp_path: Path) -> None:
+    run = _evil(full)
+    html = to_html(run, tmp_path)
+    found = Page(html)
+    assert "<img src=x" not in html
+    assert found.text.count("<img src=x onerror=alert(1)>") > 50, "it is read, not run"
+    assert not [k for _, a in found.tags for k in a if k.startswith("on")]
+    plain = Page(to_html(full, tmp_path))
+    kinds = {tag for tag, _ in found.tags}
+    assert kinds <= {tag for tag, _ in plain.tags}
+    write(run, tmp_path / "out", tmp_path)
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    assert "<img" not in markdown
+    rows = [line for line in markdown.splitlines() if line.startswith("| ")]
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+
+
+def _changes(run: Results) -> list[Results]:
+    """Runs that lack things."""
+    fields = (
+        "timing", "accuracy", "arrival", "peak_mb", "model_mb", "engine_mb", "start_s", "gflops",
+        "ceiling", "multiply_adds", "fps_in_flight",
+    )  # fmt: skip
+    nothing: dict[str, Any] = dict.fromkeys(fields)
+    broken = [replace(cell, **nothing, error="crashed: signal 11") for cell in run.cells]
+    bare = [replace(cell, **nothing) for cell in run.cells]
+    unlabelled = [replace(cell, accuracy=None) for cell in run.cells]
+    blind = [
+        replace(c, accuracy=c.accuracy and replace(c.accuracy, boundary_f=None)) for c in run.cells
+    ]
+    single = [
+        replace(c, timing=c.timing and replace(c.timing, samples=c.timing.samples[:1]))
+        for c in run.cells
+    ]
+    some = [replace(run.cells[0], **nothing), *run.cells[1:]]
+    kept = [replace(run, cells=cells) for cells in (broken, bare, unlabelled, blind, single, some)]
+    minimal = Results(machine={}, cells=[])
+    alone = Results(machine={"cpu": None}, cells=[Cell("x", "bundle")], quick=True)
+    return [*kept, minimal, alone, results(("dlse",), ("openvino",), peers=False)]
+
+
+@pytest.mark.parametrize("number", range(9))
+def test_what_is_missing_is_said_and_never_a_blank(
+    number: int, full: Results, tmp_path: Path
+) -> None:
+    run = _changes(full)[number]
+    write(run, tmp_path / "out", tmp_path)
+    found = Page((tmp_path / "out" / "report.html").read_text())
+    texts = found.text + (tmp_path / "out" / "report.md").read_text()
+    assert not re.search(r"\b(None|nan|inf|Undefined)\b", texts)
+    assert not re.search(r"\b(None|nan|inf)\b", str([a for t, a in found.tags if t != "meta"]))
+    assert "not available" in found.text
+    assert found.all("h1") and found.all("section")
+    if number == 0:
+        assert "Nothing could be measured" in texts
+        assert "not measured, because crashed: signal 11" in texts
+
+
+def test_numbers_of_what_broke_are_not_shown(full: Results, tmp_path: Path) -> None:
+    run = changed(full, {CELL: {"error": "hung for 30 s", "timing": timing(0.123, 1)}})
+    found = page(run, tmp_path)
+    assert "0.12" not in found.text
+    assert "dlse INT8 on OpenVINO: not measured, because hung for 30 s" in found.texts
+
+
+def test_the_gate_is_up_front(full: Results, tmp_path: Path) -> None:
+    slower = judge(slowed(full, 1.3, CELL), full, parse("latency > 1.1"))
+    write(full, tmp_path / "out", tmp_path, slower)
+    text = Page((tmp_path / "out" / "report.html").read_text()).text
+    assert "The gate is not passed: latency > 1.1" in text and f"{CELL}: latency > 1.1" in text
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    assert "gate failed (latency > 1.1)" in markdown
+    passed = judge(full, full, parse("latency > 1.1"))
+    assert "The gate is passed: latency > 1.1" in page(full, tmp_path, gate=passed).text
+
+
+def test_the_verdict_is_computed_from_the_cells() -> None:
+    assert (
+        verdict(results()) == "INT8 on OpenVINO: 8.0× faster than PyTorch, 0.2 points of mIoU lost"
+    )
+    better = {CELL: {"accuracy": accuracy(0.70)}}
+    assert verdict(changed(results(), better)).endswith("2.0 points of mIoU gained")
+    same = {CELL: {"accuracy": accuracy(0.6804)}}
+    assert verdict(changed(results(), same)).endswith(", no mIoU lost")
+    slow = slowed(results(("dlse",)), 20, "int8", "fp16", "fp32 openvino", "fp32 onnx")
+    assert "slower than PyTorch" in verdict(slow)
+    alone = results(("dlse",), ("openvino",), peers=False)
+    assert verdict(alone).startswith("INT8 on OpenVINO: 1")
+    assert verdict(alone).endswith("ms a frame, 0.2 points of mIoU lost against FP32")
+
+
+def test_differences_inside_the_noise_are_not_claimed() -> None:
+    run = results(("dlse",))
+    base = next(cell for cell in run.cells if cell.way == YARDSTICK)
+    cells = [c for c in run.cells if c.kind == "peer"] + [
+        bundle("dlse", "int8", "openvino", 1, timing=timing(79.0, 5, noise=0.4)),
+        bundle("dlse", "fp16", "openvino", 2, timing=timing(80.0, 6, noise=0.4)),
+    ]
+    noisy = replace(base, timing=timing(80.0, 7, noise=0.4))
+    cells = [noisy if cell.name == base.name else cell for cell in cells]
+    said = [verdict(replace(run, cells=cells)), *sentences(replace(run, cells=cells))]
+    assert "as fast as PyTorch (the difference is inside the noise)" in said[0]
+    assert any("INT8 against FP16 is inside the noise for dlse" in line for line in said)
+    assert any(line.startswith("Fastest: ") and "cannot be told from it" in line for line in said)
+    assert not any("faster" in line for line in said)
+
+
+def test_sentences_tell_what_matters(full: Results) -> None:
+    said = "\n".join(sentences(full))
+    for line in (
+        "dlse INT8 on OpenVINO takes 10.",
+        "8.0× faster than PyTorch, 0.2 points of mIoU lost.",
+        "In OpenVINO, INT8 is ",
+        "Our engine against the bare library: +1.0 % of a frame.",
+        "With frames arriving at 30 Hz, 8 of 12 drop none",
+    ):
+        assert line in said
+    worse = {CELL: {"accuracy": replace(accuracy(0.66), iou={**accuracy(0.68).iou, "car": 0.5})}}
+    assert "The class that INT8 costs most: car in dlse INT8 on OpenVINO, 18.0 points" in "\n".join(
+        sentences(changed(full, worse))
+    )
+
+
+def test_an_engine_that_fails_throughout_is_one_line() -> None:
+    run = results(("vanilla", "dlse"), ("openvino", "tensorrt"))
+    dead = {c.name: {"error": "no driver"} for c in run.cells if c.backend == "tensorrt"}
+    assert failures(changed(run, dead)) == ["TensorRT: not measured, because no driver"]
+    one = {"dlse-fp16 openvino": {"error": "crashed"}, "vanilla-int8 openvino": {"error": "hung"}}
+    assert failures(changed(run, one)) == [
+        "vanilla INT8 on OpenVINO: not measured, because hung",
+        "dlse FP16 on OpenVINO: not measured, because crashed",
+    ]
+
+
+def test_sizes_tell_cells_apart(tmp_path: Path) -> None:
+    run = results(("dlse",), ("openvino",), peers=False)
+    large = [replace(cell, name=f"{cell.name} large", input=(1, 512, 1024)) for cell in run.cells]
+    found = page(replace(run, cells=[*run.cells, *large]), tmp_path)
+    assert "dlse, 512×1024" in found.text and "dlse, 360×480" in found.text
+
+
+def test_the_front_is_what_no_other_beats() -> None:
+    places = [(10, 60), (20, 70), (30, 65), (20, 70), (40, 71), (10, 50)]
+    assert pareto(places) == [True, True, False, True, True, False]
+
+
+def test_labels_overlap_neither_marks_nor_each_other() -> None:
+    rng = np.random.default_rng(0)
+    points = [
+        Point(float(x), float(y), f"a label of {n}", "", front=n < 3)
+        for n, (x, y) in enumerate(
+            zip(rng.uniform(5, 90, 30), rng.uniform(50, 60, 30), strict=True)
+        )
+    ]
+    plot = scatter(points, 900, 420, "x", "y")
+    assert plot and len(plot.labels) > 10
+    boxes = [_box(label) for label in plot.labels]
+    marks = [(x - 5, y - 5, x + 5, y + 5) for x, y, _ in plot.marks]
+    for number, box in enumerate(boxes):
+        assert not any(_meet(box, other) for other in [*marks, *boxes[:number]])
+        assert box[0] >= plot.left and box[2] <= plot.width
+    narrow = scatter(points, 358, 400, "x", "y")
+    assert narrow and all(label.front for label in narrow.labels)
+
+
+def _box(label: plots.Label) -> tuple[float, float, float, float]:
+    long = plots.CHARACTER * len(label.text)
+    left = label.x - {"start": 0, "middle": long / 2, "end": long}[label.anchor]
+    return left, label.y - 9, left + long, label.y + 2
+
+
+def _meet(one: Sequence[float], other: Sequence[float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+@pytest.mark.parametrize("values", [[1.0], [3.0, 3.0], [0.0, 0.0], [-1.0, 2.0], [1e-3, 1e3]])
+def test_plots_of_few_or_odd_values_have_axes(values: list[float]) -> None:
+    plot = scatter([Point(value, value, "", "") for value in values], 400, 300, "x", "y")
+    assert plot and plot.x_ticks and plot.y_ticks
+    for x, y, _ in plot.marks:
+        assert plot.left <= x <= plot.width and 0 <= y <= plot.height - plot.bottom
+    assert scatter([], 400, 300, "x", "y") is None
+
+
+def test_a_violin_is_drawn_of_equal_times_too() -> None:
+    same = replace(timing(5.0, 1), p50=5.0, samples=[5.0] * 9)
+    low, high = plots.spread([same])
+    assert low < 1 < high
+    path = plots.violin(same, low, high)
+    assert path.startswith("M0 ") and path.endswith("z") and "nan" not in path
+
+
+def test_the_packaged_files_are_all_there() -> None:
+    """What page.py reads is named in pyproject.toml, so that an installed copy has it."""
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    packaged = json.loads(re.search(r"^benchmarks = (\[\"\*.*\])$", text, re.M)[1])  # type: ignore[index]
+    assert {"*.css", "*.html", "*.js"} <= set(packaged)
