@@ -1,111 +1,199 @@
-"""``python -m benchmarks``: every bundle in every engine, side by side."""
+"""``python -m benchmarks``: which variant, which precision, which engine, on this machine?"""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import islice
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
-from rich.progress import track
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
 
-from benchmarks import report
-from benchmarks.latency import interleaved
-from runtime import cli, files
-from runtime.engine import Engine, installed_backends, load_engine
+from benchmarks import frames, gate, matrix, page
+from benchmarks.interval import width
+from benchmarks.look import QUICK, Pace
+from benchmarks.record import Record
+from benchmarks.results import Cell, Results, Timing
+from benchmarks.rule import EXAMPLE
+from benchmarks.run import Run
+from runtime import cli
+from runtime.engine import BACKENDS, installed_backends
 from runtime.errors import HedgeError
-from runtime.manifest import BUNDLES, FILE_NAME
-from runtime.metrics import Latency
 from runtime.sources import open_source
+
+QUICK_MINUTES = 2.7
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Compare bundles and engines on this machine: latency measured now, mIoU from each bundle.
+    """Measure bundles in every engine, beside PyTorch and the bare libraries, latency and mIoU
+    together, and write report.html, report.md and report.json.
 
-    All engines are timed in turn within each round, so that a machine whose speed drifts treats
-    them alike: trust the ratios more than the milliseconds.
+    Each cell runs in a process of its own; all are timed in turn, round after round, until the
+    intervals of their medians are within ±2 % or the time is over. A cell that crashes or hangs is
+    named in the report, and the rest goes on.
 
-    Example: python -m benchmarks --source drive.mp4 --threads 2
+    Examples:
+
+    python -m benchmarks --data camvid --video drive.mp4
+
+    python -m benchmarks --bundles bundles/dlse-int8 --data camvid --baseline report.json \
+--fail-if "latency > 1.10 or miou < -0.5"
     """
 
     bundles: tuple[Path, ...] = ()
-    """Bundles to compare, the first is the yardstick. Default: all under bundles/."""
+    """Bundles, or folders of bundles. Default: all under bundles/."""
+    data: Path | None = None
+    """Data set whose val split is answered and scored, or images without labels to time with.
+    Default: frames of the video, else drawn streets, and no accuracy."""
+    video: Path | None = None
+    """Video that the pipeline is taken apart on. Default: no such table."""
     backends: tuple[str, ...] = ()
     """Engines. Default: all installed here."""
-    source: str | None = None
-    """Video or images to feed. Default: random noise."""
-    rounds: int = 30
-    """How often each engine is timed."""
-    threads: int = 0
+    peers: Literal["first", "all", "none"] = "first"
+    """Which models PyTorch, ONNX Runtime as one first uses it, and the bare libraries run too."""
+    checkpoints: tuple[Path, ...] = ()
+    """Runs that the bundles were made of, for PyTorch. Default: found under runs/ by name."""
+    threads: int = 2
     """CPU threads of each engine; 0 leaves it to the library."""
-    out: Path | None = None
-    """Folder for report.json and report.md."""
+    budget: float = 20.0
+    """Minutes to spend; each cell is timed 15 times, however long that takes."""
+    quick: bool = False
+    """Three minutes: fewer frames and peers, wider intervals."""
+    frames: int | None = None
+    """Score on at most so many frames. Default: 128, with --quick 16."""
+    timeout: float = 60.0
+    """Seconds after which a cell that does not answer is given up; five times that to start."""
+    out: Path = Path("reports")
+    """Folder of the report."""
+    baseline: Path | None = None
+    """report.json of an earlier run to compare with."""
+    fail_if: str = EXAMPLE
+    """With --baseline: what is worse, so that the command ends with 4. Only what is beyond the
+    noise counts."""
 
+    def __post_init__(self) -> None:
+        if unknown := set(self.backends) - BACKENDS.keys():
+            raise HedgeError(f"--backends {min(unknown)}: choose from {', '.join(BACKENDS)}")
+        count = 1 if self.frames is None else self.frames
+        if self.threads < 0 or min(self.budget, self.timeout, count) <= 0:
+            raise HedgeError("--budget, --timeout and --frames are above 0, --threads 0 or more")
+        for path in self.checkpoints:
+            if not path.exists():
+                raise HedgeError(
+                    f"{path}: no such run; --checkpoints takes what python -m train writes"
+                )
 
-FRAMES = 16  # distinct frames, fed in turn
+    @property
+    def seconds(self) -> float:
+        """To spend."""
+        return 60 * (min(self.budget, QUICK_MINUTES) if self.quick else self.budget)
+
+    @property
+    def pace(self) -> Pace:
+        """How long to look at each cell."""
+        pace = QUICK if self.quick else Pace()
+        return replace(pace, frames=self.frames or pace.frames)
 
 
 def main(config: Benchmark) -> None:
     """The command."""
-    bundles = config.bundles or tuple(sorted(p.parent for p in BUNDLES.glob(f"*/{FILE_NAME}")))
-    if not bundles:
-        raise HedgeError(f"{BUNDLES}: no bundles here; make one: python -m export")
-    frames = _frames(config.source)
-    with ExitStack() as stack:
-        engines: dict[str, Engine] = {}
-        for bundle in bundles:
-            for backend in config.backends or installed_backends():
-                with cli.err.status(f"loading {bundle.name} in {backend}"):
-                    engine = load_engine(bundle, backend, config.threads)
-                engines[f"{bundle} {backend}"] = stack.enter_context(engine)
-        rounds = track(range(config.rounds), "timing", console=cli.err)
-        times = interleaved(engines, frames, rounds)
-    rows = _rows(engines, times, [b for b in bundles for _ in range(len(engines) // len(bundles))])
-    result = report.Report(report.machine(), config.rounds, config.threads, rows)
-    cli.out.print(result.to_table())
-    if config.out:
-        files.write_bytes(config.out / "report.json", result.to_json())
-        files.write_bytes(config.out / "report.md", result.to_markdown().encode())
-        cli.out.print(f"→ {config.out}/report.json, report.md", markup=False)
+    rule = gate.parse(config.fail_if)
+    baseline = Results.load(config.baseline) if config.baseline else None
+    with tempfile.TemporaryDirectory() as folder:
+        results, interrupted = _measured(config, Path(folder))
+        page.write(results, config.out, Path(folder))
+        _tell(results, config.out)
+        if interrupted:
+            raise KeyboardInterrupt
+        if baseline is not None:  # compared last: whatever comes of it, the report is there
+            verdict = gate.judge(results, baseline, rule)
+            page.write(results, config.out, Path(folder), verdict)
+            for note in verdict.notes:
+                cli.warn(note)
+            verdict.require()
+            cli.out.print(str(verdict), markup=False)
 
 
-def _frames(source: str | None) -> list[np.ndarray]:
-    if source is None:
-        return list(
-            np.random.default_rng(0).integers(256, size=(FRAMES, 360, 640, 3), dtype=np.uint8)
-        )
-    with open_source(source) as opened:
-        return [frame.image for frame in islice(opened, FRAMES)]
+def _measured(config: Benchmark, scratch: Path) -> tuple[Results, bool]:
+    """What was found, and whether it was interrupted: then it is what there was by then."""
+    models, backends = matrix.models(config.bundles), config.backends or installed_backends()
+    if config.video is not None:
+        with open_source(str(config.video)) as source:
+            next(iter(source))  # what is wrong with it is told before the slow part
+    shown = frames.gather(config.data, config.video, config.pace.frames, scratch)
+    asked = matrix.Asked(backends, config.peers, config.checkpoints, config.quick)
+    record = Record(matrix.plan(models, asked, matrix.Shared(config.threads, shown.path, scratch)))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupted = False
+    with _bar(record, config.seconds) as tell:
+        run = Run(record, shown, config.video, config.threads, config.pace, config.timeout,
+                  scratch, tell)  # fmt: skip
+        try:
+            run.measure(config.seconds)
+        except KeyboardInterrupt:
+            interrupted = True
+            record.note("interrupted: this is what had been measured by then")
+    return record.results(shown.data, config.threads, config.quick), interrupted
 
 
-def _rows(
-    engines: dict[str, Engine], times: dict[str, Latency], bundles: list[Path]
-) -> list[report.Measurement]:
-    rows: list[report.Measurement] = []
-    for (name, engine), bundle in zip(engines.items(), bundles, strict=True):
-        manifest, batch = engine.manifest, engine.manifest.input.shape[0]
-        p50, p95, p99 = (value / batch for value in times[name].percentiles().values() if value)
-        miou, miou_on = report.accuracy(manifest, engine.backend)
-        rows.append(
-            report.Measurement(
-                bundle=manifest.name,
-                variant=manifest.variant,
-                precision=manifest.precision,
-                backend=engine.backend,
-                input="×".join(str(n) for n in manifest.input.shape[:3]),
-                p50=p50,
-                p95=p95,
-                p99=p99,
-                fps=1e3 / p50,
-                ratio=p50 / (rows[0].p50 if rows else p50),
-                miou=miou,
-                miou_on=miou_on,
-                megabytes=sum((bundle / f).stat().st_size for f in manifest.files) / 1e6,
-            )
-        )
-    return rows
+def _tell(results: Results, out: Path) -> None:
+    cli.out.print(_table(results))
+    for error, names in _failures(results).items():
+        cli.warn(f"{', '.join(names)}: {error}")
+    cli.out.print(f"→ {out}/report.html, report.md, report.json", markup=False)
+
+
+@contextmanager
+def _bar(record: Record, seconds: float) -> Iterator[Callable[[str], None]]:
+    """A bar over the run's time; yields what is told what happens now."""
+    columns = (
+        SpinnerColumn(), BarColumn(20), TextColumn("{task.fields[left]:.0f} s left"),
+        TextColumn("{task.description}"),
+    )  # fmt: skip
+    cells = len(record.planned)
+    with Progress(*columns, console=cli.err, transient=True) as progress:
+        task = progress.add_task(f"{cells} cells", total=seconds, left=seconds)
+
+        def tell(text: str) -> None:
+            left = max(0.0, seconds - record.seconds)
+            said = f"{cells} cells · {text}"
+            progress.update(task, description=said, completed=seconds - left, left=left)
+
+        yield tell
+
+
+def _table(results: Results) -> Table:
+    table = Table(title=results.data, title_justify="left")
+    for column in ("cell", "computes", "p50 ms", "±%", "p99 ms", "fps", "mIoU %", "MB"):
+        text = column in ("cell", "computes")
+        table.add_column(column, justify="left" if text else "right", overflow="fold")
+    for cell in results.cells:
+        if cell.timing is not None:
+            table.add_row(*_line(cell, cell.timing))
+    return table
+
+
+def _line(cell: Cell, timing: Timing) -> tuple[str, ...]:
+    accuracy = "–" if cell.accuracy is None else f"{100 * cell.accuracy.miou:.2f}"
+    memory = "–" if cell.peak_mb is None else f"{cell.peak_mb:.0f}"
+    return (
+        cell.name, cell.computes, f"{timing.p50:.1f}", f"{100 * width(timing):.1f}",
+        f"{timing.p99:.1f}", f"{1e3 / timing.p50:.1f}", accuracy, memory,
+    )  # fmt: skip
+
+
+def _failures(results: Results) -> dict[str, list[str]]:
+    """Names of cells by what went wrong."""
+    found: dict[str, list[str]] = {}
+    for cell in results.cells:
+        if cell.error is not None:
+            found.setdefault(cell.error, []).append(cell.name)
+    return found
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.ablation_report import Cost, Report, Result, to_markdown
 from benchmarks.latency import interleaved
-from benchmarks.report import machine
+from benchmarks.machine import machine
 from benchmarks.untrained import Case, bundle, random_checkpoint
 from export.config import Export
 from export.exporter import publish

@@ -20,7 +20,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import nn
 
-from benchmarks.report import machine
+from benchmarks.machine import machine
 from benchmarks.untrained import Case, bundle, random_checkpoint
 from runtime import cli, files
 from runtime.argmax import upsampled_argmax

@@ -15,7 +15,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.latency import interleaved
-from benchmarks.report import machine
+from benchmarks.machine import machine
 from benchmarks.untrained import YARDSTICK, Case, bundle, torch_engines
 from export.config import PRECISIONS, Precision
 from runtime import cli, files
@@ -104,7 +104,7 @@ class GateCost:
 
 @dataclass(frozen=True)
 class Report:
-    """A run; ``machine`` is ``benchmarks.report.machine`` with torch's version."""
+    """A run; ``machine`` is ``benchmarks.machine.machine`` with torch's own version."""
 
     machine: dict[str, Any]
     rounds: int

@@ -1,41 +1,226 @@
-"""The comparison of engines: every bundle in every engine, ratios against the first row."""
+"""Whole runs of ``python -m benchmarks`` on tiny bundles, each cell in a real process."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from benchmarks import __main__ as command
+from benchmarks import child as processes
+from benchmarks import run
 from benchmarks.__main__ import Benchmark, main
-from runtime.engine import installed_backends
-from runtime.errors import HedgeError
+from benchmarks.look import Pace
+from benchmarks.results import Results
+from benchmarks.rounds import LEAST
+from runtime.classes import ClassSet
+from runtime.errors import GateError, HedgeError
+
+PLANTED = Path(__file__).with_name("planted.py")
+SOON = 0.001  # minutes
 
 
-def test_report(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
-    measured = {"miou_by_backend": {"onnxruntime": 0.5}, "images": 7, "data": "blocks"}
-    small = make_bundle(tmp_path / "small", measured=measured)
-    large = make_bundle(tmp_path / "large", size=(480, 640))
-    main(Benchmark((small, large), rounds=9, out=tmp_path / "out"))
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
-    rows = report["measurements"]
-    assert len(rows) == 2 * len(installed_backends())
-    assert rows[0]["ratio"] == 1
-    for row in rows:
-        assert 0 < row["p50"] <= row["p95"] <= row["p99"]
-        assert row["fps"] == pytest.approx(1e3 / row["p50"])
-    by_size = {(row["backend"], row["input"]): row["p50"] for row in rows}
-    for backend in installed_backends():  # 400 times the pixels
-        assert by_size[backend, "1×480×640"] > by_size[backend, "1×24×32"]
-    accuracy = {(r["backend"], r["input"]): (r["miou"], r["miou_on"]) for r in rows}
-    assert accuracy["onnxruntime", "1×24×32"] == (0.5, "7 frames of blocks")
-    assert accuracy["openvino", "1×480×640"] == (None, "")
-    markdown = (tmp_path / "out" / "report.md").read_text()
-    assert len([line for line in markdown.splitlines() if line.startswith("| ")]) == 1 + len(rows)
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks that take no time, and no search for the machine's ceiling (test_work has one)."""
+    monkeypatch.setattr(command, "QUICK", Pace(2, arrival=0.2, busy=0.02, video=3, pipelines=1))
+    monkeypatch.setattr(run, "CEILING_S", 0.01)
 
 
-def test_nothing_to_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(HedgeError, match="python -m export"):
-        main(Benchmark())
+@pytest.fixture
+def data(tmp_path: Path, band_picture: Callable[..., np.ndarray], classes: ClassSet) -> Path:
+    """A data set that the tiny bundle knows by heart, but for its third frame."""
+    root = tmp_path / "data"
+    for index, name in enumerate(("a", "b", "c")):
+        image = band_picture(index, (48, 64))
+        target = np.full((48, 64), 1) if name == "c" else image.argmax(2)
+        for folder, array in (("images", image[..., ::-1]), ("labels", target)):
+            (root / folder / "val").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array.astype(np.uint8)).save(root / folder / "val" / f"{name}.png")
+    (root / "classes.json").write_bytes(classes.to_json())
+    return root
+
+
+def test_a_whole_run(
+    hurried: None, data: Path, make_bundle: Callable[..., Path], make_clip: Callable[..., Path],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    bundle, video = make_bundle(tmp_path / "tiny"), make_clip(tmp_path / "drive.mp4")
+    out = tmp_path / "out"
+    config = Benchmark(
+        (bundle,), data, video, ("openvino", "onnxruntime"), threads=1, budget=SOON, quick=True,
+        frames=3, out=out,
+    )  # fmt: skip
+    main(config)
+    results = Results.load(out / "report.json")
+    cells = {cell.name: cell for cell in results.cells}
+    ours = {name for name, cell in cells.items() if cell.kind == "bundle"}
+    assert ours == {"tiny openvino", "tiny onnxruntime"}
+    loops = {"tiny openvino (loop)", "tiny openvino (loop + tail)"}
+    assert {name for name, cell in cells.items() if cell.kind == "bare"} == loops
+    for name in ours | loops:
+        cell = cells[name]
+        assert cell.error is None and cell.timing is not None
+        assert len(cell.timing.samples) == LEAST
+        assert cell.timing.low <= cell.timing.p50 <= cell.timing.high
+        assert cell.start_s and cell.model_mb and cell.computes == "fp32"
+        assert cell.multiply_adds == 0 and cell.input == (1, 24, 32)
+    for name in ours:
+        arrival, accuracy = cells[name].arrival, cells[name].accuracy
+        assert arrival and arrival.hz == 30 and 0 <= arrival.dropped < 1
+        assert accuracy and accuracy.frames == 3 and 0.3 < accuracy.miou < 1
+        assert accuracy.iou.keys() == {"blue", "green", "red"}
+    assert (cells["tiny openvino"].fps_in_flight or 0) > 0
+    assert cells["tiny openvino"].in_flight == 2
+    assert cells["tiny onnxruntime"].fps_in_flight is None
+    peers = [cell for cell in results.cells if cell.kind == "peer"]
+    assert peers and all("--checkpoints RUN" in (cell.error or "") for cell in peers)
+    assert results.worst[0].frame == "c"
+    assert [w.miou for w in results.worst] == sorted(w.miou for w in results.worst)
+    (stages,) = results.stages
+    assert stages.cell in ours and stages.video == "drive.mp4" and stages.fps > 0
+    assert (results.threads, results.quick, results.data) == (1, True, "3 frames of data (val)")
+    assert "3 frames of data (val)" in (out / "report.md").read_text()
+    assert "data:image/" in (out / "report.html").read_text(), "the worst frames are in the page"
+
+
+def test_a_crash_and_a_hang_cost_their_cells(
+    hurried: None, make_bundle: Callable[..., Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(processes, "COMMAND", (sys.executable, str(PLANTED)))
+    bundles = tuple(make_bundle(tmp_path / name) for name in ("crash", "fine", "hang"))
+    main(
+        Benchmark(
+            bundles,
+            backends=("onnxruntime",),
+            peers="none",
+            budget=SOON,
+            quick=True,
+            timeout=6,
+            out=tmp_path / "out",
+        )
+    )
+    crash, fine, hang = Results.load(tmp_path / "out" / "report.json").cells
+    assert "killed by SIGSEGV in 'measure'" in str(crash.error)
+    assert "no answer to 'measure' for 6 s" in str(hang.error)
+    for lost in (crash, hang):
+        assert lost.timing is not None and len(lost.timing.samples) == 2
+    assert fine.error is None and fine.timing and len(fine.timing.samples) == LEAST
+    assert "hang onnxruntime: no answer" in " ".join(capsys.readouterr().err.split())
+
+
+def test_short_memory_makes_groups(
+    hurried: None, make_bundle: Callable[..., Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(run, "SPARE_MB", 1e9)
+    bundles = tuple(make_bundle(tmp_path / name) for name in ("one", "two"))
+    main(
+        Benchmark(
+            bundles,
+            backends=("onnxruntime",),
+            peers="none",
+            budget=SOON,
+            quick=True,
+            out=tmp_path / "out",
+        )
+    )
+    results = Results.load(tmp_path / "out" / "report.json")
+    assert any("memory is short" in note for note in results.notes)
+    assert all(cell.timing and len(cell.timing.samples) == LEAST for cell in results.cells)
+
+
+def test_a_gate_fails_after_the_report_is_written(
+    hurried: None, data: Path, make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {
+        "bundles": (make_bundle(tmp_path / "tiny"),), "data": data, "peers": "none",
+        "backends": ("onnxruntime",), "budget": SOON, "quick": True, "out": tmp_path / "out",
+    }  # fmt: skip
+    main(Benchmark(**settings))
+    baseline = json.loads((tmp_path / "out" / "report.json").read_bytes())
+    main(Benchmark(**settings, baseline=tmp_path / "out" / "report.json", fail_if="miou < 0"))
+    baseline["cells"][0]["accuracy"]["miou"] += 0.01
+    better = tmp_path / "better.json"
+    better.write_text(json.dumps(baseline))
+    (tmp_path / "out" / "report.json").unlink()
+    with pytest.raises(GateError, match=r"tiny onnxruntime: miou < -0.5"):
+        main(Benchmark(**settings, baseline=better, fail_if="miou < -0.5"))
+    assert Results.load(tmp_path / "out" / "report.json").cells
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_an_interrupted_run_leaves_a_report_and_no_process(
+    make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    bundle, out = make_bundle(tmp_path / "tiny"), tmp_path / "out"
+    arguments = ["--bundles", bundle, "--peers", "none", "--threads", 1, "--out", out]
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", *map(str, arguments)],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    ) as process:  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not _cells_in(tmp_path) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert _cells_in(tmp_path)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "error: interrupted" in errors and "Traceback" not in errors
+    assert not _cells_in(tmp_path)
+    assert any("interrupted" in note for note in Results.load(out / "report.json").notes)
+
+
+def _cells_in(scratch: Path) -> list[str]:
+    """Command lines of the cells' processes that use this folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if "benchmarks.cell" in line and str(scratch) in line:
+            found.append(line)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"data": Path("nowhere")}, "nowhere: no such file or folder"),
+        ({"video": Path("nowhere.mp4")}, "nowhere.mp4: no such file"),
+        ({"bundles": (Path("nowhere"),)}, "nowhere: no bundle here"),
+        ({"baseline": Path("nowhere.json")}, "nowhere.json: no such file"),
+        ({"fail_if": "speed > 3"}, "speed is not a name"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_measured(
+    settings: dict[str, Any], complaint: str, shared_bundle: Path
+) -> None:
+    with pytest.raises(HedgeError, match=complaint):
+        main(Benchmark(**{"bundles": (shared_bundle,)} | settings))
+
+
+@pytest.mark.parametrize(
+    "setting", [{"threads": -1}, {"budget": 0}, {"timeout": 0}, {"frames": 0}, {"backends": ("x",)}]
+)
+def test_senseless_settings_are_named(setting: dict[str, Any]) -> None:
+    with pytest.raises(HedgeError, match=f"--{next(iter(setting))}"):
+        Benchmark(**setting)
+
+
+def test_a_missing_run_is_named() -> None:
+    with pytest.raises(HedgeError, match="nowhere: no such run"):
+        Benchmark(checkpoints=(Path("nowhere"),))

@@ -1,0 +1,43 @@
+"""ONNX Runtime as one uses it first: normalised floats in, a score for every pixel out, argmax."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+
+from benchmarks.cell import Spec
+from benchmarks.serve import EngineCell
+from runtime.backends import ort
+from runtime.engine import OneAtATime
+from runtime.manifest import Manifest
+
+
+class PlainLoop(OneAtATime):
+    """A graph of ``benchmarks.peers``, with the host's part in numpy; see ``Engine``."""
+
+    backend = "onnxruntime"
+
+    def __init__(self, session: onnxruntime.InferenceSession, manifest: Manifest) -> None:
+        self.manifest, self._session = manifest, session
+        self._input = session.get_inputs()[0].name
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        images = (batch[..., ::-1] / 255).astype(np.float32).transpose(0, 3, 1, 2)
+        scores = self._session.run(None, {self._input: np.ascontiguousarray(images)})[0]
+        return scores.argmax(1).astype(np.uint8)
+
+    def close(self) -> None:
+        """The session goes with the object."""
+
+    def __enter__(self) -> PlainLoop:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def load(spec: Spec) -> EngineCell:
+    """``spec.weights`` is the graph, ``spec.bundle`` says what goes in and out."""
+    assert spec.weights is not None, "the parent has the graph written first"
+    session = ort.session(spec.weights, spec.threads)
+    return EngineCell(spec, PlainLoop(session, Manifest.load(spec.bundle)), "fp32")

@@ -1,0 +1,31 @@
+"""``benchmarks.cell`` with faults planted by the bundle's name: run as a script, by tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+from benchmarks import serve
+from benchmarks.cell import Spec, answers_only, from_json, main
+
+
+class Faulty(serve.EngineCell):
+    """In its third round it dies or hangs, as the bundle is called."""
+
+    def measure(self, number: int) -> dict[str, Any]:
+        if number == 2 and self._spec.bundle.name == "crash":
+            print("segmentation fault ahead", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if number == 2 and self._spec.bundle.name == "hang":
+            time.sleep(600)
+        print("a library's noise on standard output", flush=True)
+        os.write(1, b"{not an answer}\n")
+        return super().measure(number)
+
+
+if __name__ == "__main__":
+    serve.EngineCell = Faulty  # type: ignore[misc]
+    main(from_json(sys.argv[1], Spec), answers_only())

@@ -1,0 +1,114 @@
+"""Processes of cells: what crashes, hangs or prints costs its own cell and nothing else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import child as processes
+from benchmarks.cell import Spec, to_json
+from benchmarks.child import Child, LostError
+from benchmarks.serve import Scene
+
+PLANTED = Path(__file__).with_name("planted.py")
+
+
+@pytest.fixture
+def spec(
+    make_bundle: Callable[..., Path], make_images: Callable[..., Path], tmp_path: Path
+) -> Callable[[str], Spec]:
+    """What a child loads of a tiny bundle with this name."""
+    images = make_images(tmp_path / "images", 3)
+    frames = tmp_path / "frames.json"
+    frames.write_bytes(to_json([Scene(p.stem, p) for p in sorted(images.iterdir())]))
+
+    def make(name: str) -> Spec:
+        bundle = make_bundle(tmp_path / name)
+        scratch = tmp_path / f"{name}-scratch"
+        return Spec("benchmarks.serve", bundle, "onnxruntime", 1, frames, scratch)
+
+    return make
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children with the faults of ``planted.py``."""
+    monkeypatch.setattr(processes, "COMMAND", (sys.executable, str(PLANTED)))
+
+
+def test_a_child_answers_whatever_its_libraries_print(
+    spec: Callable[[str], Spec], planted: None
+) -> None:
+    with Child(spec("noisy"), 60) as child:
+        assert child.computes == "fp32"
+        assert child.start_s > 0
+        assert all(0 < child.measure(number) < 1000 for number in range(4))
+        peak = child.memory_mb(peak=True)
+        assert peak is None or peak >= (child.memory_mb() or 0) > 10
+    assert child._process.returncode is not None
+
+
+def test_a_crash_is_told_by_its_signal_and_last_words(
+    spec: Callable[[str], Spec], planted: None
+) -> None:
+    with Child(spec("crash"), 60) as child:
+        child.measure(0)
+        with pytest.raises(LostError, match=r"killed by SIGSEGV in 'measure': .*fault ahead"):
+            child.measure(2)
+        with pytest.raises(LostError, match="has ended"):
+            child.measure(3)
+
+
+def test_a_hang_is_ended(spec: Callable[[str], Spec], planted: None) -> None:
+    with Child(spec("hang"), 60) as child:
+        child._patience = 0.5
+        start = time.monotonic()
+        with pytest.raises(LostError, match=r"no answer to 'measure' for 0\.5 s"):
+            child.measure(2)
+        assert time.monotonic() - start < 30
+        assert child._process.returncode is not None
+
+
+def test_what_a_cell_refuses_is_one_line(spec: Callable[[str], Spec]) -> None:
+    damaged = spec("damaged")
+    (damaged.bundle / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(LostError, match=r"model.onnx: sha256 differs") as caught:
+        Child(damaged, 60)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_process_that_ends_at_once_is_told(
+    spec: Callable[[str], Spec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "COMMAND", (sys.executable, "-c", "import sys; sys.exit(3)"))
+    with pytest.raises(LostError, match="ended with exit code 3 in 'start'"):
+        Child(spec("gone"), 60)
+
+
+def test_a_cell_scores_and_times_arrivals(
+    spec: Callable[[str], Spec], save_ids: Callable[[Path, np.ndarray], Path], tmp_path: Path,
+    band_picture: Callable[..., np.ndarray],
+) -> None:  # fmt: skip
+    truth = save_ids(tmp_path / "truth.png", band_picture(0).argmax(2))
+    wrong = save_ids(tmp_path / "wrong.png", np.full((24, 32), 2))
+    mine = spec("scored")
+    image = tmp_path / "images" / "f0.png"
+    mine.frames.write_bytes(to_json([Scene("right", image, truth), Scene("bad", image, wrong)]))
+    with Child(mine, 60) as child:
+        assert child.ask("score", frame=0)["miou"] == 1
+        assert child.ask("score", frame=1)["miou"] < 0.5
+        scores = child.ask("scores")
+        assert scores["iou"].keys() == {"blue", "green", "red"}
+        assert 0 < scores["miou"] < 1 and 0 < scores["boundary_f"] <= 1
+        arrival = child.ask("arrival", hz=50.0, seconds=0.4)
+        assert arrival["hz"] == 50
+        assert 0 < arrival["p50"] <= arrival["p95"] <= arrival["p99"]
+        assert 0 <= arrival["dropped"] < 1
+        assert child.ask("in_flight", batches=2, seconds=0.05) == {"fps": None, "in_flight": 1}
+        names = child.ask("pictures", frames=[1], folder=str(tmp_path))["names"]
+        assert (tmp_path / names[0]).stat().st_size > 0
