@@ -48,6 +48,7 @@ def footer(results: Results) -> str:
     sizes = dict.fromkeys(f"{c.input[1]}×{c.input[2]}" for c in results.cells if any(c.input))
     threads = f"{results.threads} threads" if results.threads else "threads as each library likes"
     rounds = max((len(c.timing.samples) for c in results.cells if c.timing), default=0)
+    scored = any(cell.accuracy for cell in results.cells)
     parts = [
         machine.get("cpu"),
         ", ".join(machine.get("gpus") or ()),
@@ -56,7 +57,7 @@ def footer(results: Results) -> str:
         ", ".join(f"{proper(name)} {version}" for name, version in versions.items()),
         f"{', '.join(sizes)} pixels" if sizes else None,
         f"medians of up to {rounds} interleaved rounds" + " (a quick run)" * results.quick,
-        f"accuracy on {results.data}" if results.data else "accuracy not measured",
+        ("accuracy on " if scored else "accuracy not measured: ") + (results.data or "no data"),
     ]
     return text("; ".join(str(part) for part in parts if part))
 

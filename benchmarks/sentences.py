@@ -50,14 +50,22 @@ def recommended(results: Results) -> Cell | None:
 def broken(results: Results) -> list[tuple[str, str]]:
     """Who was not measured, and why; an engine that failed throughout is one."""
     names, found = Names(results), []
-    causes = dict.fromkeys((c.kind, c.backend, c.error) for c in results.cells if c.error)
-    for kind, backend, error in causes:
-        like = [c for c in results.cells if (c.kind, c.backend) == (kind, backend)]
+    for group, error in dict.fromkeys((_group(c), c.error) for c in results.cells if c.error):
+        like = [cell for cell in results.cells if _group(cell) == group]
         failed = [cell for cell in like if cell.error == error]
-        throughout = kind == "bundle" and len(failed) == len(like) > 1
-        who = proper(backend) if throughout else some([names.full(cell) for cell in failed])
+        throughout = len(failed) == len(like) > 1
+        who = group if throughout else some([names.full(cell) for cell in failed])
         found.append((who, error or ""))
     return found
+
+
+def _group(cell: Cell) -> str:
+    """What fails for one reason: an engine, all peers, the bare library."""
+    return {
+        "bundle": proper(cell.backend),
+        "peer": "all peers",
+        "bare": f"the bare {proper(cell.backend)}",
+    }[cell.kind]
 
 
 def failures(results: Results) -> list[str]:
@@ -206,10 +214,13 @@ def _overhead(results: Results) -> Iterator[str]:
     found = [_ratio(cell, bare) for cell, bare in pairs]
     shares = [100 * (one.value - 1) for one in found]
     inside = sum(one.holds(1) for one in found)
-    noise = f"; {inside} of {len(found)} are {NOISE}" if inside else ""
     low, high = signed(min(shares)), signed(max(shares))
     spread = f"{low} %" if low == high else f"{low} to {high} %"
-    yield f"Our engine against the bare library: {spread} of a frame{noise}."
+    if inside == len(found):
+        yield f"Our engine against the bare library: {NOISE} ({spread} of a frame)."
+    else:
+        noise = f"; {inside} of {len(found)} {NOISE}" if inside else ""
+        yield f"Our engine against the bare library: {spread} of a frame{noise}."
 
 
 def _camera(results: Results) -> Iterator[str]:
@@ -221,9 +232,9 @@ def _camera(results: Results) -> Iterator[str]:
     kept = [names.full(cell) for cell in cells if cell.arrival and not cell.arrival.dropped]
     behind = [names.full(cell) for cell in cells if names.full(cell) not in kept]
     fewer = f": {some(kept)}" if len(kept) <= len(behind) else f"; {some(behind)} do"
-    yield f"With frames arriving at {hz:g} Hz, {len(kept)} of {len(cells)} drop none" + (
-        f"{fewer}." if kept and behind else "."
-    )
+    fewer = fewer if behind else ""
+    found = f"{len(kept)} of {len(cells)} drop none{fewer}" if kept else "all drop some"
+    yield f"With frames arriving at {hz:g} Hz, {found}."
 
 
 def _ratio(above: Cell, below: Cell) -> Interval:

@@ -344,6 +344,20 @@ def test_an_engine_that_fails_throughout_is_one_line() -> None:
     ]
 
 
+def test_peers_that_fail_for_one_reason_are_one_line() -> None:
+    run = results(("dlse",))
+    dead = {c.name: {"error": "no checkpoint"} for c in run.cells if c.kind == "peer"}
+    assert failures(changed(run, dead)) == ["all peers: not measured, because no checkpoint"]
+
+
+def test_a_camera_that_nothing_keeps_up_with_and_a_cost_that_is_noise(full: Results) -> None:
+    late = {c.name: {"arrival": replace(c.arrival, dropped=0.1)} for c in full.cells if c.arrival}
+    noisy = {f"{CELL} (loop + tail)": {"timing": timing(7.6, 9, noise=0.5)}}
+    said = sentences(changed(full, late | noisy))
+    assert "With frames arriving at 30 Hz, all drop some." in said
+    assert any(line.startswith("Our engine against the bare library: inside the") for line in said)
+
+
 def test_sizes_tell_cells_apart(tmp_path: Path) -> None:
     run = results(("dlse",), ("openvino",), peers=False)
     large = [replace(cell, name=f"{cell.name} large", input=(1, 512, 1024)) for cell in run.cells]
