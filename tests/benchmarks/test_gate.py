@@ -12,10 +12,9 @@ from benchmarks.gate import Verdict, judge, parse
 from benchmarks.noise import ratio
 from benchmarks.results import Results
 from runtime.errors import GateError, HedgeError
-from tests.benchmarks.runs import accuracy, bundle, changed, results, slowed, timing
+from tests.benchmarks.runs import CELL, accuracy, bundle, changed, results, slowed, timing
 
 RULE = "latency > 1.10 or miou < -0.5"
-CELL = "dlse-int8 openvino"
 
 
 def verdict(now: Results, baseline: Results, rule: str = RULE) -> Verdict:

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,15 +15,11 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import plots
 from benchmarks.gate import judge, parse
 from benchmarks.page import to_html, write
-from benchmarks.plots import Point, pareto, scatter
-from benchmarks.results import YARDSTICK, Cell, Results
-from benchmarks.sentences import failures, sentences, verdict
-from tests.benchmarks.runs import STAGES, WORST, accuracy, bundle, changed, results, slowed, timing
+from benchmarks.results import Cell, Results
+from tests.benchmarks.runs import CELL, STAGES, WORST, changed, results, slowed, timing, with_bare
 
-CELL = "dlse-int8 openvino"
 EVIL = "<img src=x onerror=alert(1)>|`*\"'&"
 PASSPORT = {
     "data": "camvid", "split": "train", "images": {"a.png": "ab" * 32, EVIL: "cd" * 32},
@@ -83,24 +78,11 @@ class Page(HTMLParser):
 @pytest.fixture
 def full(tmp_path: Path) -> Results:
     """With everything that a run can hold; its picture is in ``tmp_path``."""
-    run = results()
-    int8 = next(cell for cell in run.cells if cell.name == CELL)
-    assert int8.timing
-    equal = [0.99 * ms for ms in int8.timing.samples]
-    bare = replace(
-        int8,
-        name=f"{CELL} (loop + tail)",
-        kind="bare",
-        way="loop + tail",
-        accuracy=None,
-        arrival=None,
-        timing=replace(int8.timing, p50=0.99 * int8.timing.p50, samples=equal),
-    )
+    run = with_bare(results())
     (tmp_path / "worst").mkdir()
     cv2.imwrite(str(tmp_path / WORST.picture), np.full((8, 30, 3), 90, np.uint8))
     return replace(
         run,
-        cells=[*run.cells, bare],
         stages=[STAGES],
         worst=[WORST, replace(WORST, picture="lost.png")],
         passports={"dlse-int8": PASSPORT},
@@ -286,134 +268,11 @@ def test_the_gate_is_up_front(full: Results, tmp_path: Path) -> None:
     assert "The gate is passed: latency > 1.1" in page(full, tmp_path, gate=passed).text
 
 
-def test_the_verdict_is_computed_from_the_cells() -> None:
-    assert (
-        verdict(results()) == "INT8 on OpenVINO: 8.0× faster than PyTorch, 0.2 points of mIoU lost"
-    )
-    better = {CELL: {"accuracy": accuracy(0.70)}}
-    assert verdict(changed(results(), better)).endswith("2.0 points of mIoU gained")
-    same = {CELL: {"accuracy": accuracy(0.6804)}}
-    assert verdict(changed(results(), same)).endswith(", no mIoU lost")
-    slow = slowed(results(("dlse",)), 20, "int8", "fp16", "fp32 openvino", "fp32 onnx")
-    assert "slower than PyTorch" in verdict(slow)
-    alone = results(("dlse",), ("openvino",), peers=False)
-    assert verdict(alone).startswith("INT8 on OpenVINO: 1")
-    assert verdict(alone).endswith("ms a frame, 0.2 points of mIoU lost against FP32")
-
-
-def test_differences_inside_the_noise_are_not_claimed() -> None:
-    run = results(("dlse",))
-    base = next(cell for cell in run.cells if cell.way == YARDSTICK)
-    cells = [c for c in run.cells if c.kind == "peer"] + [
-        bundle("dlse", "int8", "openvino", 1, timing=timing(79.0, 5, noise=0.4)),
-        bundle("dlse", "fp16", "openvino", 2, timing=timing(80.0, 6, noise=0.4)),
-    ]
-    noisy = replace(base, timing=timing(80.0, 7, noise=0.4))
-    cells = [noisy if cell.name == base.name else cell for cell in cells]
-    said = [verdict(replace(run, cells=cells)), *sentences(replace(run, cells=cells))]
-    assert "as fast as PyTorch (the difference is inside the noise)" in said[0]
-    assert any("INT8 against FP16 is inside the noise for dlse" in line for line in said)
-    assert any(line.startswith("Fastest: ") and "cannot be told from it" in line for line in said)
-    assert not any("faster" in line for line in said)
-
-
-def test_sentences_tell_what_matters(full: Results) -> None:
-    said = "\n".join(sentences(full))
-    for line in (
-        "dlse INT8 on OpenVINO takes 10.",
-        "8.0× faster than PyTorch, 0.2 points of mIoU lost.",
-        "In OpenVINO, INT8 is ",
-        "Our engine against the bare library: +1.0 % of a frame.",
-        "With frames arriving at 30 Hz, 8 of 12 drop none",
-    ):
-        assert line in said
-    worse = {CELL: {"accuracy": replace(accuracy(0.66), iou={**accuracy(0.68).iou, "car": 0.5})}}
-    assert "The class that INT8 costs most: car in dlse INT8 on OpenVINO, 18.0 points" in "\n".join(
-        sentences(changed(full, worse))
-    )
-
-
-def test_an_engine_that_fails_throughout_is_one_line() -> None:
-    run = results(("vanilla", "dlse"), ("openvino", "tensorrt"))
-    dead = {c.name: {"error": "no driver"} for c in run.cells if c.backend == "tensorrt"}
-    assert failures(changed(run, dead)) == ["TensorRT: not measured, because no driver"]
-    one = {"dlse-fp16 openvino": {"error": "crashed"}, "vanilla-int8 openvino": {"error": "hung"}}
-    assert failures(changed(run, one)) == [
-        "vanilla INT8 on OpenVINO: not measured, because hung",
-        "dlse FP16 on OpenVINO: not measured, because crashed",
-    ]
-
-
-def test_peers_that_fail_for_one_reason_are_one_line() -> None:
-    run = results(("dlse",))
-    dead = {c.name: {"error": "no checkpoint"} for c in run.cells if c.kind == "peer"}
-    assert failures(changed(run, dead)) == ["all peers: not measured, because no checkpoint"]
-
-
-def test_a_camera_that_nothing_keeps_up_with_and_a_cost_that_is_noise(full: Results) -> None:
-    late = {c.name: {"arrival": replace(c.arrival, dropped=0.1)} for c in full.cells if c.arrival}
-    noisy = {f"{CELL} (loop + tail)": {"timing": timing(7.6, 9, noise=0.5)}}
-    said = sentences(changed(full, late | noisy))
-    assert "With frames arriving at 30 Hz, all drop some." in said
-    assert any(line.startswith("Our engine against the bare library: inside the") for line in said)
-
-
 def test_sizes_tell_cells_apart(tmp_path: Path) -> None:
     run = results(("dlse",), ("openvino",), peers=False)
     large = [replace(cell, name=f"{cell.name} large", input=(1, 512, 1024)) for cell in run.cells]
     found = page(replace(run, cells=[*run.cells, *large]), tmp_path)
     assert "dlse, 512×1024" in found.text and "dlse, 360×480" in found.text
-
-
-def test_the_front_is_what_no_other_beats() -> None:
-    places = [(10, 60), (20, 70), (30, 65), (20, 70), (40, 71), (10, 50)]
-    assert pareto(places) == [True, True, False, True, True, False]
-
-
-def test_labels_overlap_neither_marks_nor_each_other() -> None:
-    rng = np.random.default_rng(0)
-    points = [
-        Point(float(x), float(y), f"a label of {n}", "", front=n < 3)
-        for n, (x, y) in enumerate(
-            zip(rng.uniform(5, 90, 30), rng.uniform(50, 60, 30), strict=True)
-        )
-    ]
-    plot = scatter(points, 900, 420, "x", "y")
-    assert plot and len(plot.labels) > 10
-    boxes = [_box(label) for label in plot.labels]
-    marks = [(x - 5, y - 5, x + 5, y + 5) for x, y, _ in plot.marks]
-    for number, box in enumerate(boxes):
-        assert not any(_meet(box, other) for other in [*marks, *boxes[:number]])
-        assert box[0] >= plot.left and box[2] <= plot.width
-    narrow = scatter(points, 358, 400, "x", "y")
-    assert narrow and all(label.front for label in narrow.labels)
-
-
-def _box(label: plots.Label) -> tuple[float, float, float, float]:
-    long = plots.CHARACTER * len(label.text)
-    left = label.x - {"start": 0, "middle": long / 2, "end": long}[label.anchor]
-    return left, label.y - 9, left + long, label.y + 2
-
-
-def _meet(one: Sequence[float], other: Sequence[float]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-@pytest.mark.parametrize("values", [[1.0], [3.0, 3.0], [0.0, 0.0], [-1.0, 2.0], [1e-3, 1e3]])
-def test_plots_of_few_or_odd_values_have_axes(values: list[float]) -> None:
-    plot = scatter([Point(value, value, "", "") for value in values], 400, 300, "x", "y")
-    assert plot and plot.x_ticks and plot.y_ticks
-    for x, y, _ in plot.marks:
-        assert plot.left <= x <= plot.width and 0 <= y <= plot.height - plot.bottom
-    assert scatter([], 400, 300, "x", "y") is None
-
-
-def test_a_violin_is_drawn_of_equal_times_too() -> None:
-    same = replace(timing(5.0, 1), p50=5.0, samples=[5.0] * 9)
-    low, high = plots.spread([same])
-    assert low < 1 < high
-    path = plots.violin(same, low, high)
-    assert path.startswith("M0 ") and path.endswith("z") and "nan" not in path
 
 
 def test_the_packaged_files_are_all_there() -> None:

@@ -11,11 +11,10 @@ from benchmarks.readme import BEGIN, END, Readme, main, replaced
 from benchmarks.results import Results
 from benchmarks.schema import schema
 from runtime.errors import GateError, HedgeError
-from tests.benchmarks.runs import changed, results
+from tests.benchmarks.runs import CELL, changed, results
 
 ROOT = Path(__file__).parents[2]
 README, REPORT = ROOT / "README.md", ROOT / "benchmarks" / "results" / "report.json"
-CELL = "dlse-int8 openvino"
 
 
 @pytest.fixture

@@ -1,0 +1,91 @@
+"""The plain words are computed from the cells, and claim nothing that is not proved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from benchmarks.results import YARDSTICK
+from benchmarks.sentences import failures, sentences, verdict
+from tests.benchmarks.runs import (
+    CELL,
+    accuracy,
+    bundle,
+    changed,
+    results,
+    slowed,
+    timing,
+    with_bare,
+)
+
+
+def test_the_verdict_is_computed_from_the_cells() -> None:
+    assert (
+        verdict(results()) == "INT8 on OpenVINO: 8.0× faster than PyTorch, 0.2 points of mIoU lost"
+    )
+    better = {CELL: {"accuracy": accuracy(0.70)}}
+    assert verdict(changed(results(), better)).endswith("2.0 points of mIoU gained")
+    same = {CELL: {"accuracy": accuracy(0.6804)}}
+    assert verdict(changed(results(), same)).endswith(", no mIoU lost")
+    slow = slowed(results(("dlse",)), 20, "int8", "fp16", "fp32 openvino", "fp32 onnx")
+    assert "slower than PyTorch" in verdict(slow)
+    alone = results(("dlse",), ("openvino",), peers=False)
+    assert verdict(alone).startswith("INT8 on OpenVINO: 1")
+    assert verdict(alone).endswith("ms a frame, 0.2 points of mIoU lost against FP32")
+
+
+def test_differences_inside_the_noise_are_not_claimed() -> None:
+    run = results(("dlse",))
+    base = next(cell for cell in run.cells if cell.way == YARDSTICK)
+    cells = [c for c in run.cells if c.kind == "peer"] + [
+        bundle("dlse", "int8", "openvino", 1, timing=timing(79.0, 5, noise=0.4)),
+        bundle("dlse", "fp16", "openvino", 2, timing=timing(80.0, 6, noise=0.4)),
+    ]
+    noisy = replace(base, timing=timing(80.0, 7, noise=0.4))
+    cells = [noisy if cell.name == base.name else cell for cell in cells]
+    said = [verdict(replace(run, cells=cells)), *sentences(replace(run, cells=cells))]
+    assert "as fast as PyTorch (the difference is inside the noise)" in said[0]
+    assert any("INT8 against FP16 is inside the noise for dlse" in line for line in said)
+    assert any(line.startswith("Fastest: ") and "cannot be told from it" in line for line in said)
+    assert not any("faster" in line for line in said)
+
+
+def test_sentences_tell_what_matters() -> None:
+    said = "\n".join(sentences(with_bare(results())))
+    for line in (
+        "dlse INT8 on OpenVINO takes 10.",
+        "8.0× faster than PyTorch, 0.2 points of mIoU lost.",
+        "In OpenVINO, INT8 is ",
+        "Our engine against the bare library: +1.0 % of a frame.",
+        "With frames arriving at 30 Hz, 8 of 12 drop none",
+    ):
+        assert line in said
+    worse = {CELL: {"accuracy": replace(accuracy(0.66), iou={**accuracy(0.68).iou, "car": 0.5})}}
+    assert "The class that INT8 costs most: car in dlse INT8 on OpenVINO, 18.0 points" in "\n".join(
+        sentences(changed(results(), worse))
+    )
+
+
+def test_an_engine_that_fails_throughout_is_one_line() -> None:
+    run = results(("vanilla", "dlse"), ("openvino", "tensorrt"))
+    dead = {c.name: {"error": "no driver"} for c in run.cells if c.backend == "tensorrt"}
+    assert failures(changed(run, dead)) == ["TensorRT: not measured, because no driver"]
+    one = {"dlse-fp16 openvino": {"error": "crashed"}, "vanilla-int8 openvino": {"error": "hung"}}
+    assert failures(changed(run, one)) == [
+        "vanilla INT8 on OpenVINO: not measured, because hung",
+        "dlse FP16 on OpenVINO: not measured, because crashed",
+    ]
+
+
+def test_peers_that_fail_for_one_reason_are_one_line() -> None:
+    run = results(("dlse",))
+    dead = {c.name: {"error": "no checkpoint"} for c in run.cells if c.kind == "peer"}
+    assert failures(changed(run, dead)) == ["all peers: not measured, because no checkpoint"]
+
+
+def test_a_camera_that_nothing_keeps_up_with_and_a_cost_that_is_noise() -> None:
+    full = with_bare(results())
+    late = {c.name: {"arrival": replace(c.arrival, dropped=0.1)} for c in full.cells if c.arrival}
+    noisy = {f"{CELL} (loop + tail)": {"timing": timing(7.6, 9, noise=0.5)}}
+    said = sentences(changed(full, late | noisy))
+    assert "With frames arriving at 30 Hz, all drop some." in said
+    assert any(line.startswith("Our engine against the bare library: inside the") for line in said)
