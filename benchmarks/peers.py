@@ -13,7 +13,10 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import onnx
 import torch
+from onnx import numpy_helper
 from torch import nn
 
 from benchmarks.cell import Spec
@@ -24,11 +27,13 @@ from export.deploy import DeployGraph
 from export.verify import TorchEngine
 from runtime import files
 from runtime.errors import HedgeError
-from runtime.manifest import Manifest
+from runtime.manifest import MODEL, Manifest
 from train.checkpoint import Checkpoint
 from train.evaluate import load_model
 from train.loop import cpu_has_bf16
 from train.models import DeepLab
+
+BIAS = "classifier.bias"
 
 
 class CompiledTorch(TorchEngine):
@@ -67,29 +72,53 @@ def load(spec: Spec) -> EngineCell:
     if spec.threads:
         torch.set_num_threads(spec.threads)
     assert spec.weights is not None, "no checkpoint, no peer"
-    checkpoint, manifest = Checkpoint.load(spec.weights), Manifest.load(spec.bundle)
-    graph = _deployed(checkpoint, manifest)
-    batch = manifest.input.shape[0]
-    described = describe(checkpoint, manifest.name, "fp32", batch, graph)
-    return EngineCell(spec, way.engine(graph, described), way.computes)
+    return EngineCell(spec, way.engine(*deployed(spec.weights, spec.bundle)), way.computes)
 
 
-def _deployed(checkpoint: Checkpoint, manifest: Manifest) -> DeployGraph:
-    """The network at the sizes of the bundle; HedgeError where it is not the bundle's."""
-    model, frame_size = load_model(checkpoint), _pair(manifest.input.shape[1:3])
-    of_checkpoint = (checkpoint.config.variant, checkpoint.model.backbone, checkpoint.classes)
-    if of_checkpoint != (manifest.variant, manifest.backbone, manifest.classes):
+def deployed(weights: Path, bundle: Path) -> tuple[DeployGraph, Manifest]:
+    """The network of a checkpoint as a bundle deploys it, and the manifest of its FP32 form.
+
+    HedgeError where the bundle was made of another network or of other weights: its accuracy
+    would be held against that of a stranger.
+    """
+    manifest, checkpoint = Manifest.load(bundle), Checkpoint.load(weights)
+    own = (checkpoint.config.variant, checkpoint.model.backbone, checkpoint.classes)
+    if own != (manifest.variant, manifest.backbone, manifest.classes):
         raise HedgeError(
-            f"the checkpoint is {checkpoint.config.variant} on {checkpoint.model.backbone} with "
+            f"{weights}: {checkpoint.config.variant} on {checkpoint.model.backbone} with "
             f"{len(checkpoint.classes)} classes, not what {manifest.name} was made of"
         )
-    for size in (frame_size, checkpoint.size):
+    if not _made_of(bundle / MODEL, checkpoint.weights[BIAS]):
+        raise HedgeError(
+            f"{weights}: other weights than {manifest.name} was made of (trained on since?); "
+            "export it again, or name its run: --checkpoints RUN"
+        )
+    graph = _at_sizes(checkpoint, manifest)
+    return graph, describe(checkpoint, manifest.name, "fp32", manifest.input.shape[0], graph)
+
+
+def _made_of(graph: Path, bias: torch.Tensor) -> bool:
+    """Whether a bundle's graph holds this bias of the classifier: every precision keeps it in
+    floating point, and no batch-norm is folded into it."""
+    tensors = onnx.load(str(graph)).graph.initializer
+    found = [numpy_helper.to_array(t) for t in tensors if list(t.dims) == list(bias.shape)]
+    return any(
+        np.allclose(values.astype(np.float32), bias.numpy(), rtol=1e-3, atol=1e-6)  # in FP16
+        for values in found
+    )
+
+
+def _at_sizes(checkpoint: Checkpoint, manifest: Manifest) -> DeployGraph:
+    """The network's input size is not in the manifest, but a quarter of it is its scores'."""
+    model, frame_size = load_model(checkpoint), _pair(manifest.input.shape[1:3])
+    if manifest.logits is None:
+        return DeployGraph(model, frame_size, frame_size)
+    height, width = _pair(manifest.logits.shape[2:])
+    for size in (frame_size, checkpoint.size, (4 * height, 4 * width)):
         graph = DeployGraph(model, size, frame_size)
-        if manifest.logits is None or graph.score_size == _pair(manifest.logits.shape[2:]):
-            return graph
-    assert manifest.logits is not None
-    height, width = manifest.logits.shape[2:]  # any network of this size has these scores
-    return DeployGraph(model, (4 * height, 4 * width), frame_size)
+        if graph.score_size == (height, width):
+            break
+    return graph
 
 
 def _pair(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -107,17 +136,17 @@ class FullScores(nn.Module):
         return self.model(image).logits
 
 
-def write_plain(weights: Path, bundle: Path, graph: Path) -> None:
+def write_plain(weights: Path, bundle: Path, path: Path) -> None:
     """Export ``FullScores`` at the input size of ``bundle``."""
-    manifest = Manifest.load(bundle)
+    graph, manifest = deployed(weights, bundle)
     batch, height, width, _ = manifest.input.shape
-    model = FullScores(_deployed(Checkpoint.load(weights), manifest).network).eval()
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         image = torch.zeros(batch, 3, height, width)
-        program = torch.onnx.export(model, (image,), dynamo=True, verbose=False)
+        scores = FullScores(graph.network).eval()
+        program = torch.onnx.export(scores, (image,), dynamo=True, verbose=False)
     assert program is not None
-    with files.atomic_path(graph) as temporary:
+    with files.atomic_path(path) as temporary:
         program.save(str(temporary), external_data=False)
 
 

@@ -1,0 +1,133 @@
+"""Which cells a run has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmarks import bare
+from benchmarks.matrix import COMPILED, PEERS, Asked, Planned, Shared, models, plan
+from runtime.errors import HedgeError
+from runtime.manifest import Manifest
+
+CPU = ("openvino", "onnxruntime")
+
+
+def _plan(paths: Sequence[Path], tmp_path: Path, **asked: object) -> list[Planned]:
+    settings = {"backends": CPU, "peers": "first", "checkpoints": (), "quick": False} | asked
+    shared = Shared(2, tmp_path / "frames.json", tmp_path)
+    return plan(models(paths), Asked(**settings), shared)  # type: ignore[arg-type]
+
+
+def _names(planned: Sequence[Planned], kind: str) -> list[str]:
+    return [p.cell.name for p in planned if p.cell.kind == kind]
+
+
+def _checkpoint(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "best.pt").touch()
+    return folder
+
+
+def test_bundles_times_backends(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    make_bundle(tmp_path / "bundles" / "a")
+    make_bundle(tmp_path / "bundles" / "b", batch=2)
+    planned = _plan([tmp_path / "bundles"], tmp_path, peers="none")
+    assert _names(planned, "bundle") == [f"{name} {b}" for name in "ab" for b in CPU]
+    assert len(planned) == 4
+    last = planned[-1].cell
+    assert (last.bundle, last.backend, last.input) == ("b", "onnxruntime", (2, 24, 32))
+    assert last.model_mb and planned[-1].spec and planned[-1].spec.module == "benchmarks.serve"
+    scratches = {p.spec.scratch for p in planned if p.spec}
+    assert len(scratches) == len(planned), "each process writes to a folder of its own"
+
+
+def test_peers_and_bare_libraries_are_the_first_models(
+    make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    # The weights' name is the manifest's: both folders hold "brightest", at two input sizes.
+    one = make_bundle(tmp_path / "one")
+    two = make_bundle(tmp_path / "two", size=(48, 64))
+    run = _checkpoint(tmp_path / "runs" / "brightest")
+    planned = _plan([one, two], tmp_path, checkpoints=(run,))
+    assert _names(planned, "peer") == list(PEERS)
+    ways = [f"one {b} ({way})" for b in CPU for way in bare.WAYS[b]]
+    assert _names(planned, "bare") == ways
+    assert all(
+        p.spec and p.spec.weights == run / "best.pt" for p in planned if p.cell.kind == "peer"
+    )
+    everything = _plan([one, two], tmp_path, peers="all", checkpoints=(run,))
+    assert _names(everything, "peer") == [*PEERS, *(f"{way} · two" for way in PEERS)]
+    assert len(_names(everything, "bare")) == 2 * len(ways)
+    assert len({p.cell.name for p in everything}) == len(everything)
+
+
+def test_bundles_of_one_model_share_its_peers(
+    make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    bundles = [make_bundle(tmp_path / name) for name in ("one", "two")]
+    planned = _plan(bundles, tmp_path, peers="all")
+    assert _names(planned, "peer") == list(PEERS)
+    assert {p.cell.bundle for p in planned if p.cell.kind == "bare"} == {"one", "two"}
+
+
+def test_a_quick_run_leaves_out_what_takes_minutes(
+    make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    bundles = [make_bundle(tmp_path / name) for name in ("one", "two")]
+    planned = _plan(bundles, tmp_path, quick=True)
+    assert not set(_names(planned, "peer")) & set(COMPILED)
+    assert _names(planned, "bare") == ["one openvino (loop)", "one openvino (loop + tail)"]
+
+
+def test_without_a_checkpoint_peers_say_how_to_give_one(
+    make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    planned = _plan([make_bundle(tmp_path / "bundles" / "tiny")], tmp_path)
+    lost = [p for p in planned if p.cell.kind == "peer"]
+    assert all(p.spec is None and "--checkpoints RUN" in str(p.cell.error) for p in lost)
+    assert all(p.spec is not None for p in planned if p not in lost)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_the_run_is_found_by_its_name(
+    given: bool, make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Beside the bundles' folder, or among several that are given."""
+    bundle = make_bundle(tmp_path / "bundles" / "tiny")
+    runs = [_checkpoint(tmp_path / "runs" / name) for name in ("other", "brightest")]
+    planned = _plan([bundle], tmp_path, checkpoints=tuple(runs) if given else ())
+    weights = {p.spec.weights for p in planned if p.cell.kind == "peer" and p.spec}
+    assert weights == {tmp_path / "runs" / "brightest" / "best.pt"}
+
+
+def test_folders_of_one_name_are_told_apart(
+    make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    paths = [make_bundle(tmp_path / folder / "tiny") for folder in ("x", "y")]
+    assert [model.name for model in models([*paths, *paths])] == [str(path) for path in paths]
+
+
+def test_what_is_no_bundle_is_named(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(HedgeError, match="no bundle here; make one: python -m export"):
+        models([tmp_path / "nowhere"])
+    monkeypatch.chdir(tmp_path / "bundles" / "tiny")
+    with pytest.raises(HedgeError, match="bundles: no bundle here"):
+        models([])
+    (bundle / "model.onnx").write_bytes(b"damaged")
+    with pytest.raises(HedgeError, match="sha256 differs"):
+        models([bundle])
+
+
+def test_what_a_search_measured_is_taken_along(bundle: Path) -> None:
+    (model,) = models([bundle])
+    assert model.search() is None
+    manifest = Manifest.load(bundle)
+    (bundle / "sensitivity.json").write_text('{"layers": [1]}')
+    manifest.files["sensitivity.json"] = "any"
+    manifest.measured["int8"] = {"search": "sensitivity.json"}
+    assert type(model)(model.name, bundle, manifest, None).search() == {"layers": [1]}

@@ -1,0 +1,154 @@
+"""PyTorch, plain ONNX Runtime and the bare libraries beside a real bundle of the same weights."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import bare, peers, plain
+from benchmarks.cell import Spec, to_json
+from benchmarks.matrix import COMPILED, PEERS, PLAIN
+from benchmarks.results import YARDSTICK
+from benchmarks.serve import EngineCell, Scene, computes
+from export.config import Export
+from export.exporter import export
+from runtime.engine import load_engine
+from runtime.errors import HedgeError
+from train.checkpoint import Checkpoint
+from train.loop import cpu_has_bf16
+
+PYTORCH = [way for way in PEERS if way not in (PLAIN, *COMPILED)]
+
+
+@pytest.fixture(scope="module")
+def bundle(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The FP32 bundle of a trained run."""
+    target = tmp_path_factory.mktemp("bundles") / "tiny-fp32"
+    with tempfile.TemporaryDirectory() as work:
+        checkpoint = Checkpoint.load(trained_run / "best.pt")
+        export(Export(frames=1), checkpoint, target, "fp32", Path(work))
+    return target
+
+
+@pytest.fixture(scope="module")
+def frame(blocks: Path) -> Path:
+    """An image that the run has not seen."""
+    return blocks / "images" / "val" / "val0.png"
+
+
+@pytest.fixture
+def spec(bundle: Path, trained_run: Path, frame: Path, tmp_path: Path) -> Spec:
+    """What a child would be given, but for the way."""
+    frames = tmp_path / "frames.json"
+    frames.write_bytes(to_json([Scene("val0", frame)]))
+    return Spec(
+        "", bundle, "openvino", 1, frames, tmp_path, weights=trained_run / "best.pt"
+    )  # fmt: skip
+
+
+def _labels(cell: EngineCell, frame: Path) -> np.ndarray:
+    return cell._segmenter(cv2.imread(str(frame)))
+
+
+def test_every_way_of_pytorch_is_known() -> None:
+    assert set(PEERS) - {PLAIN} == peers.WAYS.keys()
+    assert PEERS[0] == YARDSTICK
+
+
+@pytest.mark.parametrize("way", PYTORCH)
+def test_pytorch_answers_as_the_bundle(way: str, spec: Spec, frame: Path) -> None:
+    if "bf16" in way and not cpu_has_bf16():
+        with pytest.raises(HedgeError, match="does not compute bf16"):
+            peers.load(replace(spec, way=way))
+        return
+    threads = torch.get_num_threads()
+    cell = peers.load(replace(spec, way=way))
+    torch.set_num_threads(threads)
+    with load_engine(spec.bundle, "onnxruntime", 1) as engine:
+        ours = _labels(EngineCell(spec, engine, computes(engine)), frame)
+    agreement = (_labels(cell, frame) == ours).mean()
+    assert agreement > (0.97 if "bf16" in way else 0.999)
+    assert cell.measure(0)["ms"] > 0
+    assert cell.ready() == {"computes": "bf16" if "bf16" in way else "fp32"}
+
+
+def test_plain_onnx_runtime_answers_as_the_bundle(spec: Spec, frame: Path) -> None:
+    graph = spec.scratch / "plain.onnx"
+    command = [sys.executable, "-m", "benchmarks.peers"]
+    subprocess.run([*command, str(spec.weights), str(spec.bundle), str(graph)], check=True)
+    cell = plain.load(replace(spec, weights=graph, backend="onnxruntime"))
+    with load_engine(spec.bundle, "onnxruntime", 1) as engine:
+        ours = _labels(EngineCell(spec, engine, "fp32"), frame)
+    assert (_labels(cell, frame) == ours).mean() > 0.999
+
+
+def test_other_weights_are_refused(spec: Spec, tmp_path: Path) -> None:
+    assert spec.weights is not None
+    checkpoint = Checkpoint.load(spec.weights)
+    later = checkpoint.weights | {peers.BIAS: checkpoint.weights[peers.BIAS] * 1.01}
+    replace(checkpoint, weights=later).save(tmp_path / "best.pt")
+    with pytest.raises(HedgeError, match="other weights than tiny-fp32 was made of"):
+        peers.deployed(tmp_path / "best.pt", spec.bundle)
+
+
+def test_another_network_is_refused(spec: Spec, tmp_path: Path) -> None:
+    assert spec.weights is not None
+    checkpoint = Checkpoint.load(spec.weights)
+    other = replace(checkpoint, config=replace(checkpoint.config, variant="vanilla"))
+    other.save(tmp_path / "best.pt")
+    with pytest.raises(HedgeError, match="vanilla on mobilenet_v2 with 3 classes, not what"):
+        peers.deployed(tmp_path / "best.pt", spec.bundle)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_bare_loops_answer_what_their_way_says(backend: str, spec: Spec, frame: Path) -> None:
+    spec = replace(spec, backend=backend)
+    cells = {way: bare.load(replace(spec, way=way)) for way in bare.LOOPS}
+    with load_engine(spec.bundle, backend, 1) as engine:
+        ours = EngineCell(spec, engine)
+        batch = ours._batch(0)
+        labels = engine.infer(batch)
+        scores = engine.manifest.logits
+    answers = {way: cell._engine.infer(batch) for way, cell in cells.items()}  # type: ignore[attr-defined]
+    assert scores is not None and answers["loop"].shape == scores.shape
+    assert (answers["loop + tail"] == labels).all()
+    assert (answers["whole graph"] == labels).mean() > 0.999
+    other = np.zeros_like(batch)
+    tail = cells["loop + tail"]._engine  # type: ignore[attr-defined]
+    assert not (tail.infer(other) == labels).all(), "a new batch is filled in"
+    assert all(cell.measure(0)["ms"] > 0 for cell in cells.values())
+
+
+def test_benchmark_app_measures_our_compiled_model(spec: Spec) -> None:
+    if bare.program("openvino") is None:
+        pytest.skip("the openvino package brings it")
+    cell = bare.load(replace(spec, way="benchmark_app"))
+    assert 0 < cell.measure(0)["ms"] < 1000
+    assert cell.ready() == {}
+
+
+def test_a_program_that_is_missing_is_named(
+    spec: Spec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HedgeError, match="trtexec: not installed"):
+        bare.load(replace(spec, way="trtexec", backend="tensorrt"))
+
+
+def test_trtexec_is_read_from_host_to_host() -> None:
+    text = """
+[I] Throughput: 812.3 qps
+[I] Latency: min = 1.11 ms, max = 1.9 ms, mean = 1.2 ms, median = 1.18 ms, percentile(90%) = 1.3 ms
+[I] GPU Compute Time: min = 0.9 ms, max = 1.2 ms, mean = 1.0 ms, median = 0.98 ms
+"""
+    assert bare.trtexec_median(text) == 1.18
+    with pytest.raises(HedgeError, match="no latency"):
+        bare.trtexec_median("&&&& FAILED")
