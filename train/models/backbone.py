@@ -43,10 +43,11 @@ BACKBONES: dict[BackboneName, BackboneSpec] = {
 class Backbone(nn.Module):
     """(N, 3 or 4, H, W) → features at 1/4, 1/8 and 1/output_stride.
 
-    SE sits on the output of each residual block, before the shortcut is added, in the stages at
-    1/4, 1/8 and 1/16 (the seed's stages 2-4; the last stage has none). The mobile networks have
-    it at the same place, the narrow end of each inverted residual, where it is cheapest; the gates
-    that MobileNetV3 has by itself inside its expansions stay as they are.
+    SE sits in each residual block of the stages at 1/4, 1/8 and 1/16 (the seed's stages 2-4; the
+    last stage has none), where the block is narrow and gates are cheap: in a ResNet before the
+    block's last convolution, as RegNetY has it (Radosavovic et al., CVPR 2020), which leaves the
+    convolution next to the shortcut that engines fuse it with; in the mobile networks on the output
+    of the inverted residual. The gates that MobileNetV3 has by itself inside its expansions stay.
     """
 
     def __init__(self, config: ModelConfig, weights: str | None = None) -> None:
@@ -145,14 +146,14 @@ def _widen_first_conv(stage: nn.Module) -> None:
 def _insert_squeeze_excite(stage: nn.Module, gate: SqueezeExciteGate) -> None:
     for block in stage.modules():
         if isinstance(block, Bottleneck):
-            block.bn3 = _followed_by_se(block.bn3, block.bn3.num_features, gate)
+            block.conv3 = _preceded_by_se(block.conv3, gate)
         elif isinstance(block, BasicBlock):
-            block.bn2 = _followed_by_se(block.bn2, block.bn2.num_features, gate)
+            block.conv2 = _preceded_by_se(block.conv2, gate)
         elif isinstance(block, InvertedResidualV2):
             block.conv.append(SqueezeExcite(block.out_channels, gate))
         elif isinstance(block, InvertedResidualV3):
             block.block.append(SqueezeExcite(block.out_channels, gate))
 
 
-def _followed_by_se(norm: nn.Module, channels: int, gate: SqueezeExciteGate) -> nn.Sequential:
-    return nn.Sequential(norm, SqueezeExcite(channels, gate))
+def _preceded_by_se(conv: nn.Conv2d, gate: SqueezeExciteGate) -> nn.Sequential:
+    return nn.Sequential(SqueezeExcite(conv.in_channels, gate), conv)
