@@ -215,6 +215,9 @@ class NetworkSource(LiveSource):
         stream = container.streams.video[0]
         last = time.monotonic()
         for packet in packets_of(container, stream):
+            # First: what FFmpeg held back comes out at its timeout, as old as the stall.
+            if time.monotonic() - last > STALL_S:
+                raise TimeoutError
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
@@ -228,8 +231,6 @@ class NetworkSource(LiveSource):
                 yield bgr_image(bgr, frame)
             if self._stopped.is_set():
                 return
-            if time.monotonic() - last > STALL_S:
-                raise TimeoutError
 
 
 class PacedSource(LiveSource):

@@ -39,9 +39,10 @@ from runtime.sinks import safe_json
 
 LOOPBACK = "127.0.0.1"
 TOKEN_VARIABLE = "HEDGE_TOKEN"  # in the environment: a command line is seen by every user
-PICTURES_PER_S = 15
+PICTURES_PER_S = 10
 WIDTH = 960  # of the picture on the page, at most
 _QUALITY = 80  # of its JPEG
+_SEND_BYTES = 128 * 1024
 _STATE_S = 0.5  # the numbers are added up at most so often, however many ask
 _HISTORY = 180  # seconds of class shares
 _PAGE = Path(__file__).with_name("web.html")
@@ -153,19 +154,20 @@ class WebView:
                 if self._number == sent:
                     await asyncio.sleep(0.5 / PICTURES_PER_S)
                     continue
-                sent, jpeg = await asyncio.to_thread(self._encoded)
+                if self._jpeg[0] != self._number:
+                    await asyncio.to_thread(self._encode)
+                sent, jpeg = self._jpeg
                 head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
                 yield head.encode() + jpeg + b"\r\n"
         finally:
             self._watchers -= 1
 
-    def _encoded(self) -> tuple[int, bytes]:
-        """The latest picture as JPEG, encoded once for all clients."""
+    def _encode(self) -> None:
+        """Make the latest picture a JPEG, once for all clients."""
         with self._lock:
             if self._jpeg[0] != self._number and self._image is not None:
                 quality = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
                 self._jpeg = (self._number, cv2.imencode(".jpg", self._image, quality)[1].tobytes())
-            return self._jpeg
 
     def _current(self) -> dict[str, Any]:
         """All the page shows, as JSON would hold it."""
@@ -245,6 +247,8 @@ def _listen(host: str, port: int) -> socket.socket:
     # Named as TCP: asyncio only then sends small answers at once instead of after 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Of each client: else the system keeps megabytes of old pictures for those who do not read.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
     try:
         listener.bind((host, port))
         listener.listen()

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks import endurance
+from benchmarks.endurance import flow
+from benchmarks.endurance.__main__ import Endurance, main
+from benchmarks.endurance.cameras import Cycles
+from benchmarks.endurance.check import Check, remuxed, small_video
+from benchmarks.endurance.damage import damaged, mutated
 from benchmarks.pipeline import drawn, engine_only, streamed
 from runtime.engine import load_engine
 from runtime.segment import Segmenter
@@ -24,20 +30,20 @@ def segmenter(shared_bundle: Path) -> Iterator[Segmenter]:
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return endurance.small_video(tmp_path_factory.mktemp("small") / "small.mp4", 40)
+    return small_video(tmp_path_factory.mktemp("small") / "small.mp4", 40)
 
 
 @pytest.mark.parametrize(("leaking", "grows"), [(False, False), (True, True)])
 def test_a_leak_is_found_and_only_a_leak(
     leaking: bool, grows: bool, segmenter: Segmenter, video: Path
 ) -> None:
-    done, growth = endurance._endless(segmenter, video, 400, leaking)
+    done, growth = flow.endless(segmenter, video, 400, leaking)
     assert done == 400
-    assert (growth > endurance.GROWTH) == grows
+    assert (growth > flow.GROWTH) == grows
 
 
 def test_a_video_with_its_index_in_front_promises_its_frames(video: Path, tmp_path: Path) -> None:
-    path = endurance.indexed(video, tmp_path / "indexed.mp4")
+    path = remuxed(video, tmp_path / "indexed.mp4")
     with open_source(str(path)) as source:
         assert source.expected == len(list(source)) == 40
     path.write_bytes(path.read_bytes()[:-9000])
@@ -49,16 +55,17 @@ def test_a_video_with_its_index_in_front_promises_its_frames(video: Path, tmp_pa
 def test_damaged_videos_are_counted_by_what_became_of_them(
     shared_bundle: Path, video: Path, tmp_path: Path
 ) -> None:
-    videos = [video, endurance.indexed(video, tmp_path / "indexed.mp4")]
-    check = endurance.damaged(shared_bundle, videos, tmp_path / "damaged.mp4", 12)
+    names = ("indexed.mp4", "small.mkv", "small.ts")
+    videos = [video, *(remuxed(video, tmp_path / name) for name in names)]
+    [check] = damaged(shared_bundle, videos, tmp_path / "damaged.mp4", 24)
     assert check.passed, check.found
 
 
 def test_mutations_differ_from_the_original_and_repeat() -> None:
     whole = bytes(1000)
-    first = [endurance.mutated(whole, random.Random(seed)) for seed in range(20)]
+    first = [mutated(whole, random.Random(seed)) for seed in range(20)]
     assert whole not in first
-    assert first == [endurance.mutated(whole, random.Random(seed)) for seed in range(20)]
+    assert first == [mutated(whole, random.Random(seed)) for seed in range(20)]
 
 
 def test_the_pipeline_is_timed_on_the_frames_asked_for(
@@ -70,3 +77,34 @@ def test_the_pipeline_is_timed_on_the_frames_asked_for(
     assert streamed(segmenter, video, 2, tmp_path / "overlay.mp4") > 0
     with open_source(str(tmp_path / "overlay.mp4")) as source:
         assert len(list(source)) == 2
+
+
+def test_faults_are_timed_from_what_the_camera_and_the_stream_saw() -> None:
+    cycles = Cycles()
+    events = [
+        ("play", 0.0), ("drop", 2.0), ("connect", 2.5), ("connect", 3.1), ("play", 3.1),
+        ("stall", 5.0), ("connect", 8.5), ("play", 8.5),
+    ]  # fmt: skip
+    cycles.add(events, arrived=[0.5, 1.9, 2.1, 3.6, 4.9, 9.5])
+    assert cycles.noticed == {"drop": [0.5], "stall": [3.5]}
+    assert cycles.results == pytest.approx([0.6, 1.0])  # after 3.0, and after 8.5
+
+
+def test_a_fault_that_nobody_notices_is_never_over() -> None:
+    cycles = Cycles()
+    cycles.add([("play", 0.0), ("stall", 5.0)], arrived=[4.0])
+    assert cycles.noticed["stall"] == [np.inf]
+
+
+def test_parts_of_the_checks_add_up_in_one_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {name: [Check(name, "none", "nothing", name != "disk")] for name in ("long", "disk")}
+    monkeypatch.setattr(
+        "benchmarks.endurance.__main__._runs",
+        lambda config: {name: lambda name=name: found[name] for name in found},
+    )
+    assert main(Endurance(("long",), out=tmp_path)) == 0
+    assert main(Endurance(("disk",), out=tmp_path)) == 4
+    report = json.loads((tmp_path / "report.json").read_bytes())
+    assert report["checks"].keys() == {"long", "disk"}

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from benchmarks.endurance.rtsp import RtspServer, clip
 from runtime import cli, live
 from runtime.address import Address, redacted
 from runtime.errors import HedgeError
@@ -25,7 +26,6 @@ from runtime.pipeline import stream
 from runtime.segment import Segmenter
 from runtime.sources import open_source
 from runtime.video import VideoConfig, main
-from tests.runtime.rtsp import RtspServer, clip
 
 Make = Callable[..., Path]
 FILES = Path("/proc/self/fd")
@@ -120,11 +120,17 @@ def test_a_stall_is_noticed_and_survived(
 
     with RtspServer(clips, script) as server, open_source(server.url()) as source:
         assert isinstance(source, LiveSource)
-        for _ in source:
+        arrivals = []
+        for frame in source:
+            arrivals.append(frame.arrived)
             if source.gap_count:
                 break
         assert source.gaps[0].cause == "nothing arrives"
         assert 1 <= source.gaps[0].seconds < 5
+        stalled = next(time_s for what, time_s in server.events if what == "stall")
+        again = next(t for what, t in server.events if what == "connect" and t > stalled)
+        # What the decoder still held is no new frame.
+        assert not [t for t in arrivals if stalled + live.STALL_S / 2 < t < again]
 
 
 def test_frames_may_change_their_size(clips: list[list[list[bytes]]]) -> None:
@@ -142,8 +148,9 @@ def test_frames_may_change_their_size(clips: list[list[list[bytes]]]) -> None:
 
 
 def test_a_password_opens_and_is_never_shown(
-    clips: list[list[list[bytes]]], shared_bundle: Path, tmp_path: Path
-) -> None:
+    clips: list[list[list[bytes]]], shared_bundle: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     with RtspServer(clips, login="me:geheim") as server:
         with pytest.raises(HedgeError, match="401") as caught:
             open_source(server.url("me:falsch"))
@@ -155,8 +162,9 @@ def test_a_password_opens_and_is_never_shown(
             max_frames=5, json=report, metrics=rows, out=out,
         )  # fmt: skip
         assert main(config) == 0
-    for path in (report, rows, out):
-        assert b"geheim" not in path.read_bytes()
+    printed = capsys.readouterr()
+    for text in (*(path.read_bytes() for path in (report, rows, out)), *map(str.encode, printed)):
+        assert b"geheim" not in text
     told = msgspec.json.decode(report.read_bytes())
     assert told["source"].startswith("rtsp://***@127.0.0.1")
     assert told["frames_read"] == told["frames_written"] + told["frames_dropped"]
@@ -260,6 +268,16 @@ def test_what_is_shown_of_an_address(text: str, shown: str) -> None:
     assert address is not None
     assert address.shown == shown
     assert "pw" not in repr(address)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("0", "camera 0"), ("/dev/video3", "/dev/video3"), ("12", "camera 12")]
+)
+def test_cameras_go_by_number_or_device(text: str, shown: str) -> None:
+    address = Address.parse(text)
+    assert address is not None
+    assert (address.shown, address.format) == (shown, "v4l2")
+    assert address.target == (text if text.startswith("/") else f"/dev/video{text}")
 
 
 @pytest.mark.parametrize("text", ["concat://a", "file:///etc/passwd", "subfile://x", "rtsp://"])

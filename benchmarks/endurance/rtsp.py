@@ -54,7 +54,9 @@ def _frames(stream: bytes) -> Iterator[list[bytes]]:
 class RtspServer:
     """Serves ``clips[0]`` in a loop to everyone who connects; a context manager.
 
-    script: what goes wrong; login: "user:password" to ask for. events: (what, monotonic time).
+    script: what goes wrong; login: "user:password" to ask for; away: seconds after a "drop" in
+    which everybody who connects is sent away. events: (what, monotonic time): "connect", "play",
+    "drop", "stall".
     """
 
     def __init__(
@@ -62,10 +64,12 @@ class RtspServer:
         clips: list[list[list[bytes]]],
         script: Script = lambda connection, frame: None,
         login: str | None = None,
+        away: float = 0.0,
     ) -> None:
-        self.clips, self.script, self.login = clips, script, login
+        self.clips, self.script, self.login, self.away = clips, script, login, away
         self.events: list[tuple[str, float]] = []
         self._plays = 0
+        self._back = 0.0  # when it answers again
         self._alive = True
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
@@ -95,6 +99,10 @@ class RtspServer:
                 client, _ = self._socket.accept()
             except OSError:
                 return
+            self.events.append(("connect", time.monotonic()))
+            if time.monotonic() < self._back:
+                client.close()
+                continue
             self._clients.append(client)
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
@@ -146,10 +154,11 @@ class RtspServer:
             if fault in ("drop", "stall"):
                 self.events.append((fault, time.monotonic()))
             if fault == "drop":
+                self._back = time.monotonic() + self.away
                 return
             while fault == "stall" and self._alive:
-                time.sleep(0.02)
-                client.send(b"")
+                if _has_left(client):
+                    return
                 fault = self.script(connection, number)
             frames = self.clips[1] if fault == "swap" else frames
             units = frames[number % len(frames)]
@@ -165,6 +174,17 @@ class RtspServer:
                     client.sendall(b"$\0" + struct.pack("!H", len(packet)) + packet)
             number += 1
             time.sleep(max(0.0, started + number / FPS - time.monotonic()))
+
+
+def _has_left(client: socket.socket) -> bool:
+    """Whether the other side has hung up; waits a moment for it."""
+    client.settimeout(0.02)
+    try:
+        return not client.recv(4096)
+    except TimeoutError:
+        return False
+    finally:
+        client.settimeout(None)
 
 
 def _fragments(unit: bytes) -> Iterator[tuple[bytes, bool]]:

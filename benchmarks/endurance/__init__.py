@@ -1,0 +1,1 @@
+"""What the streaming runtime does when the world misbehaves."""

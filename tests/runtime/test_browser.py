@@ -1,0 +1,131 @@
+"""In a real browser: the page shows the stream and its numbers, and the videos play."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from runtime.report import Run
+from runtime.segment import Segmenter
+from runtime.sinks import VideoSink
+from runtime.sources import open_source
+from runtime.web import WebView
+
+Make = Callable[..., Path]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+EVIL = "<img src=x onerror=document.title='broken'>.mp4"
+TEAL = (120, 140, 20)  # BGR, and nowhere else on the page
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+
+
+class Browser:
+    """A headless Chromium with a profile of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def picture(self, url: str) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of the page."""
+        shot = self.folder / "shot.png"
+        self._run(f"--screenshot={shot}", url)
+        with Image.open(shot) as image:
+            return np.asarray(image.convert("RGB"))
+
+    def elements(self, url: str) -> str:
+        """The page's HTML as its scripts have made it."""
+        return self._run("--dump-dom", url)
+
+    def _run(self, *arguments: str) -> str:
+        command = [
+            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--timeout=4000",
+            "--window-size=1000,900", "--autoplay-policy=no-user-gesture-required",
+            "--disable-background-networking", f"--user-data-dir={self.folder / 'profile'}",
+        ]  # fmt: skip
+        printed = self.folder / "printed"
+        with printed.open("wb") as out:
+            quiet = subprocess.DEVNULL
+            process = subprocess.Popen(
+                [*command, *arguments], stdout=out, stderr=quiet, start_new_session=True
+            )
+            try:
+                process.wait(90)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+        return printed.read_text()
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Browser:
+    return Browser(tmp_path)
+
+
+@pytest.fixture
+def view(shared_bundle: Path, make_clip: Make, tmp_path: Path) -> Iterator[WebView]:
+    """The page of a run over a video with an evil name, whose picture is all teal."""
+    over = threading.Event()
+
+    def keep_showing() -> None:
+        while not over.wait(0.05):
+            view.count(np.ones((8, 8), np.uint8))
+            if view.wants():
+                view.show(np.full((360, 640, 3), TEAL, np.uint8))
+
+    clip = str(make_clip(tmp_path / EVIL, 6))
+    with Segmenter(shared_bundle, "onnxruntime", 1) as segmenter, open_source(clip) as source:
+        run = Run(source, segmenter, shared_bundle)
+        for frame in source:
+            prediction = segmenter.predict(frame)
+            run.score(prediction)
+            run.add(prediction, 1.0)
+        with WebView(run, "127.0.0.1", 0) as view:
+            thread = threading.Thread(target=keep_showing)
+            thread.start()
+            yield view
+            over.set()
+            thread.join()
+
+
+def share(picture: np.ndarray, color: tuple[int, int, int], tolerance: int = 8) -> float:
+    """Of the pixels of an RGB picture that are as the BGR ``color``."""
+    near = np.abs(picture.astype(int) - color[::-1]).max(axis=2) <= tolerance
+    return float(near.mean())
+
+
+def test_the_page_shows_the_stream(view: WebView, browser: Browser) -> None:
+    assert share(browser.picture(view.url), TEAL) > 0.15
+
+
+def test_the_page_shows_the_numbers_and_runs_no_name(view: WebView, browser: Browser) -> None:
+    html = browser.elements(view.url)
+    assert "<img src=" not in html.replace('<img id="picture"', "")
+    assert "&lt;img src=x onerror=" in html
+    assert "fps · brightest</title>" in html
+    assert 'id="lost" hidden=""' in html
+    assert "<td>written</td><td>6</td>" in html
+    assert "green 100.0 %" in html
+    assert "sha256 " in html
+
+
+@pytest.mark.parametrize("color", [(200, 120, 40), (30, 30, 220)])
+def test_videos_play_in_their_colors(
+    color: tuple[int, int, int], browser: Browser, tmp_path: Path
+) -> None:
+    with VideoSink(tmp_path / "a.mp4", Fraction(10)) as sink:
+        for _ in range(15):
+            sink.write(np.full((270, 480, 3), color, np.uint8))
+    page = tmp_path / "page.html"
+    page.write_text("<body style='margin: 0'><video src='a.mp4' autoplay muted loop></video>")
+    picture = browser.picture(page.as_uri())
+    assert share(picture[:270, :480], color) > 0.95
