@@ -128,7 +128,8 @@ def _measured(config: Benchmark, scratch: Path) -> tuple[Results, bool]:
     shown = frames.gather(config.data, config.video, config.pace.frames, scratch)
     asked = matrix.Asked(backends, config.peers, config.checkpoints, config.quick)
     record = Record(matrix.plan(models, asked, matrix.Shared(config.threads, shown.path, scratch)))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a job in the background ignores the first
+        signal.signal(number, signal.default_int_handler)
     interrupted = False
     with _bar(record, config.seconds) as tell:
         run = Run(record, shown, config.video, config.threads, config.pace, config.timeout,
