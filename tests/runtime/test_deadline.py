@@ -88,9 +88,40 @@ def test_the_command_reports_both_accuracies(
     assert live["miou"] == report["miou"] == 1
 
 
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    """Labels of the first frames of any video of 24×32."""
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    for index in range(3):
+        Image.fromarray(np.zeros((24, 32), np.uint8)).save(folder / f"{index:06d}.png")
+    return folder
+
+
+def test_a_video_has_a_rate_of_its_own(
+    shared_bundle: Path, truth: Path, make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    clip, report = make_clip(tmp_path / "a.mp4", 3, fps=5), tmp_path / "r.json"
+    config = VideoConfig(
+        str(clip), shared_bundle, "onnxruntime", labels=truth, deadline=1e5, json=report
+    )
+    assert main(config) == 0
+    live = json.loads(report.read_bytes())["deadline"]
+    assert (live["fps"], live["deadline_ms"], live["frames_late"]) == (5, 1e5, 0)
+
+
+def test_images_have_none(
+    shared_bundle: Path, truth: Path, make_images: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_images(tmp_path / "images", 3, name="{:06d}")
+    config = VideoConfig(str(folder), shared_bundle, "onnxruntime", labels=truth, deadline=50.0)
+    with pytest.raises(HedgeError, match="--fps"):
+        main(config)
+
+
 @pytest.mark.parametrize(
     ("change", "fix"),
-    [({"fps": 30.0}, "--labels"), ({"deadline": 9.0}, "--fps"), ({"fps": 0.0}, "above 0")],
+    [({"fps": 30.0}, "--labels"), ({"deadline": 9.0}, "--labels"), ({"fps": 0.0}, "above 0")],
 )
 def test_senseless_settings_are_named(change: dict, fix: str) -> None:
     with pytest.raises(HedgeError, match=fix):

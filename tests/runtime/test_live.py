@@ -208,7 +208,7 @@ def mjpeg() -> Iterator[str]:
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/video"
         server.shutdown()
@@ -246,6 +246,21 @@ def test_raw_frames_come_through_a_pipe() -> None:
     os.close(read)
     assert (np.stack([frame.image for frame in frames]) == images).all()
     assert source.complaint() == "standard input: 1 did not decode cleanly"
+
+
+def test_the_command_reads_standard_input(
+    shared_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, write = os.pipe()
+    os.write(write, bytes(3 * 4 * 6 * 3))
+    os.close(write)
+    report = tmp_path / "r.json"
+    with os.fdopen(read) as standard_input:
+        monkeypatch.setattr("sys.stdin", standard_input)
+        config = VideoConfig("-", shared_bundle, "onnxruntime", raw_size=(4, 6), json=report)
+        assert main(config) == 0
+    told = msgspec.json.decode(report.read_bytes())
+    assert (told["source"], told["frames_written"]) == ("standard input", 3)
 
 
 def test_a_pipe_without_a_size_is_refused() -> None:

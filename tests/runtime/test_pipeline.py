@@ -58,6 +58,13 @@ def test_every_frame_comes_out_once_in_order(segmenter: Segmenter) -> None:
     assert all(p.infer_ms > 0 and p.read_ms > 0 for p in predictions)
 
 
+def test_a_source_and_a_bundle_may_be_named(bundle: Path, make_clip: Make, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "a.mp4", 5)
+    assert [p.frame.index for p in stream(str(clip), bundle)] == [0, 1, 2, 3, 4]
+    with closing(stream(clip, str(bundle))) as predictions:
+        assert next(predictions).labels.shape == (24, 32)
+
+
 @pytest.mark.parametrize("count", [1, 4, 10])
 def test_a_batch_that_is_not_full_is_not_lost(
     count: int, make_bundle: Make, tmp_path: Path

@@ -1,0 +1,78 @@
+"""The command on a camera: stopped while nothing comes, and pictures that change their size."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import pytest
+
+from benchmarks.endurance.rtsp import RtspServer, clip
+from runtime.video import VideoConfig, main
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_files_while_the_camera_is_silent(
+    number: signal.Signals, shared_bundle: Path, start_video: Start,
+    playable: Callable[[Path], int], tmp_path: Path,
+) -> None:  # fmt: skip
+    out, rows = tmp_path / "o.mp4", tmp_path / "rows"
+
+    def never_again(connection: int, frame: int) -> str | None:
+        return "stall" if frame == 60 or connection else None
+
+    with RtspServer([clip(24, 32)], never_again) as server:
+        process = start_video(
+            server.url(), "--bundle", shared_bundle, "--backend", "onnxruntime", "--out", out,
+            "--metrics", rows,
+        )  # fmt: skip
+        while not any(what == "stall" for what, _ in server.events):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        process.send_signal(number)
+        printed, complaint = process.communicate(timeout=30)  # the stall would last for ever
+    assert process.returncode == 130, complaint
+    assert "gaps" in printed
+    assert complaint == "error: interrupted; what was done is written\n"
+    assert len(rows.read_text().splitlines()) == playable(out) > 0
+
+
+def test_pictures_of_another_size_go_on_in_another_file(
+    shared_bundle: Path, tmp_path: Path
+) -> None:
+    clips = [clip(48, 64), clip(96, 128)]
+    report = tmp_path / "r.json"
+    with RtspServer(clips, lambda _, frame: "swap" if frame == 60 else None) as server:
+        config = VideoConfig(
+            server.url(), shared_bundle, "onnxruntime", out=tmp_path / "o.mp4", json=report,
+            max_frames=90,
+        )  # fmt: skip
+        assert main(config) == 0
+    told = json.loads(report.read_text())
+    assert told["videos"] == [str(tmp_path / name) for name in ("o.mp4", "o-2.mp4")]
+    counts = []
+    for path, size in zip(told["videos"], [(48, 64), (96, 128)], strict=True):
+        with av.open(path) as container:
+            frames = list(container.decode(video=0))
+        assert {(frame.height, frame.width) for frame in frames} == {size}
+        counts.append(len(frames))
+    assert sum(counts) == told["frames_written"] == 90
+
+
+def test_a_folder_of_photos_stays_one_video(
+    shared_bundle: Path, make_images: Callable[..., Path], tmp_path: Path,
+    band_picture: Callable[..., object],
+) -> None:  # fmt: skip
+    sizes = [(24, 32), (48, 64), (24, 32)]
+    folder = make_images(tmp_path / "images", [band_picture(0, size) for size in sizes])
+    out, report = tmp_path / "o.mp4", tmp_path / "r.json"
+    config = VideoConfig(str(folder), shared_bundle, "onnxruntime", out=out, json=report)
+    assert main(config) == 0
+    assert json.loads(report.read_text())["videos"] == [str(out)]
