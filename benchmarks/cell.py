@@ -26,8 +26,9 @@ class Spec:
 
     module: whose ``load(spec)`` gives what is served; bundle: the model, of peers and bare cells
     as well; way: see ``benchmarks.results.Cell``; threads: of the CPU, 0 leaves them to the
-    library; frames: the list that ``benchmarks.frames`` writes; weights: checkpoint of a PyTorch
-    peer, or ONNX file of the plain ONNX Runtime one; scratch: a folder to write to.
+    library; frames: the list that ``benchmarks.frames`` writes; weights: checkpoints of which a
+    PyTorch peer takes the bundle's, or ONNX file of the plain ONNX Runtime one; scratch: a folder
+    to write to.
     """
 
     module: str
@@ -37,7 +38,7 @@ class Spec:
     frames: Path
     scratch: Path
     way: str = ""
-    weights: Path | None = None
+    weights: tuple[Path, ...] = ()
 
 
 class Served(Protocol):

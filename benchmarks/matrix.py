@@ -95,7 +95,7 @@ class Shared:
     frames: Path
     scratch: Path
 
-    def spec(self, module: str, model: Model, cell: Cell, weights: Path | None = None) -> Spec:
+    def spec(self, module: str, model: Model, cell: Cell, weights: tuple[Path, ...] = ()) -> Spec:
         """What the process of ``cell`` loads, with a scratch folder of its own."""
         return Spec(
             f"benchmarks.{module}", model.path, cell.backend, self.threads, self.frames,
@@ -150,30 +150,31 @@ def _bare(model: Model, backend: str, quick: bool, shared: Shared) -> Iterator[P
 
 
 def _peers(model: Model, asked: Asked, first: bool, shared: Shared) -> Iterator[Planned]:
-    weights, trouble = _checkpoint(model, asked.checkpoints)
+    weights = _checkpoints(model, asked.checkpoints)
     for way in PEERS:
         if asked.quick and way in COMPILED:
             continue
         backend, module = ("onnxruntime", "plain") if way == PLAIN else ("pytorch", "peers")
         cell = model.cell("peer", backend, way, way if first else f"{way} · {model.name}")
-        if trouble:
-            yield Planned(replace(cell, error=trouble), model, None)
-        else:
+        if weights:
             yield Planned(cell, model, shared.spec(module, model, cell, weights))
+        else:
+            trouble = f"no {model.weights} in {RUNS}/; name its run: --checkpoints RUN"
+            yield Planned(replace(cell, error=trouble), model, None)
 
 
-def _checkpoint(model: Model, given: Sequence[Path]) -> tuple[Path | None, str | None]:
-    """The checkpoint that a bundle was made of, by its run's name; else what to do, in one line.
-
-    One that is given alone is taken whatever its name is: whether it fits is seen when it loads.
-    """
+def _checkpoints(model: Model, given: Sequence[Path]) -> tuple[Path, ...]:
+    """Files of which one may be what a bundle was made of, the likeliest first: those given, else
+    of the run that has its name, under runs/ or beside the bundles. Whether it is, its weights
+    tell (``benchmarks.peers``)."""
     beside = model.path.absolute().parent.parent / RUNS
     runs = list(given) or [folder / model.weights for folder in (RUNS, beside)]
-    for file in (run / "best.pt" if run.is_dir() else run for run in runs):
-        if (file.parent.name == model.weights or len(given) == 1) and file.is_file():
-            return file, None
-    searched = "--checkpoints" if given else f"{RUNS}/"
-    return None, f"no {model.weights} in {searched}; name the run: --checkpoints RUN"
+    files = [
+        file
+        for run in sorted(runs, key=lambda run: model.weights not in (run.name, run.parent.name))
+        for file in ([run / "best.pt", run / "last.pt"] if run.is_dir() else [run])
+    ]
+    return tuple(dict.fromkeys(file.absolute() for file in files if file.is_file()))
 
 
 def _bundles(path: Path) -> list[Path]:

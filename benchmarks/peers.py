@@ -1,6 +1,6 @@
 """PyTorch in each of its own ways, with the weights that a bundle was made of.
 
-``python -m benchmarks.peers CHECKPOINT BUNDLE GRAPH`` writes the graph that ``benchmarks.plain``
+``python -m benchmarks.peers BUNDLE GRAPH CHECKPOINT…`` writes the graph that ``benchmarks.plain``
 runs, in a process that is gone before that one is timed.
 """
 
@@ -10,6 +10,7 @@ import contextlib
 import io
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,41 +66,40 @@ WAYS = {
 
 
 def load(spec: Spec) -> EngineCell:
-    """The way that ``spec`` names, from the checkpoint ``spec.weights``."""
+    """The way that ``spec`` names, from the one of ``spec.weights`` that the bundle was made of."""
     way = WAYS[spec.way]
     if way.computes == "bf16" and not cpu_has_bf16():
         raise HedgeError("this CPU does not compute bf16: emulated, it is slower than FP32")
     if spec.threads:
         torch.set_num_threads(spec.threads)
-    assert spec.weights is not None, "no checkpoint, no peer"
     return EngineCell(spec, way.engine(*deployed(spec.weights, spec.bundle)), way.computes)
 
 
-def deployed(weights: Path, bundle: Path) -> tuple[DeployGraph, Manifest]:
-    """The network of a checkpoint as a bundle deploys it, and the manifest of its FP32 form.
+def deployed(checkpoints: Sequence[Path], bundle: Path) -> tuple[DeployGraph, Manifest]:
+    """The network of a bundle's checkpoint as the bundle deploys it, and the manifest of its FP32
+    form.
 
-    HedgeError where the bundle was made of another network or of other weights: its accuracy
-    would be held against that of a stranger.
+    HedgeError where none of ``checkpoints`` has its weights: its accuracy would be held against
+    that of a stranger.
     """
-    manifest, checkpoint = Manifest.load(bundle), Checkpoint.load(weights)
-    own = (checkpoint.config.variant, checkpoint.model.backbone, checkpoint.classes)
-    if own != (manifest.variant, manifest.backbone, manifest.classes):
-        raise HedgeError(
-            f"{weights}: {checkpoint.config.variant} on {checkpoint.model.backbone} with "
-            f"{len(checkpoint.classes)} classes, not what {manifest.name} was made of"
-        )
-    if not _made_of(bundle / MODEL, checkpoint.weights[BIAS]):
-        raise HedgeError(
-            f"{weights}: other weights than {manifest.name} was made of (trained on since?); "
-            "export it again, or name its run: --checkpoints RUN"
-        )
-    graph = _at_sizes(checkpoint, manifest)
-    return graph, describe(checkpoint, manifest.name, "fp32", manifest.input.shape[0], graph)
+    manifest = Manifest.load(bundle)
+    for path in checkpoints:
+        checkpoint = Checkpoint.load(path)
+        if checkpoint.classes == manifest.classes and _made_of(bundle / MODEL, checkpoint):
+            graph = _at_sizes(checkpoint, manifest)
+            batch = manifest.input.shape[0]
+            return graph, describe(checkpoint, manifest.name, "fp32", batch, graph)
+    raise HedgeError(
+        f"{', '.join(str(path) for path in checkpoints[:2])}{', …' * (len(checkpoints) > 2)}: not "
+        f"the weights that {manifest.name} was made of (trained on since?); export it again, or "
+        "name its run: --checkpoints RUN"
+    )
 
 
-def _made_of(graph: Path, bias: torch.Tensor) -> bool:
-    """Whether a bundle's graph holds this bias of the classifier: every precision keeps it in
-    floating point, and no batch-norm is folded into it."""
+def _made_of(graph: Path, checkpoint: Checkpoint) -> bool:
+    """Whether a bundle's graph holds the checkpoint's bias of the classifier: every precision
+    keeps it in floating point, and no batch-norm is folded into it."""
+    bias = checkpoint.weights[BIAS]
     tensors = onnx.load(str(graph)).graph.initializer
     found = [numpy_helper.to_array(t) for t in tensors if list(t.dims) == list(bias.shape)]
     return any(
@@ -136,9 +136,9 @@ class FullScores(nn.Module):
         return self.model(image).logits
 
 
-def write_plain(weights: Path, bundle: Path, path: Path) -> None:
-    """Export ``FullScores`` at the input size of ``bundle``."""
-    graph, manifest = deployed(weights, bundle)
+def write_plain(bundle: Path, path: Path, *checkpoints: Path) -> None:
+    """Export ``FullScores`` of the checkpoint that ``bundle`` was made of, at its input size."""
+    graph, manifest = deployed(checkpoints, bundle)
     batch, height, width, _ = manifest.input.shape
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

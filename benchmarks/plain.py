@@ -38,6 +38,6 @@ class PlainLoop(OneAtATime):
 
 def load(spec: Spec) -> EngineCell:
     """``spec.weights`` is the graph, ``spec.bundle`` says what goes in and out."""
-    assert spec.weights is not None, "the parent has the graph written first"
-    session = ort.session(spec.weights, spec.threads)
+    (graph,) = spec.weights
+    session = ort.session(graph, spec.threads)
     return EngineCell(spec, PlainLoop(session, Manifest.load(spec.bundle)), "fp32")

@@ -93,10 +93,10 @@ class Run:
         if planned.cell.way != PLAIN:
             return spec
         graph = self.scratch / f"{spec.scratch.name}.onnx"
-        files = map(str, (spec.weights, spec.bundle, graph))
+        files = map(str, (spec.bundle, graph, *spec.weights))
         command = [sys.executable, "-m", "benchmarks.peers", *files]
         processes.run(command, graph.with_suffix(".txt"), EXPORT * self.patience)
-        return replace(spec, weights=graph)
+        return replace(spec, weights=(graph,))
 
     def _has_room(self, group: Sequence[tuple[Planned, Child]]) -> bool:
         largest = max(child.memory_mb(peak=True) or 0.0 for _, child in group)

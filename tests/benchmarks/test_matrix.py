@@ -56,7 +56,7 @@ def test_peers_and_bare_libraries_are_the_first_models(
     ways = [f"one {b} ({way})" for b in CPU for way in bare.WAYS[b]]
     assert _names(planned, "bare") == ways
     assert all(
-        p.spec and p.spec.weights == run / "best.pt" for p in planned if p.cell.kind == "peer"
+        p.spec and p.spec.weights == (run / "best.pt",) for p in planned if p.cell.kind == "peer"
     )
     everything = _plan([one, two], tmp_path, peers="all", checkpoints=(run,))
     assert _names(everything, "peer") == [*PEERS, *(f"{way} · two" for way in PEERS)]
@@ -91,16 +91,26 @@ def test_without_a_checkpoint_peers_say_how_to_give_one(
     assert all(p.spec is not None for p in planned if p not in lost)
 
 
-@pytest.mark.parametrize("given", [True, False])
-def test_the_run_is_found_by_its_name(
-    given: bool, make_bundle: Callable[..., Path], tmp_path: Path
+def test_runs_are_found_by_name_beside_the_bundles(
+    make_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Beside the bundles' folder, or among several that are given."""
     bundle = make_bundle(tmp_path / "bundles" / "tiny")
-    runs = [_checkpoint(tmp_path / "runs" / name) for name in ("other", "brightest")]
-    planned = _plan([bundle], tmp_path, checkpoints=tuple(runs) if given else ())
+    run = _checkpoint(tmp_path / "runs" / "brightest")
+    _checkpoint(tmp_path / "runs" / "other")
+    (run / "last.pt").touch()
+    planned = _plan([bundle], tmp_path)
     weights = {p.spec.weights for p in planned if p.cell.kind == "peer" and p.spec}
-    assert weights == {tmp_path / "runs" / "brightest" / "best.pt"}
+    assert weights == {(run / "best.pt", run / "last.pt")}
+
+
+def test_all_runs_that_are_given_are_tried_the_namesake_first(
+    make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    bundle = make_bundle(tmp_path / "bundles" / "tiny")
+    other, own = (_checkpoint(tmp_path / name) for name in ("other", "brightest"))
+    planned = _plan([bundle], tmp_path, checkpoints=(other, own / "best.pt"))
+    weights = {p.spec.weights for p in planned if p.cell.kind == "peer" and p.spec}
+    assert weights == {(own / "best.pt", other / "best.pt")}
 
 
 def test_folders_of_one_name_are_told_apart(

@@ -50,7 +50,7 @@ def spec(bundle: Path, trained_run: Path, frame: Path, tmp_path: Path) -> Spec:
     frames = tmp_path / "frames.json"
     frames.write_bytes(to_json([Scene("val0", frame)]))
     return Spec(
-        "", bundle, "openvino", 1, frames, tmp_path, weights=trained_run / "best.pt"
+        "", bundle, "openvino", 1, frames, tmp_path, weights=(trained_run / "best.pt",)
     )  # fmt: skip
 
 
@@ -83,29 +83,32 @@ def test_pytorch_answers_as_the_bundle(way: str, spec: Spec, frame: Path) -> Non
 def test_plain_onnx_runtime_answers_as_the_bundle(spec: Spec, frame: Path) -> None:
     graph = spec.scratch / "plain.onnx"
     command = [sys.executable, "-m", "benchmarks.peers"]
-    subprocess.run([*command, str(spec.weights), str(spec.bundle), str(graph)], check=True)
-    cell = plain.load(replace(spec, weights=graph, backend="onnxruntime"))
+    subprocess.run([*command, str(spec.bundle), str(graph), str(spec.weights[0])], check=True)
+    cell = plain.load(replace(spec, weights=(graph,), backend="onnxruntime"))
     with load_engine(spec.bundle, "onnxruntime", 1) as engine:
         ours = _labels(EngineCell(spec, engine, "fp32"), frame)
     assert (_labels(cell, frame) == ours).mean() > 0.999
 
 
-def test_other_weights_are_refused(spec: Spec, tmp_path: Path) -> None:
-    assert spec.weights is not None
-    checkpoint = Checkpoint.load(spec.weights)
+def test_of_several_checkpoints_the_bundles_is_taken(spec: Spec, tmp_path: Path) -> None:
+    (own,) = spec.weights
+    checkpoint = Checkpoint.load(own)
     later = checkpoint.weights | {peers.BIAS: checkpoint.weights[peers.BIAS] * 1.01}
-    replace(checkpoint, weights=later).save(tmp_path / "best.pt")
-    with pytest.raises(HedgeError, match="other weights than tiny-fp32 was made of"):
-        peers.deployed(tmp_path / "best.pt", spec.bundle)
+    other = tmp_path / "other.pt"
+    replace(checkpoint, weights=later).save(other)
+    with pytest.raises(HedgeError, match=r"other.pt: not the weights that tiny-fp32 was made of"):
+        peers.deployed([other], spec.bundle)
+    graph, _ = peers.deployed([other, own], spec.bundle)
+    taken = graph.network.state_dict()[peers.BIAS]
+    assert torch.equal(taken, checkpoint.weights[peers.BIAS])
 
 
-def test_another_network_is_refused(spec: Spec, tmp_path: Path) -> None:
-    assert spec.weights is not None
-    checkpoint = Checkpoint.load(spec.weights)
-    other = replace(checkpoint, config=replace(checkpoint.config, variant="vanilla"))
-    other.save(tmp_path / "best.pt")
-    with pytest.raises(HedgeError, match="vanilla on mobilenet_v2 with 3 classes, not what"):
-        peers.deployed(tmp_path / "best.pt", spec.bundle)
+def test_weights_for_other_classes_are_refused(spec: Spec, tmp_path: Path) -> None:
+    checkpoint = Checkpoint.load(spec.weights[0])
+    classes = replace(checkpoint.classes, names=("red", "green", "blue"))
+    replace(checkpoint, classes=classes).save(tmp_path / "best.pt")
+    with pytest.raises(HedgeError, match="not the weights"):
+        peers.deployed([tmp_path / "best.pt"], spec.bundle)
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
