@@ -25,7 +25,7 @@ OPEN_S = 5.0  # until an answer to a connection is given up
 STALL_S = 3.0  # without a new frame, whatever else arrives
 _BACKOFF_S = (0.25, 1.5)  # first and longest wait before a new try; half of it is chance
 _LOW_DELAY = {"fflags": "nobuffer", "analyzeduration": "500000"}  # µs; the rest comes decoding
-_JOIN_S = 1.0  # a thread inside FFmpeg ends by itself at the timeouts above
+_JOIN_S = 0.5  # a thread inside FFmpeg ends by itself at the timeouts above
 _NAMED = 100  # gaps that are kept one by one
 
 

@@ -47,7 +47,7 @@ class Endurance:
     """BACKBONE:VARIANT:HEIGHTxWIDTH of the fast network."""
     viewers_case: str = "mobilenet_v2:dlse:512x896"
     """The network that web clients watch."""
-    slow_case: str = "mobilenet_v2:dlse:896x1536"
+    slow_case: str = "mobilenet_v2:dlse:1152x2048"
     """The network of the live check, which a 30 fps source is too fast for."""
     frames: int = 10_000
     """Frames of the long run."""
