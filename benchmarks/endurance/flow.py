@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import time
 from contextlib import closing
 from itertools import cycle, islice
@@ -65,13 +66,14 @@ def endless(segmenter: Segmenter, video: Path, count: int, leaking: bool) -> tup
         images = [frame.image for frame in source]
     numbered = enumerate(islice(cycle(images), count))
     frames = (Frame(index, index / FPS, image, str(index)) for index, image in numbered)
-    kept: list[np.ndarray] = []
+    kept: list[mmap.mmap] = []
     warm, done = 0, 0
     answers = stream(frames, segmenter)
     for prediction in track(answers, f"{count} frames", total=count, console=cli.err):
         done += prediction.frame.index == done
         if leaking:
-            kept.append(np.ones((256, 256), np.uint8))
+            kept.append(mmap.mmap(-1, 256 * 256))  # the heap may have room from earlier work
+            kept[-1].write(bytes(256 * 256))
         if done == count // 10:
             warm = resident()
     return done, resident() - warm
