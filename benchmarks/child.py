@@ -17,7 +17,7 @@ from typing import IO, Any
 import msgspec
 
 from benchmarks.cell import Spec, to_json
-from benchmarks.machine import resident_mb
+from benchmarks.machine import resident_mb, used_s
 
 COMMAND = (sys.executable, "-m", "benchmarks.cell")
 START = 5  # times the patience: libraries load, engines are built
@@ -36,7 +36,7 @@ class Child:
     """
 
     def __init__(self, spec: Spec, patience: float) -> None:
-        self._patience, self._gone = patience, False
+        self._patience, self._gone, self._used_s = patience, False, 0.0
         spec.scratch.mkdir(parents=True, exist_ok=True)
         self._noise = spec.scratch / "stderr.txt"
         self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -75,6 +75,10 @@ class Child:
         """What the process holds, or held at most; None where the system does not say."""
         return resident_mb(self._process.pid, peak)
 
+    def used_s(self) -> float:
+        """CPU seconds so far; of one that is gone, until its last answer."""
+        return used_s(self._process.pid) or self._used_s
+
     def close(self) -> None:
         """End the process and all that it started; harmless when repeated."""
         if self._gone:
@@ -106,6 +110,7 @@ class Child:
             raise LostError(f"no answer to {to!r} for {seconds:g} s; ended") from None
         if not line:
             raise LostError(f"{self._end()} in {to!r}{self._last_words()}")
+        self._used_s = used_s(self._process.pid)
         answer = msgspec.json.decode(line)
         if "error" in answer:
             self.close()

@@ -17,6 +17,7 @@ from runtime.engine import Engine
 from runtime.metrics import Latency
 
 WARM_UP = 3
+SETTLE_S = 0.05
 
 
 def interleaved(
@@ -25,7 +26,7 @@ def interleaved(
     """Milliseconds a call of each engine, over ``rounds``; the order changes with every round.
 
     frames: (H, W, 3) uint8 BGR, taken in turn; each engine gets them at its own input size. In its
-    turn an engine is called twice and the second call counts, see ``settled_ms``.
+    turn an engine is called until it has settled, and the call after that counts: ``settled_ms``.
     """
     batches = {name: list(_batches(engine, frames)) for name, engine in engines.items()}
     for name, engine in engines.items():
@@ -37,7 +38,7 @@ def interleaved(
         shuffle.shuffle(order)
         for name in order:
             batch = batches[name][number % len(frames)]
-            times[name].add(settled_ms(engines[name], batch))
+            times[name].add(settled_ms(engines[name], batch, SETTLE_S))
     return times
 
 

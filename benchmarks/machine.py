@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -55,6 +56,25 @@ def resident_mb(process: int, peak: bool = False) -> float | None:
         return None
     found = [line.split()[1] for line in lines if line.startswith(f"{field}:")]
     return int(found[0]) * 1024 / 1e6 if found else None
+
+
+def busy_s() -> float | None:
+    """Seconds that all CPUs together have been busy since the start; None where not told."""
+    try:
+        ticks = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    except OSError:
+        return None
+    user, nice, system, _, _, interrupt, soft, steal = map(int, ticks)
+    return (user + nice + system + interrupt + soft + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def used_s(process: int) -> float:
+    """CPU seconds of a process and of those that it has waited for; 0 where it is gone."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def _meminfo() -> dict[str, float]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,13 +19,14 @@ from benchmarks import child as processes
 from benchmarks.child import Child, LostError
 from benchmarks.frames import Frames
 from benchmarks.look import Pace, looks, score, stages, worst
-from benchmarks.machine import free_mb
+from benchmarks.machine import busy_s, free_mb, used_s
 from benchmarks.matrix import PLAIN, Planned
 from benchmarks.record import Record, is_program, on_gpu
 from runtime import plans
 from runtime.machine import cores
 
 SPARE_MB = 1000.0  # that are left free beside all processes
+OTHERS = 0.1  # cores that other processes may take before it is said
 STREAMS = (2, 4)  # batches in flight that are tried, where there are as many threads
 EXPORT = 5  # times the patience, for the plain graph
 CEILING_S = 60.0
@@ -58,7 +61,8 @@ class Run:
                 alive = {p.cell.name: child for p, child in group if self._is_looked_at(p, child)}
                 share = len(group) / max(1, len(group) + len(waiting))
                 left = seconds - self._reserve() - self.record.seconds
-                self.record.rounds.run(alive, left * share, self.tell)
+                with self._watching_others(list(alive.values())):
+                    self.record.rounds.run(alive, left * share, self.tell)
             if waiting:
                 self.record.note(
                     f"memory is short: {len(group)} cells were timed in turn, then others; times "
@@ -67,6 +71,23 @@ class Run:
         self._measure_ceilings()
         self._picture_worst()
         self._take_pipelines_apart()
+
+    @contextmanager
+    def _watching_others(self, children: Sequence[Child]) -> Iterator[None]:
+        """Note what other processes take of the CPU meanwhile: no interval tells it."""
+
+        def others() -> float:
+            ours = used_s(os.getpid()) + sum(child.used_s() for child in children)
+            return (busy_s() or 0.0) - ours
+
+        before, start = others(), time.perf_counter()
+        yield
+        share = (others() - before) / max(time.perf_counter() - start, 1e-9)
+        if share > OTHERS:
+            self.record.note(
+                f"other processes took {share:.2f} of {cores()} cores while cells were timed: "
+                "times are longer than on an idle machine; trust ratios more than milliseconds"
+            )
 
     def _start_group(
         self, waiting: deque[Planned], stack: ExitStack

@@ -120,11 +120,12 @@ def test_a_crash_and_a_hang_cost_their_cells(
     assert "hang onnxruntime: no answer" in " ".join(capsys.readouterr().err.split())
 
 
-def test_short_memory_makes_groups(
+def test_short_memory_makes_groups_and_others_are_noticed(
     hurried: None, make_bundle: Callable[..., Path], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(run, "SPARE_MB", 1e9)
+    monkeypatch.setattr(run, "OTHERS", -100.0)
     bundles = tuple(make_bundle(tmp_path / name) for name in ("one", "two"))
     main(
         Benchmark(
@@ -138,6 +139,7 @@ def test_short_memory_makes_groups(
     )
     results = Results.load(tmp_path / "out" / "report.json")
     assert any("memory is short" in note for note in results.notes)
+    assert sum("other processes took" in note for note in results.notes) == 2
     assert all(cell.timing and len(cell.timing.samples) == LEAST for cell in results.cells)
 
 

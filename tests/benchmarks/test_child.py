@@ -62,6 +62,7 @@ def test_a_crash_is_told_by_its_signal_and_last_words(
             child.measure(2)
         with pytest.raises(LostError, match="has ended"):
             child.measure(3)
+        assert child.used_s() > 0, "what it used is remembered"
 
 
 def test_a_hang_is_ended(spec: Callable[[str], Spec], planted: None) -> None:

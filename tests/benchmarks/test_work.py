@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import ceiling, energy
-from benchmarks.machine import free_mb, machine, resident_mb
+from benchmarks.machine import busy_s, free_mb, machine, resident_mb, used_s
 from benchmarks.work import multiply_adds
 from export.deploy import DeployGraph
 from export.to_onnx import to_onnx
@@ -125,6 +125,19 @@ def test_facts_of_the_machine() -> None:
     facts = machine()
     assert facts["cores"] >= 1 and facts["versions"]["numpy"] == np.__version__
     assert free_mb() > 10
+
+
+@pytest.mark.skipif(busy_s() is None, reason="the system does not tell")
+def test_what_a_process_takes_of_the_cpu() -> None:
+    before, code = busy_s(), "while True: pass"
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        while used_s(process.pid) < 0.3:
+            time.sleep(0.05)
+        used, busy = used_s(process.pid), busy_s()
+        process.kill()
+    assert before is not None and busy is not None
+    assert busy - before > used - 0.1, "the machine was busy for at least as long"
+    assert used_s(process.pid) == 0
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
