@@ -19,6 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 from openvino import properties
 from openvino.properties import hint
 
+from runtime.backends.ov import core
+
 CHANNELS, SIDE, LAYERS = 256, 64, 4
 FLOPS = 2 * LAYERS * 9 * CHANNELS**2 * SIDE**2  # of one run
 SECONDS = 1.0  # for each arithmetic
@@ -26,7 +28,7 @@ SECONDS = 1.0  # for each arithmetic
 
 def measure(threads: int) -> dict[str, float]:
     """GFLOP/s by "fp32", "bf16", "fp16", "int8"; without those that this CPU does not compute."""
-    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     kinds = {"FP32": openvino.Type.f32, "BF16": openvino.Type.bf16, "FP16": openvino.Type.f16}
     found = {
         name.lower(): _gflops(convolutions(quantised=False), kind, threads)
@@ -45,8 +47,7 @@ def _gflops(graph: onnx.ModelProto, kind: openvino.Type, threads: int) -> float:
     }
     if threads:
         config[properties.inference_num_threads()] = threads
-    core = openvino.Core()
-    model = core.compile_model(core.read_model(graph.SerializeToString()), "CPU", config)
+    model = core().compile_model(core().read_model(graph.SerializeToString()), "CPU", config)
     request = model.create_infer_request()
     return FLOPS / _best(lambda: (request.start_async(), request.wait())) / 1e9
 

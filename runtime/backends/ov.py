@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from pathlib import Path
 
@@ -70,6 +71,17 @@ class OvEngine:
         self.close()
 
 
+@functools.cache
+def core() -> openvino.Core:
+    """The library's one core of this process.
+
+    Never more than one: each core's CPU plugin puts its thread's signals on a stack of its own and,
+    when it goes, puts back the one it found. Cores that do not end in the reverse of the order in
+    which they began leave a stack that is gone, and the next Ctrl-C is a segmentation fault.
+    """
+    return openvino.Core()
+
+
 def load(
     bundle: Path, manifest: Manifest, threads: int, backend: str, in_flight: int = 1
 ) -> OvEngine:
@@ -101,12 +113,12 @@ def compiled(
         config[properties.inference_num_threads()] = threads
     graph = bundle / manifest.graph(BACKEND)
     try:
-        return openvino.Core().compile_model(part(graph, wanted), "CPU", config)
+        return core().compile_model(part(graph, wanted), "CPU", config)
     except RuntimeError as error:
         raise HedgeError(f"{graph}: OpenVINO refuses it: {error}") from error
 
 
 def part(graph: Path, wanted: str) -> openvino.Model:
     """An ONNX file's graph up to the tensor ``wanted``."""
-    model = openvino.Core().read_model(graph)
+    model = core().read_model(graph)
     return openvino.Model([model.output(wanted)], model.get_parameters())

@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import onnxruntime
-import openvino
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
@@ -20,6 +19,7 @@ from export.__main__ import main
 from export.config import Export
 from runtime import files, plans
 from runtime.backends import trt
+from runtime.backends.ov import core
 from runtime.engine import load_engine
 from runtime.errors import HedgeError, OutputError
 from runtime.manifest import Manifest
@@ -67,7 +67,7 @@ def test_the_graphs_make_the_labels_of_the_bundle(
     index = open_index(blocks, "val")
     frames = [index.read(item)[0][None, ..., ::-1].copy() for item in index.items]
     model = onnxruntime.InferenceSession(repository / "tiny-int8-onnxruntime" / "1" / "model.onnx")
-    compiled = openvino.Core().compile_model(
+    compiled = core().compile_model(
         repository / "tiny-int8-openvino" / "1" / "model.onnx", "CPU"
     )
     answers = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from runtime.engine import BACKENDS, CHOICES, Backend, Engine, installed_backend
 from runtime.errors import HedgeError
 from runtime.manifest import Manifest
 
+ROOT = Path(__file__).parents[2]
 REAL = installed_backends()
 CALLS: list[str] = []  # what happened to the planted engines
 
@@ -333,3 +335,29 @@ def test_gpus_are_asked_of_the_driver(
 def test_the_cpu_is_named() -> None:
     assert machine.cpu_name()
     assert 1 <= machine.cores() <= (os.cpu_count() or 1)
+
+
+AFTER_ENGINES = """
+import signal, sys
+from pathlib import Path
+from runtime.engine import load_engine
+
+first, second = (load_engine(Path(sys.argv[1]), sys.argv[2]) for _ in range(2))
+for engine in (first, second):
+    engine.close()
+del first, second, engine
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("backend", REAL)
+def test_signals_arrive_after_engines_went_in_the_order_they_came(
+    backend: str, bundle: Path
+) -> None:
+    """OpenVINO's cores move the stack of their thread's signals, and put back one that is gone."""
+    command = [sys.executable, "-c", AFTER_ENGINES, str(bundle), backend]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
