@@ -26,11 +26,12 @@ demo: $(DEMO)/drive.mp4
 		--json $(DEMO)/report.json --force
 	@echo "Watch it: $(DEMO)/drive_segmented.mp4 plays in any browser."
 
+# Two files at a time; passive, so that PyTorch's idle threads leave the cores to the other one.
 test: $(VENV)/.installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest
+	OMP_WAIT_POLICY=passive $(RUN) -m pytest -n 2 --dist loadfile
 
 clean:
 	rm -rf $(VENV) $(DEMO) *.egg-info

@@ -146,7 +146,7 @@ def _tell(results: Results, out: Path) -> None:
     cli.out.print(_table(results))
     for error, names in _failures(results).items():
         cli.warn(f"{', '.join(names)}: {error}")
-    cli.out.print(f"→ {out}/report.html, report.md, report.json", markup=False)
+    cli.out.print(f"→ {out}/report.html, report.md, report.json", markup=False, soft_wrap=True)
 
 
 @contextmanager

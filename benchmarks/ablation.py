@@ -106,7 +106,7 @@ def main(config: Ablation) -> None:
         report = _timed(report, config)
     report.save(config.out)
     cli.out.print(to_markdown(report), markup=False)
-    cli.out.print(f"→ {config.out}/ablation.json, .md, .png", markup=False)
+    cli.out.print(f"→ {config.out}/ablation.json, .md, .png", markup=False, soft_wrap=True)
 
 
 def _known(config: Ablation) -> Report:

@@ -157,7 +157,7 @@ def main(config: Speed) -> None:
     content = msgspec.json.format(msgspec.json.encode(report)) + b"\n"
     files.write_bytes(config.out / "report.json", content)
     files.write_bytes(config.out / "report.md", report.to_markdown().encode())
-    cli.out.print(f"→ {config.out}/report.json, report.md", markup=False)
+    cli.out.print(f"→ {config.out}/report.json, report.md", markup=False, soft_wrap=True)
 
 
 def speeds(case: Case, config: Speed) -> list[Row]:

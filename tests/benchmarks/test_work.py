@@ -142,12 +142,10 @@ def test_what_a_process_takes_of_the_cpu() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
 def test_memory_of_a_process() -> None:
-    code = "x = bytearray(80_000_000); del x; input()"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
-        for _ in range(200):
-            if (resident_mb(process.pid, peak=True) or 0) > 80:
-                break
-            time.sleep(0.05)
+    code = "x = bytearray(80_000_000); del x; print('freed', flush=True); input()"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe) as process:
+        assert process.stdout and process.stdout.readline() == b"freed\n"
         peak, now = resident_mb(process.pid, peak=True), resident_mb(process.pid)
         process.communicate(b"\n")
     assert peak is not None and now is not None and peak > 80 > now

@@ -67,9 +67,7 @@ def test_the_graphs_make_the_labels_of_the_bundle(
     index = open_index(blocks, "val")
     frames = [index.read(item)[0][None, ..., ::-1].copy() for item in index.items]
     model = onnxruntime.InferenceSession(repository / "tiny-int8-onnxruntime" / "1" / "model.onnx")
-    compiled = core().compile_model(
-        repository / "tiny-int8-openvino" / "1" / "model.onnx", "CPU"
-    )
+    compiled = core().compile_model(repository / "tiny-int8-openvino" / "1" / "model.onnx", "CPU")
     answers = {
         "onnxruntime": [model.run(["labels"], {"frame": frame})[0] for frame in frames],
         "openvino": [compiled({"frame": frame})["labels"] for frame in frames],

@@ -346,6 +346,7 @@ first, second = (load_engine(Path(sys.argv[1]), sys.argv[2]) for _ in range(2))
 for engine in (first, second):
     engine.close()
 del first, second, engine
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
 try:
     signal.raise_signal(signal.SIGINT)
 except KeyboardInterrupt:

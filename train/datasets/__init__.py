@@ -63,7 +63,11 @@ def default_data() -> Path:
     if official.is_dir():
         return official
     if not generated.is_dir():
-        err.print(f"no Cityscapes here: generating street scenes at {generated} (--data PATH)")
+        err.print(
+            f"no Cityscapes here: generating street scenes at {generated} (--data PATH)",
+            markup=False,
+            soft_wrap=True,
+        )
         try:
             generate(SyntheticConfig(generated))
         except OutputError:  # another process of the same training was faster

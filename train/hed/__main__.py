@@ -32,9 +32,15 @@ def main(config: HedConfig) -> None:
         f"{config.net} ({parameters:.2f} M parameters, {config.start or 'from scratch'}), "
         f"{len(drawings)} images of {config.data}, crop {config.crop}, {trainer.device.type}",
         markup=False,
+        soft_wrap=True,
     )
     _run_with_progress(config, trainer)
-    cli.out.print(f"{trainer.epoch} epochs → {config.run / 'edges.pt'}", style="bold", markup=False)
+    cli.out.print(
+        f"{trainer.epoch} epochs → {config.run / 'edges.pt'}",
+        style="bold",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _prepare(config: HedConfig, done: int) -> None:
