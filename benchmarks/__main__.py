@@ -116,7 +116,7 @@ def main(config: Benchmark) -> None:
             for note in verdict.notes:
                 cli.warn(note)
             verdict.require()
-            cli.out.print(str(verdict), markup=False)
+            cli.say(str(verdict))
 
 
 def _measured(config: Benchmark, scratch: Path) -> tuple[Results, bool]:
@@ -146,7 +146,7 @@ def _tell(results: Results, out: Path) -> None:
     cli.out.print(_table(results))
     for error, names in _failures(results).items():
         cli.warn(f"{', '.join(names)}: {error}")
-    cli.out.print(f"→ {out}/report.html, report.md, report.json", markup=False, soft_wrap=True)
+    cli.say(f"→ {out}/report.html, report.md, report.json")
 
 
 @contextmanager

@@ -105,8 +105,8 @@ def main(config: Ablation) -> None:
     if config.time:
         report = _timed(report, config)
     report.save(config.out)
-    cli.out.print(to_markdown(report), markup=False)
-    cli.out.print(f"→ {config.out}/ablation.json, .md, .png", markup=False, soft_wrap=True)
+    cli.say(to_markdown(report))
+    cli.say(f"→ {config.out}/ablation.json, .md, .png")
 
 
 def _known(config: Ablation) -> Report:

@@ -129,7 +129,7 @@ def main(config: Pipeline) -> None:
     cli.out.print(table)
     path = config.out / "report.json"
     files.write_bytes(path, msgspec.json.format(msgspec.json.encode(report)) + b"\n")
-    cli.out.print(f"→ {path}", markup=False, soft_wrap=True)
+    cli.say(f"→ {path}")
 
 
 def _measured(case: Case, video: Path, config: Pipeline) -> Row:

@@ -40,7 +40,7 @@ def main(config: Readme) -> None:
     new = replaced(old, Results.load(config.report), config.readme)
     if not config.check:
         files.write_bytes(config.readme, new.encode())
-        cli.out.print(f"→ {config.readme}", markup=False, soft_wrap=True)
+        cli.say(f"→ {config.readme}")
     elif new != old:
         raise GateError(
             f"{config.readme}: its table is not that of {config.report}; write it anew: "

@@ -153,11 +153,11 @@ def main(config: Speed) -> None:
     report = Report(here, config.rounds, config.threads, rows, costs)
     for lines in report.tables():
         cli.out.print(_table(lines))
-    cli.out.print(report.footer(), markup=False)
+    cli.say(report.footer())
     content = msgspec.json.format(msgspec.json.encode(report)) + b"\n"
     files.write_bytes(config.out / "report.json", content)
     files.write_bytes(config.out / "report.md", report.to_markdown().encode())
-    cli.out.print(f"→ {config.out}/report.json, report.md", markup=False, soft_wrap=True)
+    cli.say(f"→ {config.out}/report.json, report.md")
 
 
 def speeds(case: Case, config: Speed) -> list[Row]:

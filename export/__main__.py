@@ -42,7 +42,7 @@ def _deliver(config: Export, bundle: Path) -> None:
 
 
 def _print_file(path: Path) -> None:
-    cli.out.print(f"{path}  ({path.stat().st_size / 1e6:.1f} MB)", markup=False, soft_wrap=True)
+    cli.say(f"{path}  ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 def _table(manifest: Manifest, target: Path) -> Table:

@@ -197,7 +197,7 @@ class Search:
         try:
             log = msgspec.json.decode(path.read_bytes(), type=Log)
             if log.key == key:
-                cli.err.print(f"going on with {path}", markup=False, soft_wrap=True)
+                cli.say(f"going on with {path}", cli.err)
                 return log
         except (OSError, msgspec.MsgspecError):
             pass

@@ -91,11 +91,10 @@ def _tensorrt_models(bundle: Path, manifest: Manifest) -> list[Model]:
                     sidecar.options.max_batch or 0, {_PREFIX + "built_by": built},
                 )
             ]  # fmt: skip
-    cli.err.print(
+    cli.say(
         f"{bundle}: no engine of tensorrt, so no model for it (Triton loads none of tensorrt_rtx); "
         f"on the target: python -m export {bundle} --engine tensorrt --triton …",
-        markup=False,
-        soft_wrap=True,
+        cli.err,
     )
     return []
 

@@ -57,15 +57,20 @@ def require(libraries: tuple[str, ...], extra: str) -> None:
         sys.exit(fail(f"{', '.join(missing)} not installed; {fix}", HedgeError.exit_code))
 
 
+def say(text: str, to: Console = out, style: str | None = None) -> None:
+    """Print ``text`` as it is: a path is never broken in two, and brackets mean nothing."""
+    to.print(text, style=style, markup=False, soft_wrap=True)
+
+
 def fail(message: str, code: int) -> int:
     """Print ``message`` as the one line of an error and return ``code``."""
-    err.print(f"error: {_line(message)}", style="bold red", markup=False, soft_wrap=True)
+    say(f"error: {_line(message)}", err, "bold red")
     return code
 
 
 def warn(message: str) -> None:
     """Print ``message`` as one line that does not stop the command."""
-    err.print(f"warning: {_line(message)}", style="yellow", markup=False, soft_wrap=True)
+    say(f"warning: {_line(message)}", err, "yellow")
 
 
 def _line(message: str) -> str:

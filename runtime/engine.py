@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import threading
+from abc import ABC, abstractmethod
 from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
@@ -74,7 +75,7 @@ class Engine(Protocol):
     ) -> None: ...
 
 
-class OneAtATime:
+class OneAtATime(ABC):
     """``submit`` and ``result`` of an engine that only has ``infer``."""
 
     in_flight = 1
@@ -91,9 +92,9 @@ class OneAtATime:
         answer, self._answer = self._answer, None
         return answer
 
+    @abstractmethod
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """See ``Engine``."""
-        raise NotImplementedError
 
 
 class SharedEngine(OneAtATime):

@@ -147,7 +147,7 @@ def _web_view(config: VideoConfig, run: Run) -> Iterator[WebView | None]:
     from runtime.web import WebView  # an extra: a box that only writes files needs no server
 
     with WebView(run, config.serve_host, config.serve) as view:
-        cli.err.print(f"watch it: {view.url}", markup=False, soft_wrap=True)
+        cli.say(f"watch it: {view.url}", cli.err)
         yield view
 
 
@@ -224,7 +224,7 @@ def _finish(config: VideoConfig, run: Run, interrupted: bool) -> int:
     written = (*run.videos, config.save_labels, config.worst, config.metrics, config.json)
     for path in written:
         if path is not None:
-            cli.out.print(f"→ {files.printable(str(path))}", markup=False, soft_wrap=True)
+            cli.say(f"→ {files.printable(str(path))}")
     for fault in run.source.faults[:_WARNINGS]:
         cli.warn(fault)
     if interrupted:

@@ -40,13 +40,11 @@ def main(config: TrainConfig) -> None:
             trainer.run(on_step=lambda step: None, on_epoch=lambda epoch: None)
             return
         _prepare(config, trainer.progress.epoch)
-        cli.err.print(_headline(config, trainer, data), markup=False, soft_wrap=True)
+        cli.say(_headline(config, trainer, data), cli.err)
         _run_with_progress(config, trainer)
-        cli.out.print(
+        cli.say(
             f"best mIoU {100 * trainer.progress.best:.2f} % → {config.run / 'best.pt'}",
             style="bold",
-            markup=False,
-            soft_wrap=True,
         )
 
 

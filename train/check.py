@@ -43,7 +43,7 @@ def show(findings: Findings, everything: bool) -> None:
     for warning in findings.warnings:
         cli.warn(warning)
     if not findings.faults:
-        cli.out.print(f"{findings.data}: nothing wrong", markup=False, soft_wrap=True)
+        cli.say(f"{findings.data}: nothing wrong")
         return
     root = f"{findings.splits[SPLITS[0]].index.root}{os.sep}"  # said once above, not in each row
     table = Table("problem", Column("count", justify="right"), Column("where", overflow="fold"))
@@ -53,7 +53,7 @@ def show(findings: Findings, everything: bool) -> None:
         if len(shown) < len(faults):
             lines.append(f"... and {len(faults) - len(shown)} more (--all)")
         table.add_row(problem.value, str(len(faults)), Text("\n".join(lines)), end_section=True)
-    cli.out.print(f"{findings.data}: {len(findings.faults)} problems", markup=False, soft_wrap=True)
+    cli.say(f"{findings.data}: {len(findings.faults)} problems")
     cli.out.print(table)
 
 

@@ -62,7 +62,7 @@ def main(config: Edges) -> None:
     ):
         with files.atomic_path(target) as temporary:
             Image.fromarray(edge_map(hed, read_rgb(image))).save(temporary)
-    cli.out.print(f"{len(images)} edge maps → {config.out}", markup=False, soft_wrap=True)
+    cli.say(f"{len(images)} edge maps → {config.out}")
 
 
 @torch.inference_mode()

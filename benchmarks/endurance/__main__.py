@@ -81,7 +81,7 @@ def main(config: Endurance) -> int:
         mark = {True: "yes", False: "NO", None: "–"}[check.passed]
         table.add_row(check.name, check.bound, check.found, mark)
     cli.out.print(table)
-    cli.out.print(f"→ {path}", markup=False, soft_wrap=True)
+    cli.say(f"→ {path}")
     failed = [check.name for check in asked if check.passed is False]
     return cli.fail(f"not met: {', '.join(failed)}", GateError.exit_code) if failed else EXIT_OK
 

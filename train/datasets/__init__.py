@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from runtime.cli import err
+from runtime.cli import err, say
 from runtime.errors import HedgeError, OutputError
 from train.datasets import cityscapes, folder, listfile
 from train.datasets.index import Fault, Index, Item, Layout, Problem, Survey
@@ -63,11 +63,7 @@ def default_data() -> Path:
     if official.is_dir():
         return official
     if not generated.is_dir():
-        err.print(
-            f"no Cityscapes here: generating street scenes at {generated} (--data PATH)",
-            markup=False,
-            soft_wrap=True,
-        )
+        say(f"no Cityscapes here: generating street scenes at {generated} (--data PATH)", err)
         try:
             generate(SyntheticConfig(generated))
         except OutputError:  # another process of the same training was faster

@@ -28,19 +28,13 @@ def main(config: HedConfig) -> None:
         trainer.restore(last)
     _prepare(config, trainer.epoch)
     parameters = sum(p.numel() for p in trainer.hed.parameters()) / 1e6
-    cli.err.print(
+    cli.say(
         f"{config.net} ({parameters:.2f} M parameters, {config.start or 'from scratch'}), "
         f"{len(drawings)} images of {config.data}, crop {config.crop}, {trainer.device.type}",
-        markup=False,
-        soft_wrap=True,
+        cli.err,
     )
     _run_with_progress(config, trainer)
-    cli.out.print(
-        f"{trainer.epoch} epochs → {config.run / 'edges.pt'}",
-        style="bold",
-        markup=False,
-        soft_wrap=True,
-    )
+    cli.say(f"{trainer.epoch} epochs → {config.run / 'edges.pt'}", style="bold")
 
 
 def _prepare(config: HedConfig, done: int) -> None:

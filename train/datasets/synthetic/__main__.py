@@ -9,13 +9,9 @@ from train.datasets.synthetic.generate import SyntheticConfig, generate
 def main(config: SyntheticConfig) -> None:
     """The command."""
     generate(config)
-    cli.out.print(
-        f"{config.out}: {config.train} train and {config.val} val images",
-        markup=False,
-        soft_wrap=True,
-    )
+    cli.say(f"{config.out}: {config.train} train and {config.val} val images")
     if config.video:
-        cli.out.print(f"{config.video}: {config.video_frames} frames", markup=False, soft_wrap=True)
+        cli.say(f"{config.video}: {config.video_frames} frames")
 
 
 if __name__ == "__main__":
