@@ -53,7 +53,7 @@ class Pipeline:
     """
 
     cases: tuple[str, ...] = (
-        "mobilenet_v2:dlse:896x1536", "mobilenet_v2:dlse:512x896", "mobilenet_v2:dlse:256x448",
+        "mobilenet_v2:dlse:1216x2144", "mobilenet_v2:dlse:736x1312", "mobilenet_v2:dlse:384x704",
     )  # fmt: skip
     """BACKBONE:VARIANT:HEIGHTxWIDTH of the network, INT8 in OpenVINO."""
     video: Path | None = None
