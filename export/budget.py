@@ -2,8 +2,9 @@
 
 First each layer alone goes to INT8, and the share of labels that change is its sensitivity. Then
 the most sensitive layers are kept in floating point, as few as hold the budget, and each of them
-is tried in INT8 again. Every set of layers is measured on the whole evaluation split and timed
-against plain INT8 in the same run; of those inside the budget the fastest wins.
+is tried in INT8 again. Every set of layers is measured on the whole evaluation split, in each
+engine that the bundle runs on here, and timed against plain INT8 in the same run; of those inside
+the budget the fastest wins.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from export.quantizer import Quantizer, plain
 from export.sensitivity import Layer, Log, Step
 from export.verify import Budget, Drop, FrameSet, TestFrame
 from runtime import cli
+from runtime.engine import BACKENDS, installed_backends
 from runtime.errors import GateError
 from runtime.metrics import ConfusionMatrix
 from runtime.segment import Segmenter
@@ -39,8 +41,8 @@ NOISE = 1.02  # sets closer in time than this are equally fast: the one that kee
 class Search:
     """Look for the cheapest set of layers to keep; what was measured survives in ``folder``.
 
-    frames: the evaluation frames, at most so many of them; reference: PyTorch's answers on all
-    of them; fixed: layers kept in any case.
+    backend: the engine that is timed; frames: the evaluation frames, at most so many of them;
+    reference: PyTorch's answers on all of them; fixed: layers kept in any case.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Search:
         folder: Path,
     ) -> None:
         self._quantizer, self._backend, self._frames = quantizer, backend, frames
+        self._others = [name for name in _same_device(backend) if name != backend]
         self._reference, self._budget, self._folder = reference, budget, folder
         self._fixed = tuple(fixed)
         self._layers = [name for name in quantizer.layers() if name not in fixed]
@@ -155,27 +158,28 @@ class Search:
 
     def _measured(self, kept: tuple[str, ...]) -> Step:
         frames = self._frames(None)
-        confusion = ConfusionMatrix(self._reference.classes)
         times: list[list[float]] = [[], []]
         with ExitStack() as stack:
             int8 = stack.enter_context(self._engine(self._fixed, "int8"))
             engine = stack.enter_context(self._engine(kept))
+            others = [stack.enter_context(Segmenter(self._work / "trial", b)) for b in self._others]
+            judged = {e: ConfusionMatrix(self._reference.classes) for e in (engine, *others)}
             title = f"{len(kept)} layers in floating point"
             for frame in track(frames.frames, title, frames.count, console=cli.err):
                 assert frame.target is not None
-                confusion.update(frame.target, engine(frame.image))
+                for segmenter, confusion in judged.items():
+                    confusion.update(frame.target, segmenter(frame.image))
                 if len(times[0]) < TIMED:
                     for timed, segmenter in zip(times, (int8, engine), strict=True):
                         timed.append(_milliseconds(segmenter, frame.image))
         ms = [median(values) for values in times]
         self._log.int8_ms = self._log.int8_ms or ms[0]
         ratio = ms[1] / ms[0]
-        return Step(
-            kept, Drop.between(self._reference, confusion), ratio * self._log.int8_ms, ratio
-        )
+        drop = Drop.largest(Drop.between(self._reference, c) for c in judged.values())
+        return Step(kept, drop, ratio * self._log.int8_ms, ratio)
 
     def _engine(self, kept: Kept, name: str = "trial") -> Segmenter:
-        self._quantizer.trial(self._work / name, kept, self._backend)
+        self._quantizer.trial(self._work / name, kept, (self._backend, *self._others))
         return Segmenter(self._work / name, self._backend)
 
     def _confusion(
@@ -191,7 +195,8 @@ class Search:
         """What an interrupted search of the same model on the same frames left, or a new log."""
         frames = self._frames(None)
         described = f"{frames.count} frames of {frames.data} ({frames.split})"
-        content = (sorted(self._quantizer.ranges.items()), self._fixed, self._backend, described)
+        engines = (self._backend, *self._others)
+        content = (sorted(self._quantizer.ranges.items()), self._fixed, engines, described)
         key = hashlib.sha256(repr((self._quantizer.model, content)).encode()).hexdigest()
         path = self._folder / sensitivity.TABLE
         try:
@@ -205,6 +210,12 @@ class Search:
 
     def _save(self) -> None:
         self._log.save(self._folder / sensitivity.TABLE)
+
+
+def _same_device(backend: str) -> list[str]:
+    """The installed engines that a bundle for ``backend`` also runs on."""
+    device = BACKENDS[backend].device
+    return [name for name in installed_backends() if BACKENDS[name].device == device]
 
 
 def _milliseconds(segmenter: Segmenter, image: np.ndarray) -> float:

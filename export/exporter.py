@@ -315,20 +315,12 @@ def _verified(task: Task, folder: Path, manifest: Manifest) -> dict[str, Any]:
 
 
 def _require(task: Task, results: dict[str, verify.Comparison], manifest: Manifest) -> None:
-    """GateError where an engine loses too much; a budget binds the engine it was searched for."""
+    """GateError where an engine loses too much."""
     if manifest.precision != "int8" or not results[verify.PYTORCH].confusion.counts.any():
         verify.require_agreement(results, manifest.precision)
-    elif (searched := manifest.measured["int8"].get("backend")) is None:
-        verify.require_budget(results, INT8_LOSS)
     else:
-        for backend in verify.engines_only(results):
-            pair = {name: results[name] for name in (verify.PYTORCH, backend)}
-            try:
-                verify.require_budget(pair, task.budget())
-            except GateError as error:
-                if backend == searched:
-                    raise
-                cli.warn(f"{error}; the search was for {searched} (--backend)")
+        searched = "search" in manifest.measured["int8"]
+        verify.require_budget(results, task.budget() if searched else INT8_LOSS)
 
 
 @contextmanager

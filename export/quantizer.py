@@ -54,11 +54,11 @@ class Quantizer:
         graphs = {name: CPU_MODEL for name, row in BACKENDS.items() if row.device == "cpu"}
         return self._written(folder, kept, (MODEL, CPU_MODEL), graphs)
 
-    def trial(self, folder: Path, kept: precision.Kept, backend: str) -> None:
-        """Make ``folder`` an INT8 bundle for ``backend`` only: half the work of ``write``."""
-        on_cpu = BACKENDS[backend].device == "cpu"
+    def trial(self, folder: Path, kept: precision.Kept, backends: Sequence[str]) -> None:
+        """Make ``folder`` an INT8 bundle for engines of one device: half the work of ``write``."""
+        on_cpu = BACKENDS[backends[0]].device == "cpu"
         name = CPU_MODEL if on_cpu else MODEL
-        self._written(folder, kept, (name,), {backend: name})
+        self._written(folder, kept, (name,), dict.fromkeys(backends, name))
 
     def _written(
         self, folder: Path, kept: precision.Kept, names: Sequence[str], graphs: dict[str, str]
@@ -96,7 +96,7 @@ def best_method(
     for method in METHODS:
         ranges = {name: histogram.range(method) for name, histogram in histograms.items()}
         place = folder / method
-        quantizer.using(ranges).trial(place, quantizer.first_layers(), backend)
+        quantizer.using(ranges).trial(place, quantizer.first_layers(), [backend])
         shares[method] = float((_labels(place, backend, frames) == reference).mean())
     return max(METHODS, key=lambda method: shares[method]), shares
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import cv2
@@ -169,6 +169,13 @@ class Drop:
         worst = int(lost.argmax())
         miou = 100 * (reference.miou() - answer.miou())
         return cls(miou, float(lost[worst]), reference.classes.names[worst])
+
+    @classmethod
+    def largest(cls, drops: Iterable[Drop]) -> Drop:
+        """What the worst of several engines loses, in mIoU and in a class."""
+        found = list(drops)
+        worst = max(found, key=lambda drop: drop.worst)
+        return replace(worst, miou=max(drop.miou for drop in found))
 
 
 @dataclass(frozen=True)

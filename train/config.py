@@ -80,8 +80,8 @@ class ModelConfig:
         return EDGES[self.hed] if self.hed else EdgeDesign(fused=False)
 
     @property
-    def edge_input(self) -> bool:
-        """Whether an edge map is the fourth input channel."""
+    def edge_map(self) -> bool:
+        """Whether an edge map, HED's or a blank one, enters the decoder."""
         return self.edges.fused and not self.edges.trunk
 
 

@@ -19,7 +19,7 @@ from runtime.images import read_rgb
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.config import HedName
 from train.evaluate import load_model
-from train.models.hed import HEDS, Hed, load_hed_weights
+from train.models.hed import HEDS, Hed, load_hed_weights, upsample
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def edge_map(hed: Hed, image: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 RGB → (H, W) uint8 edge strength."""
     x = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
     x = x.to(next(hed.parameters()).device)
-    return (hed(x)[-1].sigmoid()[0, 0] * 255).round().to(torch.uint8).cpu().numpy()
+    logits = upsample(hed(x)[-1], image.shape[:2])
+    return (logits.sigmoid()[0, 0] * 255).round().to(torch.uint8).cpu().numpy()
 
 
 def _load(config: Edges) -> Hed:

@@ -27,7 +27,7 @@ from train.hed.crops import Crops, edge_target
 from train.hed.evaluate import EvaluateEdges
 from train.hed.evaluate import main as evaluate
 from train.hed.start import start
-from train.models.deeplab import IMAGENET_MEAN, IMAGENET_STD
+from train.models.blocks import IMAGENET_MEAN, IMAGENET_STD
 from train.models.hed import HedLite, HedVgg16, load_hed_weights
 
 SIZE = (72, 96)

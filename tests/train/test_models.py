@@ -11,7 +11,7 @@ from torch import nn
 from torchvision import models as tv
 
 from runtime.errors import HedgeError
-from train.config import VARIANTS, BackboneName, EdgeName, ModelConfig, TrainConfig
+from train.config import MOBILE, VARIANTS, BackboneName, EdgeName, ModelConfig, TrainConfig
 from train.losses import edge_loss, segmentation_loss
 from train.models import DeepLab
 from train.models.backbone import Backbone
@@ -33,7 +33,8 @@ def test_every_variant_trains_a_step(variant: str, backbone: str) -> None:
     assert logits.shape == (2, CLASSES, 33, 47)
     loss = segmentation_loss(logits, target)
     if VARIANTS[variant].hed:
-        assert edges is not None and edges[-1].shape == (2, 1, 33, 47)
+        stride = 4 if backbone in MOBILE else 1  # of the light net, and of the paper's
+        assert edges is not None and edges[-1].shape == (2, 1, -(-33 // stride), -(-47 // stride))
         loss = loss + edge_loss(edges, (target % 2 * 254).byte())
     else:
         assert edges is None
@@ -121,14 +122,23 @@ def test_se_sits_in_three_stages_and_leaves_pretrained_features_alone(
         assert a.shape == b.shape
 
 
-def test_edge_channel_starts_silent() -> None:
-    """A widened first convolution answers as before, whatever the edge map says."""
+@pytest.mark.parametrize(("hed", "stems"), [("vgg16", 2), ("lite", 1), ("blank", 1)])
+def test_an_edge_network_reaches_the_classes_by_its_map_alone(hed: EdgeName, stems: int) -> None:
+    """At any size, and a blank map costs what the light net's does behind it."""
     torch.manual_seed(0)
-    backbone = Backbone(ModelConfig("resnet18", CLASSES, hed="lite")).eval()
-    rgb = torch.rand(1, 3, 64, 64)
-    dark, bright = torch.cat([rgb, rgb[:, :1] * 0], 1), torch.cat([rgb, rgb[:, :1] + 1], 1)
-    for a, b in zip(backbone(dark), backbone(bright), strict=True):
-        torch.testing.assert_close(a, b)
+    model = DeepLab(ModelConfig("mobilenet_v2", CLASSES, hed=hed)).eval()
+    assert model.edge_stem is not None
+    assert sum(isinstance(m, nn.Conv2d) for m in model.edge_stem.modules()) == stems
+    for size in ((33, 47), (32, 50)):
+        image = torch.rand(1, 3, *size)
+        before = model(image).logits
+        assert before.shape == (1, CLASSES, *size)
+        if model.hed is not None:
+            bias = model.hed.combine.bias
+            assert bias is not None
+            nn.init.constant_(bias, 9.0)
+            assert not torch.equal(model(image).logits, before)
+            nn.init.zeros_(bias)
 
 
 def test_backbone_weights_load_and_wrong_ones_are_named(tmp_path: Path) -> None:
@@ -194,10 +204,27 @@ def test_hed_weights_that_differ_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", list(HEDS))
-def test_hed_answers_five_sides_and_their_fusion(kind: str) -> None:
-    outputs = HEDS[kind]()(torch.rand(2, 3, 37, 50))  # type: ignore[index]
-    assert len(outputs) == 6 and outputs[-1].shape == (2, 1, 37, 50)
-    assert len({side.shape for side in outputs[:5]}) == 1
+def test_hed_answers_a_side_of_each_stage_and_their_fusion(kind: str) -> None:
+    torch.manual_seed(0)
+    hed = HEDS[kind]()  # type: ignore[index]
+    *sides, fused = hed(torch.rand(2, 3, 37, 50))
+    assert len(sides) == {"vgg16": 5, "lite": 4}[kind]
+    for octave, side in enumerate(sides):
+        step = hed.stride * 2**octave
+        assert side.shape == (2, 1, -(-37 // step), -(-50 // step))
+    assert fused.shape == sides[0].shape
+
+
+@pytest.mark.parametrize("kind", list(HEDS))
+def test_fusing_from_coarse_to_fine_is_the_papers_weighted_sum(kind: str) -> None:
+    """Exactly so for flat maps, where interpolation has nothing to smooth."""
+    hed = HEDS[kind]()  # type: ignore[index]
+    values = torch.arange(1.0, len(hed.scores) + 1)
+    nn.init.normal_(hed.combine.weight)
+    nn.init.constant_(hed.combine.bias, 0.25)
+    sides = [value.expand(1, 1, 64 >> i, 48 >> i) for i, value in enumerate(values)]
+    stacked = values.reshape(1, -1, 1, 1).expand(1, -1, 64, 48)
+    torch.testing.assert_close(hed.fuse(sides), hed.combine(stacked))
 
 
 def test_lite_hed_is_light() -> None:

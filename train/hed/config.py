@@ -26,7 +26,7 @@ class HedConfig:
     data: Path
     """BSDS500's data folder: images/train/*.jpg and groundTruth/train/*.mat."""
     net: HedName = "lite"
-    """lite: 0.15 M parameters, trains on a CPU; vgg16: the paper's network, 14.7 M, wants a GPU
+    """lite: 0.19 M parameters, trains on a CPU; vgg16: the paper's network, 14.7 M, wants a GPU
     and --start."""
     start: str | None = None
     """Edge weights to start from: the published key names, or an edges.pt of ours. vgg16 also

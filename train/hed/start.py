@@ -10,7 +10,7 @@ from torchvision import models as tv
 
 from runtime.errors import HedgeError
 from train.checkpoint import load_state
-from train.models.deeplab import IMAGENET_MEAN, IMAGENET_STD
+from train.models.blocks import IMAGENET_MEAN, IMAGENET_STD
 from train.models.hed import Hed, HedVgg16, load_hed_weights
 
 
@@ -57,5 +57,5 @@ def _take_vgg16(hed: HedVgg16, state: dict[str, torch.Tensor], source: str) -> N
     assert bias is not None
     mean, deviation = torch.tensor([IMAGENET_MEAN, IMAGENET_STD])[:, None, :, None, None]
     first /= deviation
-    bias.data += (first * (hed.mean_rgb.cpu() - mean)).sum((1, 2, 3))
+    bias.data += (first * (hed.normalize.mean.cpu() - mean)).sum((1, 2, 3))
     first.copy_(first.flip(1) / 255)

@@ -41,13 +41,13 @@ BACKBONES: dict[BackboneName, BackboneSpec] = {
 
 
 class Backbone(nn.Module):
-    """(N, 3 or 4, H, W) → features at 1/4, 1/8 and 1/output_stride.
+    """(N, 3, H, W) → features at 1/4, 1/8 and 1/output_stride.
 
-    SE sits in each residual block of the stages at 1/4, 1/8 and 1/16 (the seed's stages 2-4; the
-    last stage has none), where the block is narrow and gates are cheap: in a ResNet before the
-    block's last convolution, as RegNetY has it (Radosavovic et al., CVPR 2020), which leaves the
-    convolution next to the shortcut that engines fuse it with; in the mobile networks on the output
-    of the inverted residual. The gates that MobileNetV3 has by itself inside its expansions stay.
+    SE sits in the stages at 1/4, 1/8 and 1/16 (the seed's stages 2-4; the last stage has none): in
+    a ResNet in every block, before its last convolution, as RegNetY has it (Radosavovic et al.,
+    CVPR 2020), which leaves the convolution next to the shortcut that engines fuse it with. The
+    blocks of a mobile network are so quick that a gate in each would take a tenth of the frame, so
+    there one gate closes each stage. Those that MobileNetV3 has by itself stay.
     """
 
     def __init__(self, config: ModelConfig, weights: str | None = None) -> None:
@@ -56,8 +56,6 @@ class Backbone(nn.Module):
         if weights:
             load_backbone_weights(network, config.backbone, weights)
         stages = _stages(network, BACKBONES[config.backbone])
-        if config.edge_input:
-            _widen_first_conv(stages[0])
         for stage, rate in zip(stages[2:], _dilations(config.output_stride), strict=True):
             _dilate(stage, rate)
         if config.se:
@@ -135,24 +133,14 @@ def _dilate(stage: nn.Module, rate: int) -> None:
                 conv.padding = (rate * (conv.kernel_size[0] // 2),) * 2
 
 
-def _widen_first_conv(stage: nn.Module) -> None:
-    """Make room for the edge map: a fourth input channel whose weights start at zero."""
-    conv = next(module for module in stage.modules() if isinstance(module, nn.Conv2d))
-    extra = conv.weight.new_zeros(conv.out_channels, 1, *conv.kernel_size)
-    conv.weight = nn.Parameter(torch.cat([conv.weight.detach(), extra], dim=1))
-    conv.in_channels = 4
-
-
-def _insert_squeeze_excite(stage: nn.Module, gate: SqueezeExciteGate) -> None:
-    for block in stage.modules():
+def _insert_squeeze_excite(stage: nn.Sequential, gate: SqueezeExciteGate) -> None:
+    for block in stage:
         if isinstance(block, Bottleneck):
             block.conv3 = _preceded_by_se(block.conv3, gate)
         elif isinstance(block, BasicBlock):
             block.conv2 = _preceded_by_se(block.conv2, gate)
-        elif isinstance(block, InvertedResidualV2):
-            block.conv.append(SqueezeExcite(block.out_channels, gate))
-        elif isinstance(block, InvertedResidualV3):
-            block.block.append(SqueezeExcite(block.out_channels, gate))
+    if isinstance(stage[-1], InvertedResidualV2 | InvertedResidualV3):
+        stage.add_module("squeeze_excite", SqueezeExcite(stage[-1].out_channels, gate))
 
 
 def _preceded_by_se(conv: nn.Conv2d, gate: SqueezeExciteGate) -> nn.Sequential:

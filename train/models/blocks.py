@@ -9,6 +9,26 @@ from torch import nn
 
 from train.config import SqueezeExciteGate
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, 0..1
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Normalize(nn.Module):
+    """(N, 3, H, W) RGB in 0..1 → the same minus mean, by deviation, channel by channel."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+    ) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).reshape(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return (image - self.mean) / self.std
+
 
 class ConvBNReLU(nn.Sequential):
     """Convolution that keeps the size at stride 1, batch-norm, ReLU."""

@@ -9,11 +9,9 @@ from torch import nn
 
 from train.config import ModelConfig
 from train.models.backbone import BACKBONES, Backbone
-from train.models.blocks import ASPP, ConvBNReLU
-from train.models.hed import HEDS, SideOutputs, upsample
+from train.models.blocks import ASPP, ConvBNReLU, Normalize
+from train.models.hed import HEDS, HedLite, SideOutputs, upsample
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, 0..1
-IMAGENET_STD = (0.229, 0.224, 0.225)
 SKIP_CHANNELS = 48
 EDGE_CHANNELS = 16
 
@@ -21,9 +19,8 @@ EDGE_CHANNELS = 16
 class Segmentation(NamedTuple):
     """What the network answers.
 
-    logits: (N, C, H, W); edges: logit maps of HED (five sides, then the fusion at the image's
-    size) or of the trunk's side outputs, None without either. The edge map itself is
-    ``edges[-1].sigmoid()``.
+    logits: (N, C, H, W); edges: logit maps (N, 1, h, w) of HED or of the trunk's side outputs, the
+    fusion last, None without either. The edge map itself is ``edges[-1].sigmoid()``.
     """
 
     logits: torch.Tensor
@@ -34,13 +31,10 @@ class DeepLab(nn.Module):
     """(N, 3, H, W) RGB in 0..1 → class logits at the same size; any H and W.
 
     Normalisation is part of the network, so that training, evaluation and the exported graph
-    cannot drift apart. The decoder climbs from 1/output_stride through skips at 1/8 and 1/4. HED's
-    edge map enters as fourth input channel and again, at 1/4, before the classifier; side outputs
-    of the backbone enter there only.
+    cannot drift apart. The decoder climbs from 1/output_stride through skips at 1/8 and 1/4. Edges
+    enter it at 1/4, before the classifier: HED's map, or side outputs of the backbone. (A fourth
+    input channel, where the seed had them too, takes a sixth of a mobile network's frame.)
     """
-
-    mean: torch.Tensor
-    std: torch.Tensor
 
     def __init__(self, config: ModelConfig, weights: str | None = None) -> None:
         super().__init__()
@@ -49,11 +43,12 @@ class DeepLab(nn.Module):
         wide, narrow = spec.decoder
         design = config.edges
         self.config = config
+        self.normalize = Normalize()
         self.hed = HEDS[design.network]() if design.network else None
-        self.edge_stem = _edge_stem() if config.edge_input else None
+        self.edge_stem = _edge_stem(self.edge_stride) if config.edge_map else None
         self.sides = SideOutputs(spec.channels) if design.trunk else None
         self.backbone = Backbone(config, weights)
-        edge = EDGE_CHANNELS if config.edge_input else 0
+        edge = EDGE_CHANNELS if config.edge_map else 0
         if self.sides is not None and design.fused:
             edge = self.sides.maps
         self.aspp = ASPP(deep, wide, config.atrous_rates)
@@ -62,21 +57,17 @@ class DeepLab(nn.Module):
         self.fuse8 = ConvBNReLU(wide + SKIP_CHANNELS, wide)
         self.fuse4 = ConvBNReLU(wide + SKIP_CHANNELS + edge, narrow)
         self.classifier = nn.Conv2d(narrow, config.num_classes, 1)
-        self.register_buffer("mean", _per_channel(IMAGENET_MEAN), persistent=False)
-        self.register_buffer("std", _per_channel(IMAGENET_STD), persistent=False)
 
     def forward(self, image: torch.Tensor, out_size: tuple[int, int] | None = None) -> Segmentation:
         """out_size: (H, W) of the logits, reached in the one upsampling; default the image's."""
-        x = (image - self.mean) / self.std
         edges, edge_features = None, []
         if self.edge_stem is not None:
-            edge = torch.zeros_like(image[:, :1])
+            edge = torch.zeros_like(image[:, :1, :: self.edge_stride, :: self.edge_stride])
             if self.hed is not None:
                 edges = self.hed(image)
-                edge = edges[-1].sigmoid()  # 1/1
-            x = torch.cat([x, edge], dim=1)
+                edge = edges[-1].sigmoid()  # 1/edge_stride
             edge_features = [self.edge_stem(edge)]  # 1/4
-        quarter, eighth, deep = self.backbone(x)
+        quarter, eighth, deep = self.backbone(self.normalize(image))
         if self.sides is not None:
             edges = self.sides(quarter, eighth, deep)  # 1/4
             if self.config.edges.fused:
@@ -88,11 +79,14 @@ class DeepLab(nn.Module):
         logits = upsample(self.classifier(x), out_size or image.shape[-2:])
         return Segmentation(logits, edges)
 
+    @property
+    def edge_stride(self) -> int:
+        """The edge map's resolution is one in so many; a blank map has the light net's."""
+        return self.hed.stride if self.hed is not None else HedLite.stride
 
-def _edge_stem() -> nn.Sequential:
-    """The edge map to 1/4 by two strided convolutions, which keep what pooling would blur."""
+
+def _edge_stem(stride: int) -> nn.Sequential:
+    """An edge map to 1/4; strided convolutions keep what pooling would blur."""
+    if stride == 4:
+        return ConvBNReLU(1, EDGE_CHANNELS)
     return nn.Sequential(ConvBNReLU(1, 8, stride=2), ConvBNReLU(8, EDGE_CHANNELS, stride=2))
-
-
-def _per_channel(values: tuple[float, float, float]) -> torch.Tensor:
-    return torch.tensor(values).reshape(1, 3, 1, 1)

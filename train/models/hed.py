@@ -13,7 +13,7 @@ from runtime.errors import HedgeError
 from train.checkpoint import load_state
 from train.config import HedName
 from train.models.backbone import describe_keys
-from train.models.blocks import ConvBNReLU
+from train.models.blocks import ConvBNReLU, Normalize
 
 # Caffe's means, BGR, on the 0-255 scale: the published weights expect them.
 MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)
@@ -21,16 +21,17 @@ _PUBLISHED = ("One", "Two", "Three", "Four", "Five")
 
 
 class Hed(nn.Module):
-    """Five stages, a 1×1 score on each, a 1×1 fusion: (N, 3, H, W) RGB in 0..1 → edge logits.
+    """Stages, a 1×1 score on each, a 1×1 fusion: (N, 3, H, W) RGB in 0..1 → edge logits.
 
-    Returns six tensors: five side outputs at the first stage's size (bilinear upsampling), then
-    the fusion at (N, 1, H, W). Fusing before the last upsampling is the same as after it, since a
-    1×1 convolution and bilinear interpolation commute, and costs less.
+    Returns a side output of each stage at the stage's own size, then the fusion at the first's,
+    which is 1/stride of the image's.
     """
 
-    mean_rgb: torch.Tensor
+    stride = 1
 
-    def __init__(self, stages: Sequence[nn.Module], channels: Sequence[int]) -> None:
+    def __init__(
+        self, stages: Sequence[nn.Module], channels: Sequence[int], normalize: Normalize
+    ) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.scores = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in channels)
@@ -38,22 +39,32 @@ class Hed(nn.Module):
         nn.init.constant_(self.combine.weight, 1 / len(channels))  # the paper starts at the mean
         assert self.combine.bias is not None
         nn.init.zeros_(self.combine.bias)
-        mean_rgb = torch.tensor(MEAN_BGR[::-1]).reshape(1, 3, 1, 1)
-        self.register_buffer("mean_rgb", mean_rgb / 255, persistent=False)
+        self.normalize = normalize
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         x = self.prepare(image)
         sides: list[torch.Tensor] = []
         for stage, score in zip(self.stages, self.scores, strict=True):
             x = stage(x)
-            side = score(x)
-            sides.append(upsample(side, sides[0].shape[-2:]) if sides else side)
-        fused = self.combine(torch.cat(sides, dim=1))
-        return [*sides, upsample(fused, image.shape[-2:])]
+            sides.append(score(x))
+        return [*sides, self.fuse(sides)]
+
+    def fuse(self, sides: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The weighted sum of the sides, from the coarsest up: each step doubles what is there.
+
+        A 1×1 convolution and bilinear interpolation commute, so this is the paper's fusion but for
+        the smoother interpolation, and it handles one large map where that has five.
+        """
+        weights, bias = self.combine.weight.unbind(1), self.combine.bias
+        assert bias is not None
+        fused = sides[-1] * weights[-1]
+        for side, weight in zip(sides[-2::-1], weights[-2::-1], strict=True):
+            fused = upsample(fused, side.shape[-2:]) + side * weight
+        return fused + bias
 
     def prepare(self, image: torch.Tensor) -> torch.Tensor:
-        """Centre the image; the light net takes it as it comes from 0..1."""
-        return (image - self.mean_rgb) * 4  # about unit variance
+        """Bring the image to the scale and channel order of the first layer."""
+        return self.normalize(image)
 
 
 class HedVgg16(Hed):
@@ -61,36 +72,40 @@ class HedVgg16(Hed):
 
     def __init__(self) -> None:
         widths = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-        stages, channels = [], 3
+        stages: list[nn.Module] = []
+        channels = 3
         for number, stage_widths in enumerate(widths):
             layers: list[nn.Module] = [nn.MaxPool2d(2, 2, ceil_mode=True)] if number else []
             for width in stage_widths:
                 layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
                 channels = width
             stages.append(nn.Sequential(*layers))
-        super().__init__(stages, [w[-1] for w in widths])
+        mean = [value / 255 for value in MEAN_BGR[::-1]]
+        super().__init__(stages, [w[-1] for w in widths], Normalize(mean, [1 / 255] * 3))
 
     def prepare(self, image: torch.Tensor) -> torch.Tensor:
         """RGB in 0..1 → BGR on the 0-255 scale, minus Caffe's means."""
-        return ((image - self.mean_rgb) * 255).flip(1)
+        return self.normalize(image).flip(1)
 
 
 class HedLite(Hed):
-    """The same five side outputs for edge boxes: 1/2 to 1/32, 0.15 M parameters.
+    """A net of the same shape for edge boxes: side outputs at 1/4 to 1/32, 0.19 M parameters.
 
-    Starting at half resolution keeps it under 1 % of the VGG net's multiply-adds.
+    Nearly all of an engine's time for edges goes into maps larger than 1/4, where the segmentation
+    network has no use for them. It normalises as that one does, so that engines do it once.
     """
 
+    stride = 4
+
     def __init__(self) -> None:
-        channels = (16, 32, 48, 64, 64)
-        stages, last = [], 3
-        for width in channels[:4]:
-            stages.append(
-                nn.Sequential(ConvBNReLU(last, width, stride=2), ConvBNReLU(width, width))
-            )
+        channels = (32, 48, 64, 64)
+        stages, last = [], 16
+        for width in channels:
+            layers = [ConvBNReLU(last, width, stride=2), ConvBNReLU(width, width)]
+            stages.append(nn.Sequential(*layers))
             last = width
-        stages.append(ConvBNReLU(last, channels[4], kernel=3, stride=2))
-        super().__init__(stages, channels)
+        stages[0].insert(0, ConvBNReLU(3, 16, stride=2))
+        super().__init__(stages, channels, Normalize())
 
 
 class SideOutputs(nn.Module):
