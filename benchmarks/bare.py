@@ -84,21 +84,25 @@ def load(spec: Spec) -> Served:
     """The way that ``spec`` names, with the backend's library."""
     if spec.way not in LOOPS:
         return Program(spec)
-    manifest = Manifest.load(spec.bundle)
+    return EngineCell(spec, loop(spec.bundle, spec.backend, spec.way, spec.threads))
+
+
+def loop(bundle: Path, backend: str, way: str, threads: int) -> BareLoop:
+    """One of LOOPS, of a CPU backend."""
+    manifest = Manifest.load(bundle)
     wanted, tail = label_tail(manifest)
-    if spec.way == "whole graph":
+    if way == "whole graph":
         wanted = manifest.output.name
-    fill, run = {"openvino": _openvino, "onnxruntime": _onnxruntime}[spec.backend](
-        spec, manifest, wanted
-    )
-    answer = (lambda: tail(run())) if spec.way == "loop + tail" else run
-    return EngineCell(spec, BareLoop(manifest, spec.backend, fill, answer))
+    make = {"openvino": _openvino, "onnxruntime": _onnxruntime}[backend]
+    fill, run = make(bundle, manifest, wanted, threads)
+    answer = (lambda: tail(run())) if way == "loop + tail" else run
+    return BareLoop(manifest, backend, fill, answer)
 
 
-def _openvino(spec: Spec, manifest: Manifest, wanted: str) -> tuple[Fill, Run]:
+def _openvino(bundle: Path, manifest: Manifest, wanted: str, threads: int) -> tuple[Fill, Run]:
     from runtime.backends import ov
 
-    request = ov.compiled(spec.bundle, manifest, wanted, spec.threads).create_infer_request()
+    request = ov.compiled(bundle, manifest, wanted, threads).create_infer_request()
     memory = request.get_input_tensor().data
 
     def fill(batch: np.ndarray) -> None:
@@ -112,12 +116,12 @@ def _openvino(spec: Spec, manifest: Manifest, wanted: str) -> tuple[Fill, Run]:
     return fill, run
 
 
-def _onnxruntime(spec: Spec, manifest: Manifest, wanted: str) -> tuple[Fill, Run]:
+def _onnxruntime(bundle: Path, manifest: Manifest, wanted: str, threads: int) -> tuple[Fill, Run]:
     import onnxruntime
 
     from runtime.backends import ort
 
-    session = ort.session(spec.bundle / manifest.graph(spec.backend), spec.threads)
+    session = ort.session(bundle / manifest.graph("onnxruntime"), threads)
     options = onnxruntime.RunOptions()
     options.only_execute_path_to_fetches = True
     feed = {manifest.input.name: np.zeros(manifest.input.shape, np.uint8)}

@@ -1,10 +1,11 @@
-"""``python -m benchmarks.speed``: how many times faster than PyTorch, and what SE costs."""
+"""``python -m benchmarks.speed``: times faster than PyTorch; what SE, HED and our code cost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import torch
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.bare import loop
+from benchmarks.interval import timing
 from benchmarks.latency import interleaved
 from benchmarks.machine import machine
+from benchmarks.noise import ratio
 from benchmarks.untrained import YARDSTICK, Case, bundle, torch_engines
 from export.config import PRECISIONS, Precision
 from runtime import cli, files
@@ -28,13 +32,14 @@ from train.config import BackboneName
 
 SLOW = {("onnxruntime", "fp16")}  # emulated on a CPU: timed only where asked for
 FRAMES = 4  # distinct ones, fed in turn
+FINER = 4  # times the rounds, for what is told in percents of a frame
 
 Line = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Time models in every CPU engine against eager PyTorch, and tell what SE costs.
+    """Time models in every CPU engine against eager PyTorch; tell what SE, HED and our code cost.
 
     The models have random weights, on which speed does not depend, 19 classes, output stride 16
     and the light HED. They are exported once and kept in --out. The engines of a model take turns,
@@ -50,11 +55,11 @@ class Speed:
     )  # fmt: skip
     """What to time: BACKBONE:HEIGHTxWIDTH (dlse_hed), or BACKBONE:VARIANT:HEIGHTxWIDTH."""
     precisions: tuple[Precision, ...] = PRECISIONS
-    """Bundles to time; what SE costs is measured in the last."""
+    """Bundles to time; what things cost is measured in the last."""
     slow: bool = False
     """Also FP16 in ONNX Runtime, which computes it in FP32 on a CPU, with casts around."""
     rounds: int = 20
-    """How often each engine is timed."""
+    """How often each engine is timed; four times as often for what things cost."""
     threads: int = 2
     """CPU threads of PyTorch and of each engine."""
     out: Path = BUNDLES / "speed"
@@ -87,19 +92,34 @@ class Row:
 
 
 @dataclass(frozen=True)
-class GateCost:
-    """Median milliseconds of dlse and of vanilla; share: of dlse's frame that SE takes."""
+class Cost:
+    """What a part of a frame takes: median milliseconds with and without it.
 
+    share: of the frame with it, with the 95 % interval low..high.
+    """
+
+    part: str
     model: str
     engine: str
-    dlse: float
-    vanilla: float
+    with_ms: float
+    without_ms: float
     share: float
+    low: float
+    high: float
+
+    @classmethod
+    def between(cls, part: str, model: str, engine: str, whole: Latency, rest: Latency) -> Cost:
+        """Of two that were timed in the same rounds."""
+        found, other = (timing(tuple(latency.samples)) for latency in (whole, rest))
+        left = ratio(other, found)
+        shares = (1 - left.value, 1 - left.high, 1 - left.low)
+        return cls(part, model, engine, found.p50, other.p50, *shares)
 
     def cells(self) -> Line:
         """In the order of the table's columns."""
-        return (self.model, self.engine, f"{self.dlse:.1f}", f"{self.vanilla:.1f}",
-                f"{100 * self.share:.1f}")  # fmt: skip
+        times = (f"{value:.2f}" for value in (self.with_ms, self.without_ms))
+        shares = (f"{100 * value:.1f}" for value in (self.share, self.low, self.high))
+        return (self.part, self.model, self.engine, *times, *shares)
 
 
 @dataclass(frozen=True)
@@ -110,20 +130,29 @@ class Report:
     rounds: int
     threads: int
     rows: Sequence[Row]
-    se: Sequence[GateCost]
+    costs: Sequence[Cost]
     weights: str = "random"
     yardstick: str = YARDSTICK
 
     def tables(self) -> list[list[Line]]:
-        """Speeds, then what SE costs; the first line of each names the columns."""
+        """Speeds, then costs; the first line of each names the columns."""
         return [
             [
                 ("model", "engine", "p50 ms", "p95 ms", "fps", "× PyTorch"),
                 *map(Row.cells, self.rows),
             ],
             [
-                ("model", "engine", "dlse ms", "vanilla ms", "SE costs % of the frame"),
-                *map(GateCost.cells, self.se),
+                (
+                    "cost of",
+                    "model",
+                    "engine",
+                    "with, ms",
+                    "without, ms",
+                    "% of the frame",
+                    "at least",
+                    "at most",
+                ),
+                *map(Cost.cells, self.costs),
             ],
         ]
 
@@ -147,10 +176,10 @@ def main(config: Speed) -> None:
     torch.set_num_threads(config.threads)
     rows = [row for case in cases for row in speeds(case, config)]
     sizes = dict.fromkeys((case.backbone, case.size) for case in cases)
-    costs = [cost for backbone, size in sizes for cost in gate_costs(backbone, size, config)]
+    found = [costs(backbone, size, config) for backbone, size in sizes]
     here = machine()
     here["versions"] |= {"torch": str(torch.__version__)}
-    report = Report(here, config.rounds, config.threads, rows, costs)
+    report = Report(here, config.rounds, config.threads, rows, list(chain.from_iterable(found)))
     for lines in report.tables():
         cli.out.print(_table(lines))
     cli.say(report.footer())
@@ -182,25 +211,31 @@ def _row(case: Case, engine: str, latency: Latency, yardstick: float) -> Row:
     return Row(str(case), engine, p50, p95, fps=1e3 / p50, speedup=yardstick / p50)
 
 
-def gate_costs(backbone: BackboneName, size: tuple[int, int], config: Speed) -> list[GateCost]:
-    """dlse against vanilla, the same network without SE, in each engine."""
+def costs(backbone: BackboneName, size: tuple[int, int], config: Speed) -> list[Cost]:
+    """SE: dlse against vanilla; HED: dlse_hed against dlse; our code: dlse_hed in our engine
+    against a bare loop over the library that gives the same labels (``benchmarks.bare``)."""
     precision = config.precisions[-1]
-    plain, gated = Case(backbone, "vanilla", size), Case(backbone, "dlse", size)
-    folders = {case: bundle(case, precision, config.out, config.force) for case in (plain, gated)}
-    backends = _backends(precision, config)
-    with ExitStack() as stack:
-        engines = {
-            f"{backend} {case.variant}": stack.enter_context(_load(folder, backend, config))
-            for backend in backends
-            for case, folder in folders.items()
-        }
-        p50 = {name: _p50(times) for name, times in _time(gated, engines, config).items()}
-    costs = []
-    for backend in backends:
-        dlse, vanilla = p50[f"{backend} dlse"], p50[f"{backend} vanilla"]
-        share = (dlse - vanilla) / dlse
-        costs.append(GateCost(str(gated), f"{backend} {precision}", dlse, vanilla, share))
-    return costs
+    plain, gated, edged = (Case(backbone, name, size) for name in ("vanilla", "dlse", "dlse_hed"))
+    folders = {
+        case: bundle(case, precision, config.out, config.force) for case in (plain, gated, edged)
+    }
+    found = []
+    for backend in _backends(precision, config):
+        with ExitStack() as stack:
+            engines: dict[str, Engine] = {
+                str(case): stack.enter_context(_load(folder, backend, config))
+                for case, folder in folders.items()
+            }
+            engines["bare"] = loop(folders[edged], backend, "loop + tail", config.threads)
+            times = _time(edged, engines, config, FINER)
+        for part, whole, rest in (
+            ("SE", str(gated), str(plain)),
+            ("HED", str(edged), str(gated)),
+            ("our code", str(edged), "bare"),
+        ):
+            engine = f"{backend} {precision}"
+            found.append(Cost.between(part, whole, engine, times[whole], times[rest]))
+    return found
 
 
 def _load(folder: Path, backend: str, config: Speed) -> Engine:
@@ -208,10 +243,12 @@ def _load(folder: Path, backend: str, config: Speed) -> Engine:
         return load_engine(folder, backend, config.threads)
 
 
-def _time(case: Case, engines: Mapping[str, Engine], config: Speed) -> dict[str, Latency]:
+def _time(
+    case: Case, engines: Mapping[str, Engine], config: Speed, finer: int = 1
+) -> dict[str, Latency]:
     shape = (FRAMES, *case.size, 3)
     frames = list(np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8))
-    rounds = track(range(config.rounds), f"timing {case}", console=cli.err)
+    rounds = track(range(config.rounds * finer), f"timing {case}", console=cli.err)
     return interleaved(engines, frames, rounds)
 
 
@@ -235,7 +272,7 @@ def _markdown(lines: list[Line]) -> str:
 def _table(lines: list[Line]) -> Table:
     table = Table()
     for column in lines[0]:
-        text = column in ("model", "engine")
+        text = column in ("cost of", "model", "engine")
         table.add_column(column, justify="left" if text else "right", overflow="fold")
     for line in lines[1:]:
         table.add_row(*line)
