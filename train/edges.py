@@ -17,9 +17,8 @@ from runtime.errors import HedgeError, OutputError
 from runtime.frames import IMAGE_SUFFIXES
 from runtime.images import read_rgb
 from train.checkpoint import Checkpoint, find_checkpoint
-from train.config import HedName
 from train.evaluate import load_model
-from train.models.hed import HEDS, Hed, load_hed_weights, upsample
+from train.models.hed import Hed, read_hed, upsample
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,6 @@ class Edges:
     """Run or checkpoint whose edge network to use. Default: the newest run."""
     weights: Path | None = None
     """Or: edge weights, under the published key names or an edges.pt of train.hed."""
-    hed: HedName = "vgg16"
-    """Which edge network --weights belongs to."""
     force: bool = False
     """Overwrite maps that exist."""
 
@@ -77,9 +74,7 @@ def edge_map(hed: Hed, image: np.ndarray) -> np.ndarray:
 def _load(config: Edges) -> Hed:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if config.weights:
-        hed = HEDS[config.hed]()
-        load_hed_weights(hed, config.weights)
-        return hed.eval().to(device)
+        return read_hed(config.weights).eval().to(device)
     path = find_checkpoint(config.run)
     model = load_model(Checkpoint.load(path))
     if model.hed is None:

@@ -16,7 +16,7 @@ from train.losses import edge_loss, segmentation_loss
 from train.models import DeepLab
 from train.models.backbone import Backbone
 from train.models.blocks import SqueezeExcite
-from train.models.hed import HEDS, HedLite, HedVgg16, load_hed_weights
+from train.models.hed import HEDS, HedLite, HedVgg16, load_hed_weights, read_hed
 
 BACKBONES = typing.get_args(BackboneName)
 CLASSES = 5
@@ -201,6 +201,16 @@ def test_hed_weights_that_differ_are_named(tmp_path: Path) -> None:
     with pytest.raises(HedgeError, match=r"hed\.pth.*scores\.1\.bias.*moduleVggSix") as caught:
         load_hed_weights(HedVgg16(), path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", list(HEDS))
+def test_weights_tell_which_network_they_belong_to(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    hed = HEDS[kind]()  # type: ignore[index]
+    torch.save(hed.state_dict(), tmp_path / "edges.pt")
+    found = read_hed(tmp_path / "edges.pt")
+    assert type(found) is type(hed)
+    torch.testing.assert_close(found.state_dict(), hed.state_dict())
 
 
 @pytest.mark.parametrize("kind", list(HEDS))

@@ -23,14 +23,13 @@ from rich.table import Table
 
 from runtime import cli, files
 from runtime.errors import HedgeError
-from train.config import HedName
 from train.datasets import bsds
 from train.datasets.bsds import Pair
 from train.datasets.index import read_edge_map, require_same_size
 from train.edges import edge_map
 from train.hed import metrics
 from train.hed.metrics import Counts, Score
-from train.models.hed import HEDS, load_hed_weights
+from train.models.hed import read_hed
 
 Maps = Callable[[Pair], np.ndarray]  # the (H, W) uint8 edge map of a pair's image
 
@@ -52,8 +51,6 @@ class EvaluateEdges:
     """BSDS500's data folder."""
     split: str = "val"
     """Which part of it."""
-    hed: HedName = "lite"
-    """Which network a file of weights belongs to; a run knows."""
     thresholds: int = metrics.THRESHOLDS
     """At how many the maps are cut, evenly spaced."""
     workers: int = os.cpu_count() or 1
@@ -105,34 +102,16 @@ def score_image(job: tuple[Pair, np.ndarray], count: int, save: Path | None) -> 
 
 def _maps(config: EvaluateEdges) -> Maps:
     """What ``source`` is: a run, weights, or maps that are there already."""
-    source, net = config.source, config.hed
+    source = config.source
     if (source / "edges.pt").is_file():
-        net, source = _net(source / "config.json"), source / "edges.pt"
+        source = source / "edges.pt"
     if not source.exists():
         raise HedgeError(f"{source}: no such run, weights or folder; python -m train.hed makes one")
-    return partial(_drawn, source) if source.is_dir() else _network(net, source)
+    return partial(_drawn, source) if source.is_dir() else _network(source)
 
 
-class _Run(msgspec.Struct):
-    """What a run's config.json says of its network."""
-
-    net: HedName
-
-
-def _net(config: Path) -> HedName:
-    try:
-        return msgspec.json.decode(config.read_bytes(), type=_Run).net
-    except (OSError, msgspec.DecodeError) as error:
-        raise HedgeError(
-            f"{config}: does not say which network this is ({error}); "
-            "give edges.pt itself, and --hed"
-        ) from error
-
-
-def _network(net: HedName, weights: Path) -> Maps:
-    hed = HEDS[net]()
-    load_hed_weights(hed, weights)
-    hed.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+def _network(weights: Path) -> Maps:
+    hed = read_hed(weights).eval().to("cuda" if torch.cuda.is_available() else "cpu")
     return lambda pair: edge_map(hed, bsds.read_rgb(pair.image))
 
 

@@ -145,9 +145,26 @@ def upsample(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 def load_hed_weights(hed: Hed, path: Path) -> None:
     """Fill ``hed`` from a file: the published key names (moduleVggOne.0.weight …), its own keys,
     or a checkpoint of ours that holds an edge network. HedgeError names the keys that differ."""
+    _fill(hed, _edge_state(path), path)
+
+
+def read_hed(path: Path) -> Hed:
+    """The edge network whose weights ``path`` holds, as ``load_hed_weights`` takes them."""
+    state = _edge_state(path)
+    networks = [make() for make in HEDS.values()]
+    nearest = min(networks, key=lambda network: len(network.state_dict().keys() ^ state.keys()))
+    _fill(nearest, state, path)
+    return nearest
+
+
+def _edge_state(path: Path) -> dict[str, torch.Tensor]:
     state = {_own_key(key): value for key, value in load_state(path).items()}
     nested = {k.removeprefix("hed."): v for k, v in state.items() if k.startswith("hed.")}
-    state, own = nested or state, hed.state_dict()
+    return nested or state
+
+
+def _fill(hed: Hed, state: dict[str, torch.Tensor], path: Path) -> None:
+    own = hed.state_dict()
     missing = [k for k in own if k not in state]
     extra = [k for k in state if k not in own]
     shapes = [k for k in state if k in own and state[k].shape != own[k].shape]
