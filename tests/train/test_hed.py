@@ -90,7 +90,7 @@ def tiny(drawings: Path) -> Callable[..., HedConfig]:
 @pytest.fixture(scope="module")
 def run(tiny: Callable[..., HedConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that has learned its data set."""
-    config = tiny(tmp_path_factory.mktemp("runs"), epochs=40, lr=1e-2)
+    config = tiny(tmp_path_factory.mktemp("runs"), epochs=60, crop=128, lr=1e-2)
     main(config)
     return config.run
 
@@ -146,7 +146,7 @@ def test_a_crop_is_its_seeds_and_keeps_image_and_edges_together(drawings: Path) 
         )
         edge = np.pad(target.numpy() == 254, 2)
         near = np.any(
-            [edge[i : i + 64, j : j + 64] for i in range(5) for j in range(5)], axis=0
+            [edge[i : i + 128, j : j + 128] for i in range(5) for j in range(5)], axis=0
         )  # within 2 pixels
         known = target.numpy() != IGNORE
         assert (near | ~known)[rim].mean() > 0.97
@@ -157,15 +157,15 @@ def test_it_learns_and_its_weights_serve_the_other_commands(
     run: Path, drawings: Path, tmp_path: Path
 ) -> None:
     rows = [msgspec.json.decode(line) for line in (run / "metrics.jsonl").read_bytes().splitlines()]
-    assert [row["epoch"] for row in rows] == list(range(1, 41))
+    assert [row["epoch"] for row in rows] == list(range(1, 61))
     assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
     load_hed_weights(HedLite(), run / "edges.pt")  # what train --edge-weights does
     evaluate(
         EvaluateEdges(run, drawings, workers=1, json=tmp_path / "run.json", save=tmp_path / "seen")
     )
     report = msgspec.json.decode((tmp_path / "run.json").read_bytes())
-    assert report["images"] == 3 and report["people"] == 1  # they differ by less than counts
-    assert 0.85 < report["ods"] <= report["ois"]
+    assert report["images"] == 3 and report["people"] > 0.95
+    assert report["precision"] > 0.9 and 0.7 < report["ods"] <= report["ois"]
     assert Image.open(tmp_path / "seen" / "0.png").size == (4 * SIZE[1], SIZE[0])
     maps = tmp_path / "maps"
     draw(Edges(drawings / "images" / "val", maps, weights=run / "edges.pt"))
