@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.bare import LOOPS
-from benchmarks.interval import timing
+from benchmarks.interval import drift, timing
 from benchmarks.machine import machine
 from benchmarks.matrix import Planned
 from benchmarks.results import Cell, Results, Stages, Worst
@@ -61,7 +61,7 @@ class Record:
         cell = replace(cell, error=cell.error or self.rounds.lost.get(cell.name))
         if not samples:
             return cell
-        cell = replace(cell, timing=timing(samples))
+        cell = replace(cell, timing=timing(samples, drift(self.rounds.samples.values())))
         if cell.multiply_adds is None:
             return cell
         gflops = 2 * cell.multiply_adds / median(samples) / 1e6
