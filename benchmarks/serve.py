@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 
 from benchmarks.cell import Spec, from_json
 from benchmarks.energy import joules
-from benchmarks.latency import SETTLE_S
 from runtime import files
 from runtime.choose import settled_ms
 from runtime.engine import BACKENDS, Engine, load_engine
@@ -73,7 +72,7 @@ class EngineCell:
 
     def measure(self, number: int) -> dict[str, Any]:
         """Milliseconds a frame of one call, once the process has settled: see ``settled_ms``."""
-        ms = settled_ms(self._engine, self._batch(number), SETTLE_S)
+        ms = settled_ms(partial(self._engine.infer, self._batch(number)))
         return {"ms": ms / self._shape[0]}
 
     def score(self, frame: int) -> dict[str, Any]:

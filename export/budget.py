@@ -12,9 +12,9 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -28,6 +28,7 @@ from export.quantizer import Quantizer, plain
 from export.sensitivity import Layer, Log, Step
 from export.verify import Budget, Drop, FrameSet, TestFrame
 from runtime import cli
+from runtime.choose import settled_ms
 from runtime.engine import BACKENDS, installed_backends
 from runtime.errors import GateError
 from runtime.metrics import ConfusionMatrix
@@ -171,7 +172,7 @@ class Search:
                     confusion.update(frame.target, segmenter(frame.image))
                 if len(times[0]) < TIMED:
                     for timed, segmenter in zip(times, (int8, engine), strict=True):
-                        timed.append(_milliseconds(segmenter, frame.image))
+                        timed.append(settled_ms(partial(segmenter, frame.image)))
         ms = [median(values) for values in times]
         self._log.int8_ms = self._log.int8_ms or ms[0]
         ratio = ms[1] / ms[0]
@@ -216,11 +217,3 @@ def _same_device(backend: str) -> list[str]:
     """The installed engines that a bundle for ``backend`` also runs on."""
     device = BACKENDS[backend].device
     return [name for name in installed_backends() if BACKENDS[name].device == device]
-
-
-def _milliseconds(segmenter: Segmenter, image: np.ndarray) -> float:
-    """Of the second of two calls, as ``runtime.choose.settled_ms``."""
-    segmenter(image)
-    start = time.perf_counter()
-    segmenter(image)
-    return (time.perf_counter() - start) * 1e3

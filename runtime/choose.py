@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -18,7 +19,8 @@ from runtime import cli, files
 if TYPE_CHECKING:
     from runtime.engine import Engine
 
-BUDGET_S = 2.0
+BUDGET_S = 3.0
+SETTLE_S = 0.05
 ROUNDS = (3, 20)  # at least, however slow the model; at most, however fast
 NOISE = 1.03  # closer than this, the first in the backends' table is taken
 KEPT = 32  # answers in a bundle's file
@@ -83,19 +85,20 @@ def pick(ms: Mapping[str, float]) -> str:
     return next(name for name, value in ms.items() if value <= best * NOISE)
 
 
-def settled_ms(engine: Engine, batch: np.ndarray, settle_s: float = 0.0) -> float:
-    """Milliseconds of a call that follows others: one at least, and ``settle_s`` seconds of them.
+def settled_ms(call: Callable[[], object]) -> float:
+    """Milliseconds of a call that follows others: one at least, and SETTLE_S seconds of them.
 
     The first is up to three times slower beside other engines: the caches are theirs, and after a
     call their libraries' threads go on spinning for a while, on the same cores. A stream has one
     engine only. (Two idle cores, models of 6 to 30 ms: the first call takes 5 to 17 % longer than
-    in a row of its own, the second 1 to 4 %, those after 25 ms under 1 %.)
+    in a row of its own, the second 1 to 4 %, those after 25 ms under 1 %. Behind ONNX Runtime, an
+    OpenVINO model of 7 ms takes 13 on the second call still.)
     """
     begin = start = time.perf_counter()
-    while start == begin or start - begin < settle_s:
-        engine.infer(batch)
+    while start == begin or start - begin < SETTLE_S:
+        call()
         start = time.perf_counter()
-    engine.infer(batch)
+    call()
     return (time.perf_counter() - start) * 1e3
 
 
@@ -138,7 +141,7 @@ def medians(engines: Mapping[str, Engine]) -> dict[str, float]:
             if number >= ROUNDS[0] and time.perf_counter() - start > BUDGET_S:
                 break
             for name, engine in engines.items():
-                times[name].append(settled_ms(engine, frames[name]))
+                times[name].append(settled_ms(partial(engine.infer, frames[name])))
     return {name: median(values) for name, values in times.items()}
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from runtime import machine
 from runtime.backends import ort
-from runtime.choose import NOISE, pick
+from runtime.choose import NOISE, medians, pick
 from runtime.engine import BACKENDS, CHOICES, Backend, Engine, installed_backends, load_engine
 from runtime.errors import HedgeError
 from runtime.manifest import Manifest
@@ -84,6 +84,34 @@ def test_a_slower_engine_is_never_taken(plant: Callable[..., None], bundle: Path
     assert choice["backend"] == engine.backend
     assert choice["ms"].keys() == {"slow", *REAL}
     assert choice["ms"]["slow"] >= 5 > choice["ms"][engine.backend] > 0
+
+
+class Spinning(ort.OrtEngine):
+    """Five milliseconds late; its threads hold the cores for a while after each call."""
+
+    until = 0.0
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        time.sleep(0.005)
+        Spinning.until = time.perf_counter() + 0.03
+        return super().infer(batch)
+
+
+class Victim(ort.OrtEngine):
+    """Fast, but not while another engine's threads hold the cores."""
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        if time.perf_counter() < Spinning.until:
+            time.sleep(0.01)
+        return super().infer(batch)
+
+
+def test_an_engine_is_not_judged_by_what_others_leave_behind(shared_bundle: Path) -> None:
+    spinning, victim = (load_engine(shared_bundle, "onnxruntime", threads=1) for _ in range(2))
+    spinning.__class__, victim.__class__ = Spinning, Victim
+    with spinning, victim:
+        found = medians({"spinning": spinning, "victim": victim})
+    assert pick(found) == "victim" and found["victim"] < 5 <= found["spinning"]
 
 
 def test_the_winner_of_two_is_the_real_one(plant: Callable[..., None], bundle: Path) -> None:
