@@ -92,7 +92,9 @@ def predict(
     x = upsample(x, size).to(memory_format=torch.channels_last)
     logits, edges = model(x, out_size)
     labels = logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
-    return labels, None if edges is None else edges[-1].float().sigmoid()[0, 0].cpu().numpy()
+    if edges is None:
+        return labels, None
+    return labels, upsample(edges[-1].float(), size).sigmoid()[0, 0].cpu().numpy()
 
 
 def evaluate(
