@@ -19,12 +19,14 @@ from train.config import TrainConfig, to_builtins
 from train.datasets import default_data, open_index
 from train.distributed import world
 from train.loop import Epoch, Step, Trainer
+from train.memory import keep_freed_memory
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 
 
 def main(config: TrainConfig) -> None:
     """Train; the run's folder holds everything that came of it."""
+    keep_freed_memory()
     with world() as place:
         data = config.data or default_data()
         train, val = open_index(data, "train"), open_index(data, "val")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,26 @@ class Sample(NamedTuple):
     edges: torch.Tensor
 
 
+class RandomScale(v2.Transform):
+    """Resize to ``size`` (H, W) times a factor drawn from ``scale``: masks by nearest.
+
+    The shape becomes that of ``size``, as in deployment, whatever the image's own (torchvision's
+    ScaleJitter keeps the image's, and reads its target size as width, height).
+    """
+
+    def __init__(self, size: tuple[int, int], scale: tuple[float, float]) -> None:
+        super().__init__()
+        self.size, self.scale = size, scale
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        low, high = self.scale
+        factor = low + float(torch.rand(1)) * (high - low)
+        return {"size": [max(1, round(side * factor)) for side in self.size]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        return v2.functional.resize(inpt, params["size"], antialias=True)
+
+
 def training_transform(
     size: tuple[int, int], crop: tuple[int, int], scale: tuple[float, float]
 ) -> v2.Transform:
@@ -37,7 +57,7 @@ def training_transform(
     return v2.Compose(
         [
             v2.RandomHorizontalFlip(),
-            v2.ScaleJitter(size, scale_range=scale, antialias=True),
+            RandomScale(size, scale),
             v2.RandomCrop(crop, pad_if_needed=True, fill=fill),
             v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.03),
         ]

@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision import tv_tensors
 
 from runtime.classes import IGNORE
-from train.augment import BatchSampler, TrainingSet, training_transform
+from train.augment import BatchSampler, RandomScale, TrainingSet, training_transform
 from train.datasets import open_index
 
 
@@ -36,6 +37,19 @@ def test_loading_a_sample_leaves_the_global_generator_alone(samples: TrainingSet
     torch.manual_seed(5)
     samples.sample((0, 1))
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("shape", [(30, 60), (40, 40), (96, 128)])
+def test_scaling_ends_at_the_networks_shape(shape: tuple[int, int]) -> None:
+    """Whatever the image's own shape: deployment squeezes a frame to the network's, too."""
+    image = tv_tensors.Image(torch.zeros(3, *shape, dtype=torch.uint8))
+    heights = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        height, width = RandomScale((48, 64), (0.5, 2.0))(image).shape[-2:]
+        assert 24 <= height <= 96 and abs(width / height - 64 / 48) < 0.05
+        heights.add(height)
+    assert min(heights) < 40 and max(heights) > 70
 
 
 def test_labels_are_never_interpolated(samples: TrainingSet) -> None:

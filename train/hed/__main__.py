@@ -12,12 +12,14 @@ from train.config import to_builtins
 from train.datasets import bsds
 from train.hed.config import HedConfig
 from train.hed.loop import HedTrainer
+from train.memory import keep_freed_memory
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 
 
 def main(config: HedConfig) -> None:
     """Train; the run's folder holds everything that came of it."""
+    keep_freed_memory()
     last = config.run / "last.pt"
     if last.exists() and not (config.resume or config.force):
         raise OutputError(f"{config.run}: exists; --resume continues it, --force replaces it")
