@@ -30,8 +30,8 @@ from runtime import files
 from runtime.errors import HedgeError
 from runtime.manifest import MODEL, Manifest
 from train.checkpoint import Checkpoint
+from train.device import cpu_has_bf16
 from train.evaluate import load_model
-from train.loop import cpu_has_bf16
 from train.models import DeepLab
 
 BIAS = "classifier.bias"

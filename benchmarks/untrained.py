@@ -25,8 +25,8 @@ from runtime.manifest import FILE_NAME, Manifest
 from train.checkpoint import Checkpoint
 from train.config import VARIANTS, BackboneName, EdgeName, TrainConfig, VariantName
 from train.datasets.synthetic.generate import SyntheticConfig, generate
+from train.device import cpu_has_bf16
 from train.evaluate import load_model
-from train.loop import cpu_has_bf16
 from train.models import DeepLab
 
 CALIBRATION = 16  # images; ranges do not change what a layer costs

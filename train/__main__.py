@@ -17,9 +17,9 @@ from runtime import cli, files
 from runtime.errors import HedgeError, OutputError
 from train.config import TrainConfig, to_builtins
 from train.datasets import default_data, open_index
+from train.device import keep_freed_memory
 from train.distributed import world
 from train.loop import Epoch, Step, Trainer
-from train.memory import keep_freed_memory
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 

@@ -21,6 +21,7 @@ from train.augment import BatchSampler, Loaded, Sample, TrainingSet, collate, tr
 from train.checkpoint import Checkpoint, find_checkpoint, start_from
 from train.config import TrainConfig, to_builtins
 from train.datasets.index import Index
+from train.device import half_precision
 from train.distributed import World
 from train.evaluate import evaluate
 from train.losses import class_weights, edge_loss, segmentation_loss
@@ -101,11 +102,7 @@ class Trainer:
     @property
     def amp_dtype(self) -> torch.dtype | None:
         """The half precision this device computes in; None for full precision."""
-        if not self.config.amp:
-            return None
-        if self.world.device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        return torch.bfloat16 if cpu_has_bf16() else None
+        return half_precision(self.world.device) if self.config.amp else None
 
     @property
     def deployed(self) -> DeepLab:
@@ -305,8 +302,3 @@ def _leave_signals_to_the_parent(worker: int) -> None:
     """A terminal's Ctrl-C reaches the whole group; workers must live until the step is saved."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-
-
-def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bf16 in hardware; emulated, it is slower than FP32."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

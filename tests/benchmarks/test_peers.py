@@ -23,7 +23,7 @@ from export.exporter import export
 from runtime.engine import load_engine
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
-from train.loop import cpu_has_bf16
+from train.device import cpu_has_bf16
 
 PYTORCH = [way for way in PEERS if way not in (PLAIN, *COMPILED)]
 

@@ -10,9 +10,9 @@ from runtime import cli, files
 from runtime.errors import OutputError
 from train.config import to_builtins
 from train.datasets import bsds
+from train.device import keep_freed_memory
 from train.hed.config import HedConfig
 from train.hed.loop import HedTrainer
-from train.memory import keep_freed_memory
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 

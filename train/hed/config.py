@@ -52,7 +52,7 @@ class HedConfig:
     seed: int = 0
     """Decides initial weights, order and augmentation."""
     amp: bool = True
-    """Mixed precision on a GPU."""
+    """bf16, where the device computes in it."""
     name: str | None = None
     """Name of the run. Default: hed-NET."""
     out: Path = Path("runs")

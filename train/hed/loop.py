@@ -17,6 +17,7 @@ from train.augment import BatchSampler
 from train.checkpoint import read_tensors, write_tensors
 from train.config import to_builtins
 from train.datasets.bsds import Drawing
+from train.device import half_precision
 from train.hed.config import HedConfig
 from train.hed.crops import Crops
 from train.hed.start import start
@@ -49,6 +50,7 @@ class HedTrainer:
         self.hed = HEDS[config.net]()
         if config.start:
             start(self.hed, config.start)
+        self.amp = config.amp and half_precision(self.device) is torch.bfloat16
         self.hed.to(self.device).to(memory_format=torch.channels_last)
         self.ema = average(self.hed, config.ema)
         self.sampler = BatchSampler(len(drawings), config.batch, config.seed)
@@ -92,8 +94,7 @@ class HedTrainer:
         image, target = self._trim(image).to(self.device).float() / 255, self._trim(target)
         target = target.to(self.device)
         image = image.to(memory_format=torch.channels_last)
-        amp = self.config.amp and self.device.type == "cuda"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=amp):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
             edges = self.hed(image)
         loss = edge_loss(edges, target)
         if not torch.isfinite(loss):

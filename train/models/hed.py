@@ -17,6 +17,7 @@ from train.models.blocks import ConvBNReLU, Normalize
 
 # Caffe's means, BGR, on the 0-255 scale: the published weights expect them.
 MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)
+PIXEL_DEVIATION = 64  # on that scale, about: what comes after the first layer is near 1
 _PUBLISHED = ("One", "Two", "Three", "Four", "Five")
 
 
@@ -77,7 +78,11 @@ class HedVgg16(Hed):
         for number, stage_widths in enumerate(widths):
             layers: list[nn.Module] = [nn.MaxPool2d(2, 2, ceil_mode=True)] if number else []
             for width in stage_widths:
-                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
+                conv = nn.Conv2d(channels, width, 3, padding=1)
+                nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # no batch-norm here
+                if channels == 3:
+                    conv.weight.data /= PIXEL_DEVIATION
+                layers += [conv, nn.ReLU(inplace=True)]
                 channels = width
             stages.append(nn.Sequential(*layers))
         mean = [value / 255 for value in MEAN_BGR[::-1]]

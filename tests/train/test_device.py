@@ -11,7 +11,7 @@ KEPT = """
 import resource
 import sys
 import numpy as np
-from train.memory import keep_freed_memory
+from train.device import keep_freed_memory
 
 def resident_mib():
     with open("/proc/self/statm") as statm:

@@ -1,11 +1,25 @@
-"""How this process holds its memory."""
+"""What training makes of the machine it runs on: its half precision, its memory."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 
+import torch
+
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
+
+
+def half_precision(device: torch.device) -> torch.dtype | None:
+    """The half precision this device computes in; None where it has none worth using."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if cpu_has_bf16() else None
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bf16 in hardware; emulated, it is slower than FP32."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def keep_freed_memory() -> None:
