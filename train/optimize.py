@@ -39,7 +39,16 @@ def parameter_groups(model: DeepLab, config: TrainConfig) -> list[dict[str, Any]
 
 
 def average(model: nn.Module, decay: float | None) -> AveragedModel | None:
-    """An exponential moving average of weights and statistics, None where none is asked for."""
+    """An exponential moving average of weights and statistics, None where none is asked for.
+
+    It is short at first, so that an early step weighs nothing in the average of a short training.
+    """
     if decay is None:
         return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    longest = decay
+
+    def update(averaged: Any, current: Any, steps: Any) -> None:
+        own = min(longest, (1 + int(steps)) / (10 + int(steps)))
+        get_ema_multi_avg_fn(own)(averaged, current, steps)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
