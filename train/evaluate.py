@@ -39,6 +39,8 @@ class Evaluate:
     """The data set. Default: the one the model was trained on."""
     split: str = "val"
     """Which part of the data set."""
+    size: tuple[int, int] | None = None
+    """Network input H W. Default: the size the model was validated at."""
     save: Path | None = None
     """Write input | target | prediction | edges of every image side by side to this folder."""
     json: Path | None = None
@@ -153,7 +155,7 @@ def main(config: Evaluate) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_model(checkpoint).to(device)
     items = track(index.items, f"evaluating {path}", console=cli.err)
-    answers = predictions(model, index, checkpoint.size, items)
+    answers = predictions(model, index, config.size or checkpoint.size, items)
     if config.save:
         answers = _saved(answers, index.classes, config.save)
     evaluation = score(answers, index.classes)

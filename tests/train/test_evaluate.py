@@ -13,7 +13,7 @@ from runtime.errors import HedgeError
 from runtime.metrics import ConfusionMatrix
 from train.checkpoint import Checkpoint
 from train.datasets import open_index
-from train.evaluate import Evaluate, load_model, main, predict
+from train.evaluate import Evaluate, evaluate, load_model, main, predict
 
 
 def test_report_keys_pictures_and_the_figure_itself(
@@ -41,6 +41,15 @@ def test_prediction_is_at_the_size_of_the_labels(trained_run: Path) -> None:
     labels, edges = predict(model, image, (48, 64), (96, 130))
     assert labels.shape == (96, 130) and labels.dtype == np.uint8
     assert edges is not None and edges.shape == (48, 64) and 0 <= edges.min() <= edges.max() <= 1
+
+
+def test_another_size_of_the_network(trained_run: Path, blocks: Path, tmp_path: Path) -> None:
+    main(Evaluate(trained_run, blocks, size=(24, 32), json=tmp_path / "half.json"))
+    report = json.loads((tmp_path / "half.json").read_text())
+    checkpoint = Checkpoint.load(trained_run / "best.pt")
+    model, index = load_model(checkpoint), open_index(blocks, "val")
+    assert report["miou"] == evaluate(model, index, (24, 32)).confusion.miou()
+    assert report["miou"] != evaluate(model, index, checkpoint.size).confusion.miou()
 
 
 def test_a_data_set_with_other_classes_is_refused(trained_run: Path, tmp_path: Path) -> None:
