@@ -118,7 +118,8 @@ def _known(config: Ablation) -> Report:
     start = Path(str(run.start or run.weights or "random weights")).name
     schedule = (
         f"{run.backbone} from {start}, {run.epochs} epochs, crops of {crop[0]}×{crop[1]}, "
-        f"batch {run.batch}, learning rate {run.lr:g}, last epoch"
+        f"batch {run.batch}, learning rate {run.lr:g}, class balance {run.class_balance:g}, "
+        f"average {run.ema or 'of none'}, last epoch"
     )
     data = f"{val.root.name}, {len(val.items)} frames"
     empty = Report(schedule, data, size, BOUNDARY_TOLERANCE_PX)
