@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 import torch
@@ -201,6 +202,28 @@ def test_hed_weights_that_differ_are_named(tmp_path: Path) -> None:
     with pytest.raises(HedgeError, match=r"hed\.pth.*scores\.1\.bias.*moduleVggSix") as caught:
         load_hed_weights(HedVgg16(), path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("backbone", sorted(MOBILE))
+def test_dilated_layers_learn_from_true_gradients(backbone: BackboneName) -> None:
+    """The same under autocast as without it: in bf16 oneDNN's are off by any factor."""
+    torch.manual_seed(0)
+    layers = [m for m in Backbone(ModelConfig(backbone, CLASSES)).modules() if _is_dilated(m)]
+    assert len(layers) >= 2 and all(layer.groups > 1 for layer in layers)
+    for layer in layers:
+        layer.to(memory_format=torch.channels_last)
+        image = torch.randn(2, layer.in_channels, 23, 30).to(memory_format=torch.channels_last)
+        gradients = []
+        for enabled in (False, True):
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                loss = layer(image).float().square().mean()
+            gradients += torch.autograd.grad(loss, layer.weight)
+        tolerance = 0.02 * float(gradients[0].abs().max())
+        torch.testing.assert_close(gradients[1], gradients[0], rtol=0.02, atol=tolerance)
+
+
+def _is_dilated(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    return isinstance(module, nn.Conv2d) and module.dilation != (1, 1)
 
 
 @pytest.mark.parametrize("kind", list(HEDS))

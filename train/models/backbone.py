@@ -16,7 +16,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from runtime.errors import HedgeError
 from train.checkpoint import load_state
 from train.config import BackboneName, ModelConfig, SqueezeExciteGate
-from train.models.blocks import SqueezeExcite
+from train.models.blocks import DilatedDepthwise, SqueezeExcite
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,13 @@ def _dilate(stage: nn.Module, rate: int) -> None:
     """Trade the stage's stride for dilation (torchvision can do so for Bottleneck only)."""
     if rate == 1:
         return
-    for conv in stage.modules():
-        if isinstance(conv, nn.Conv2d):
+    for parent in list(stage.modules()):
+        for name, conv in parent.named_children():
+            if not isinstance(conv, nn.Conv2d):
+                continue
+            if conv.groups > 1:
+                setattr(parent, name, DilatedDepthwise.of(conv, rate))
+                continue
             conv.stride = (1, 1)
             if conv.kernel_size[0] > 1:
                 conv.dilation = (rate, rate)
