@@ -59,8 +59,9 @@ class Ablation:
 
     One training after the other: stop it with Ctrl-C whenever you like, the same command goes on.
     What a finished training found is in --out/ablation.json, and is never repeated, also on
-    another machine that has only this file. The last epoch's weights are judged, not the best
-    epoch's, which would be chosen on the frames that it is judged on.
+    another machine that has only this file; several commands with other --seeds or --designs may
+    share the work. The last epoch's weights are judged, not the best epoch's, which would be
+    chosen on the frames that it is judged on.
 
     Example: python -m benchmarks.ablation --train.data camvid --train.crop 240 320 \
 --train.epochs 20 --train.weights mobilenet_v2_imagenet.pth --train.edge-weights edges.pt
@@ -98,7 +99,8 @@ def main(config: Ablation) -> None:
         if not config.report_only:
             _train(run)
         if _is_finished(run):
-            report = _with(report, _judged(run, config.runs / "bundles"))
+            result = _judged(run, config.runs / "bundles")
+            report = _with(_known(config), result)  # others may have added theirs meanwhile
             report.save(config.out)
     if not report.results:
         raise HedgeError(f"{config.runs}: no finished training; run without --report-only")
@@ -119,7 +121,7 @@ def _known(config: Ablation) -> Report:
     schedule = (
         f"{run.backbone} from {start}, {run.epochs} epochs, crops of {crop[0]}×{crop[1]}, "
         f"batch {run.batch}, learning rate {run.lr:g}, class balance {run.class_balance:g}, "
-        f"average {run.ema or 'of none'}, last epoch"
+        f"Jaccard {run.jaccard:g}, average {run.ema or 'of none'}, last epoch"
     )
     data = f"{val.root.name}, {len(val.items)} frames"
     empty = Report(schedule, data, size, BOUNDARY_TOLERANCE_PX)

@@ -112,14 +112,24 @@ class BatchSampler(Sampler[list[Key]]):
     """This process's share of each global batch, from ``start`` on; a function of the seed alone.
 
     An epoch is len(index) // batch batches of a fresh permutation (at least one). A data set
-    smaller than the batch is repeated until it fills one.
+    smaller than the batch is repeated until it fills one. repeats: (length,), how often each image
+    is drawn in an epoch on average, of mean 1; None draws each once.
     """
 
-    def __init__(self, length: int, batch: int, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        length: int,
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        repeats: np.ndarray | None = None,
+    ) -> None:
         if batch % world:
             raise ValueError(f"a batch of {batch} does not split over {world} processes")
         self.length, self.batch, self.seed = length, batch, seed
         self.rank, self.world = rank, world
+        self.repeats = repeats
         self.epoch = 0
         self.start = 0
 
@@ -133,7 +143,10 @@ class BatchSampler(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         random = np.random.default_rng([self.seed, self.epoch])
-        order = np.resize(random.permutation(self.length), self.batches * self.batch)
+        images = np.arange(self.length)
+        if self.repeats is not None:
+            images = images.repeat((self.repeats + random.random(self.length)).astype(int))
+        order = np.resize(random.permutation(images), self.batches * self.batch)
         seeds = random.integers(2**63, size=len(order))
         for number in range(self.start, self.batches):
             share = slice(number * self.batch + self.rank, (number + 1) * self.batch, self.world)

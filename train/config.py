@@ -144,6 +144,12 @@ class TrainConfig:
     class_balance: float = 0.0
     """Weigh classes by their share of pixels to the power of minus this (0: not at all, 0.5:
     rare ones by the root; the mean over pixels stays 1)."""
+    oversample: float = 0.0
+    """Draw images of a class that fewer than this share of the images show more often, by the
+    root of what it lacks (0: all alike, e.g. 0.3)."""
+    jaccard: float = 0.0
+    """Weight of a soft Jaccard loss (1 - IoU, each class of an image alike) beside the
+    cross-entropy."""
     ema: float | None = None
     """Validate and keep an exponential moving average of the weights (e.g. 0.998)."""
     seed: int = 0
@@ -169,10 +175,12 @@ class TrainConfig:
                 raise HedgeError(f"--{name} must be positive, not {getattr(self, name)}")
         if self.ohem is not None and not 0 < self.ohem <= 1:
             raise HedgeError(f"--ohem is a share of the pixels, in (0, 1], not {self.ohem}")
-        for name in ("label_smoothing", "class_balance"):
+        for name in ("label_smoothing", "class_balance", "oversample"):
             if not 0 <= getattr(self, name) < 1:
                 option = name.replace("_", "-")
                 raise HedgeError(f"--{option} lies in [0, 1), not {getattr(self, name)}")
+        if self.jaccard < 0:
+            raise HedgeError(f"--jaccard must not be negative, but is {self.jaccard}")
         if self.ema is not None and not 0 < self.ema < 1:
             raise HedgeError(f"--ema is a decay in (0, 1), not {self.ema}")
         if self.hed and not VARIANTS[self.variant].hed:

@@ -18,13 +18,14 @@ from torch.utils.data import DataLoader
 
 from runtime.errors import GateError, HedgeError
 from train.augment import BatchSampler, Loaded, Sample, TrainingSet, collate, training_transform
+from train.balance import class_weights, label_counts, repeat_factors
 from train.checkpoint import Checkpoint, find_checkpoint, start_from
 from train.config import TrainConfig, to_builtins
 from train.datasets.index import Index
 from train.device import half_precision
 from train.distributed import World
 from train.evaluate import evaluate
-from train.losses import class_weights, edge_loss, segmentation_loss
+from train.losses import edge_loss, jaccard_loss, segmentation_loss
 from train.models import DeepLab
 from train.models.hed import load_hed_weights
 from train.optimize import average, parameter_groups, poly
@@ -84,13 +85,18 @@ class Trainer:
             start_from(self.model, find_checkpoint(config.start))
         self.model.to(world.device).to(memory_format=torch.channels_last)
         self.class_weights: torch.Tensor | None = None
-        if config.class_balance:
-            self.class_weights = class_weights(train, config.class_balance).to(world.device)
+        repeats = None
+        if config.class_balance or config.oversample:
+            counts = label_counts(train)
+            if config.class_balance:
+                self.class_weights = class_weights(counts, config.class_balance).to(world.device)
+            if config.oversample:
+                repeats = repeat_factors(counts, config.oversample)
         if world.size > 1 and world.device.type == "cuda":
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.ema = average(self.model, config.ema)
         self.sampler = BatchSampler(
-            len(train.items), config.batch, config.seed, world.rank, world.size
+            len(train.items), config.batch, config.seed, world.rank, world.size, repeats
         )
         self.optimizer = torch.optim.AdamW(parameter_groups(self.model, config), config.lr)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -164,6 +170,8 @@ class Trainer:
         loss = segmentation_loss(
             logits, target, self.config.ohem, self.config.label_smoothing, self.class_weights
         )
+        if self.config.jaccard:
+            loss = loss + self.config.jaccard * jaccard_loss(logits, target)
         if edge_logits is not None and self._frozen_hed is None:
             loss = loss + self.config.edge_loss * edge_loss(edge_logits, edges)
         if not torch.isfinite(loss):

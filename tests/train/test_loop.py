@@ -55,7 +55,13 @@ def test_a_run_leaves_its_files_and_learns(trained_run: Path, blocks: Path) -> N
     assert json.loads((trained_run / "config.json").read_text())["variant"] == "dlse_hed"
 
 
-@pytest.mark.parametrize("extra", [{}, {"ema": 0.9, "ohem": 0.5, "freeze_bn": 1, "workers": 2}])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"ema": 0.9, "ohem": 0.5, "freeze_bn": 1, "workers": 2, "oversample": 0.5, "jaccard": 0.5},
+    ],
+)
 def test_a_resumed_run_ends_with_the_same_weights(
     tiny_config: Make, tmp_path: Path, extra: dict[str, object]
 ) -> None:
@@ -198,7 +204,9 @@ def test_poly_schedule_warms_up_and_decays_to_zero() -> None:
     assert all(b < a for a, b in zip(values[peak:], values[peak + 1 :], strict=False))
 
 
-@pytest.mark.parametrize("change", [{"epochs": 0}, {"ohem": 2.0}, {"ema": 1.0}, {"lr": -1.0}])
+@pytest.mark.parametrize(
+    "change", [{"epochs": 0}, {"ohem": 2.0}, {"ema": 1.0}, {"lr": -1.0}, {"jaccard": -1.0}]
+)
 def test_senseless_settings_are_named(tiny_config: Make, tmp_path: Path, change: dict) -> None:
     with pytest.raises(HedgeError, match=f"--{next(iter(change))}"):
         tiny_config(tmp_path, **change)

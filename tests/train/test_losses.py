@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 
 from runtime.classes import IGNORE
-from train.datasets import open_index
-from train.losses import class_weights, edge_loss, label_boundaries, segmentation_loss
+from train.losses import edge_loss, jaccard_loss, label_boundaries, segmentation_loss
 from train.models.hed import HedLite, upsample
 
 
@@ -51,20 +47,39 @@ def test_smoothing_and_weights_are_those_of_cross_entropy() -> None:
     torch.testing.assert_close(loss, each.mean())
 
 
-def test_rare_classes_weigh_more_and_the_mean_stays(blocks: Path) -> None:
-    index = open_index(blocks, "train")
-    counts = np.zeros(len(index.classes))
-    for item in index.items:
-        counts += np.bincount(index.read(item)[1].ravel(), minlength=256)[: len(counts)]
-    weights = class_weights(index, 0.5).numpy()
-    assert (np.argsort(weights) == np.argsort(-counts)).all()
-    assert (weights * counts).sum() / counts.sum() == pytest.approx(1, rel=1e-3)
-    assert weights.max() / weights.min() == pytest.approx(
-        (counts.max() / counts.min()) ** 0.5, rel=1e-2
-    )
+def test_jaccard_is_one_minus_iou_of_the_classes_that_are_there() -> None:
+    target = torch.tensor([[[0, 0, 0, 1], [0, 0, 1, IGNORE]]])
+    guess = torch.tensor([[[0, 0, 1, 1], [0, 0, 1, 2]]])  # one pixel wrong, one ignored
+    logits = 100 * torch.nn.functional.one_hot(guess, 4).permute(0, 3, 1, 2).float()
+    assert jaccard_loss(logits, target) == pytest.approx(1 - (4 / 5 + 2 / 3) / 2)
+    right = 100 * torch.nn.functional.one_hot(target.clamp(max=3), 4).permute(0, 3, 1, 2).float()
+    assert jaccard_loss(right, target) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["segmentation", "edges"])
+def test_jaccard_of_an_image_without_labels_is_zero() -> None:
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    loss = jaccard_loss(logits, torch.full((1, 4, 4), IGNORE))
+    loss.backward()
+    assert loss == 0 and torch.isfinite(logits.grad).all()
+
+
+def test_jaccard_goes_down_as_a_thin_class_is_learnt() -> None:
+    target = torch.zeros(1, 16, 16, dtype=torch.long)
+    target[:, :, 7] = 1
+    logits = torch.zeros(1, 2, 16, 16, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], 0.5)
+    losses = []
+    for _ in range(20):
+        loss = jaccard_loss(logits, target)
+        losses.append(float(loss.detach()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < 0.2 * losses[0]
+    assert (logits.argmax(1) == target).all()
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "jaccard", "edges"])
 def test_mean_over_halves_is_the_whole(kind: str) -> None:
     """What makes two processes with half the batch each equal to one with all of it."""
     torch.manual_seed(0)
@@ -74,6 +89,8 @@ def test_mean_over_halves_is_the_whole(kind: str) -> None:
     def loss(part: slice) -> torch.Tensor:
         if kind == "edges":
             return edge_loss([logits[part, :1]], (target[part].clamp(max=1) * 254).byte())
+        if kind == "jaccard":
+            return jaccard_loss(logits[part], target[part])
         return segmentation_loss(logits[part], target[part])
 
     halves = (loss(slice(0, 2)) + loss(slice(2, 4))) / 2
