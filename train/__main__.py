@@ -112,15 +112,17 @@ def _epoch_writer(
             file.write(msgspec.json.encode(asdict(epoch)) + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        for name, value in (("mIoU", epoch.miou), ("lr", epoch.lr)):
-            curves.add_scalar(name, value, epoch.epoch * batches)
+        curves.add_scalar("lr", epoch.lr, epoch.epoch * batches)
+        if epoch.miou is not None:
+            curves.add_scalar("mIoU", epoch.miou, epoch.epoch * batches)
+            bar.update(task, miou=f"{100 * epoch.miou:.2f} %")
         for name, iou in epoch.iou.items():
             curves.add_scalar(f"IoU/{name}", iou if iou is not None else math.nan, epoch.epoch)
-        bar.update(task, miou=f"{100 * epoch.miou:.2f} %")
+        score = "–" if epoch.miou is None else f"{100 * epoch.miou:.2f} %"
         if not bar.console.is_terminal:  # a log file gets a line an epoch instead of a bar
             cli.err.print(
                 f"epoch {epoch.epoch}/{config.epochs} loss {epoch.loss:.4f} "
-                f"mIoU {100 * epoch.miou:.2f} % {epoch.images_per_s:.1f} images/s "
+                f"mIoU {score} {epoch.images_per_s:.1f} images/s "
                 f"{epoch.seconds:.0f} s"
             )
 

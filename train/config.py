@@ -152,6 +152,8 @@ class TrainConfig:
     cross-entropy."""
     ema: float | None = None
     """Validate and keep an exponential moving average of the weights (e.g. 0.998)."""
+    validate_every: int = 1
+    """Epochs between validations; the last epoch is always validated."""
     seed: int = 0
     """Decides initial weights, order and augmentation."""
     workers: int = 2
@@ -170,9 +172,10 @@ class TrainConfig:
     """Stop after this epoch, to be resumed later; the schedule stays that of --epochs."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "lr"):
+        for name in ("epochs", "batch", "lr", "validate_every"):
             if getattr(self, name) <= 0:
-                raise HedgeError(f"--{name} must be positive, not {getattr(self, name)}")
+                option = name.replace("_", "-")
+                raise HedgeError(f"--{option} must be positive, not {getattr(self, name)}")
         if self.ohem is not None and not 0 < self.ohem <= 1:
             raise HedgeError(f"--ohem is a share of the pixels, in (0, 1], not {self.ohem}")
         for name in ("label_smoothing", "class_balance", "oversample"):
@@ -190,6 +193,11 @@ class TrainConfig:
     def run(self) -> Path:
         """The folder of this run."""
         return self.out / (self.name or f"{self.variant}-{self.backbone}")
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch that this command ends with."""
+        return min(self.until or self.epochs, self.epochs)
 
     def model(self, num_classes: int) -> ModelConfig:
         """The network that this run trains."""

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from runtime.errors import GateError, HedgeError
+from runtime.metrics import ConfusionMatrix
 from train.augment import BatchSampler, Loaded, Sample, TrainingSet, collate, training_transform
 from train.balance import class_weights, label_counts, repeat_factors
 from train.checkpoint import Checkpoint, find_checkpoint, start_from
@@ -55,12 +56,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Epoch:
-    """A row of metrics.jsonl."""
+    """A row of metrics.jsonl; without scores where the epoch was not validated."""
 
     epoch: int
     loss: float
-    miou: float
-    pixel_accuracy: float
+    miou: float | None
+    pixel_accuracy: float | None
     iou: dict[str, float | None]
     lr: float
     images_per_s: float
@@ -126,9 +127,8 @@ class Trainer:
         if self.world.size > 1:
             parallel = DistributedDataParallel(self.model)
         loader = self._loader()
-        last = min(self.config.until or self.config.epochs, self.config.epochs)
         with self._stop_on_signals():
-            while self.progress.epoch < last:
+            while self.progress.epoch < self.config.last_epoch:
                 started = time.perf_counter()
                 loss, images_per_s = self._train_epoch(parallel, loader, on_step)
                 seconds = time.perf_counter() - started
@@ -193,29 +193,37 @@ class Trainer:
         self, loss: float, images_per_s: float, seconds: float, on_epoch: Callable[[Epoch], None]
     ) -> None:
         if self.world.first:
-            device = self.world.device.type
-            with torch.autocast(device, self.amp_dtype, enabled=self.amp_dtype is not None):
-                result = evaluate(self.deployed.eval(), self.val_index, self.size, boundaries=False)
-            miou, confusion = result.confusion.miou(), result.confusion
-            better = miou > self.progress.best
-            self.progress.best = max(miou, self.progress.best)
+            confusion = self._validated() if self._is_validation_due() else None
+            miou = confusion.miou() if confusion else None
             on_epoch(
                 Epoch(
                     epoch=self.progress.epoch,
                     loss=loss,
                     miou=miou,
-                    pixel_accuracy=confusion.pixel_accuracy(),
-                    iou=confusion.iou_by_name(),
+                    pixel_accuracy=confusion.pixel_accuracy() if confusion else None,
+                    iou=confusion.iou_by_name() if confusion else {},
                     lr=float(self.schedule.get_last_lr()[-1]),
                     images_per_s=images_per_s,
                     seconds=seconds,
                 )
             )
-            self._save("last.pt", miou)
-            if better:
+            if miou is not None and miou > self.progress.best:
+                self.progress.best = miou
                 self._save("best.pt", miou)
+            self._save("last.pt", self.progress.best if miou is None else miou)
         if self.world.any(self._stop):
             raise KeyboardInterrupt
+
+    def _is_validation_due(self) -> bool:
+        epoch, last = self.progress.epoch, self.config.last_epoch
+        return epoch % self.config.validate_every == 0 or epoch == last
+
+    def _validated(self) -> ConfusionMatrix:
+        """What the network that is kept makes of the validation split."""
+        device = self.world.device.type
+        with torch.autocast(device, self.amp_dtype, enabled=self.amp_dtype is not None):
+            result = evaluate(self.deployed.eval(), self.val_index, self.size, boundaries=False)
+        return result.confusion
 
     def _save(self, name: str, miou: float) -> None:
         if not self.world.first:
@@ -246,7 +254,7 @@ class Trainer:
         """Take up a run at its ``last.pt``; HedgeError names settings that differ from it."""
         saved = Checkpoint.load(path)
         now, then = to_builtins(self.config), to_builtins(saved.config)
-        movable = {"resume", "force", "until", "out", "name", "workers", "data"}
+        movable = {"resume", "force", "until", "out", "name", "workers", "data", "validate_every"}
         changed = [k for k in now if k not in movable and now[k] != then.get(k)]
         if changed or saved.classes != self.train_index.classes:
             what = ", ".join(f"{k} {then.get(k)} → {now[k]}" for k in changed) or "classes"

@@ -75,6 +75,18 @@ def test_a_resumed_run_ends_with_the_same_weights(
     assert a == b
 
 
+def test_only_the_epochs_asked_for_are_validated_and_the_last(
+    tiny_config: Make, tmp_path: Path
+) -> None:
+    config = tiny_config(tmp_path, epochs=3, validate_every=2)
+    main(config)
+    scores = [row["miou"] for row in rows(config.run)]
+    assert scores[0] is None and None not in scores[1:]
+    assert Checkpoint.load(config.run / "best.pt").miou == max(scores[1:])  # type: ignore[type-var]
+    main(replace(config, until=1, force=True))
+    assert rows(config.run)[0]["miou"] == Checkpoint.load(config.run / "best.pt").miou
+
+
 def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(tiny_config: Make, tmp_path: Path) -> None:
     config = tiny_config(tmp_path / "b")
     train, val = open_index(config.data, "train"), open_index(config.data, "val")  # type: ignore[arg-type]
@@ -205,10 +217,19 @@ def test_poly_schedule_warms_up_and_decays_to_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"epochs": 0}, {"ohem": 2.0}, {"ema": 1.0}, {"lr": -1.0}, {"jaccard": -1.0}]
+    "change",
+    [
+        {"epochs": 0},
+        {"ohem": 2.0},
+        {"ema": 1.0},
+        {"lr": -1.0},
+        {"jaccard": -1.0},
+        {"validate_every": 0},
+    ],
 )
 def test_senseless_settings_are_named(tiny_config: Make, tmp_path: Path, change: dict) -> None:
-    with pytest.raises(HedgeError, match=f"--{next(iter(change))}"):
+    option = next(iter(change)).replace("_", "-")
+    with pytest.raises(HedgeError, match=f"--{option}"):
         tiny_config(tmp_path, **change)
 
 
