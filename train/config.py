@@ -127,7 +127,7 @@ class TrainConfig:
     """Passes over the training split."""
     batch: int = 8
     """Images a step, over all processes together."""
-    lr: float = 1e-3
+    lr: float = 3e-3
     """Peak learning rate of the new layers (AdamW, poly decay with power 0.9)."""
     backbone_lr: float = 0.3
     """The backbone's learning rate as a share of lr, when it starts from weights."""
@@ -141,17 +141,17 @@ class TrainConfig:
     """Online hard example mining: train on this share of hardest pixels (e.g. 0.25)."""
     label_smoothing: float = 0.0
     """Share of each target that is spread over all classes (e.g. 0.05)."""
-    class_balance: float = 0.0
+    class_balance: float = 0.3
     """Weigh classes by their share of pixels to the power of minus this (0: not at all, 0.5:
     rare ones by the root; the mean over pixels stays 1)."""
-    oversample: float = 0.0
+    oversample: float = 0.3
     """Draw images of a class that fewer than this share of the images show more often, by the
-    root of what it lacks (0: all alike, e.g. 0.3)."""
-    jaccard: float = 0.0
+    root of what it lacks (0: all alike)."""
+    jaccard: float = 1.0
     """Weight of a soft Jaccard loss (1 - IoU, each class of an image alike) beside the
     cross-entropy."""
-    ema: float | None = None
-    """Validate and keep an exponential moving average of the weights (e.g. 0.998)."""
+    ema: float | None = 0.995
+    """Validate and keep an exponential moving average of the weights (None: the weights)."""
     validate_every: int = 1
     """Epochs between validations; the last epoch is always validated."""
     seed: int = 0
