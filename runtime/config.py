@@ -58,6 +58,9 @@ class VideoConfig:
     """Video to write (.mp4, .mov or .mkv): the frames with the classes laid over them."""
     labels: Path | None = None
     """Folder of true labels, found by the frame's name (000000.png for a video's first frame)."""
+    boundaries: bool = False
+    """With --labels: also the F-measure of the boundaries between classes, at 3 pixels. It takes
+    its own time beside the stream."""
     fps: float | None = None
     """With --labels: also score as if frames arrived at this rate and nobody waited, a late frame
     by the mask that was there. Default with --deadline: the video's own rate."""
@@ -133,6 +136,8 @@ class VideoConfig:
                 raise HedgeError(f"--{name} {value}: give a number above 0")
         if self.worst is not None and self.reference is None:
             raise HedgeError("--worst shows where two bundles differ; give --reference as well")
+        if self.boundaries and self.labels is None:
+            raise HedgeError("--boundaries compares with labels; give --labels as well")
         if self.clocked and self.labels is None:
             raise HedgeError(
                 "--fps and --deadline score late frames against labels; give --labels as well"

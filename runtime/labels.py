@@ -13,7 +13,7 @@ from runtime import images
 from runtime.classes import ClassSet
 from runtime.deadline import Clock
 from runtime.errors import HedgeError
-from runtime.metrics import ConfusionMatrix
+from runtime.metrics import BoundaryF, ConfusionMatrix
 from runtime.segment import Prediction
 
 _CITYSCAPES_IMAGE = "_leftImg8bit"
@@ -66,12 +66,15 @@ class Scorer:
     """Predictions against a label folder, frame by frame.
 
     matrix: the counts so far; scored: frames that had a label; clock: scores the same frames as
-    they would be seen live, None where nobody asked.
+    they would be seen live, boundary: the boundaries of the classes, None where nobody asked.
     """
 
-    def __init__(self, folder: LabelFolder, clock: Clock | None = None) -> None:
+    def __init__(
+        self, folder: LabelFolder, clock: Clock | None = None, boundary: BoundaryF | None = None
+    ) -> None:
         self.folder = folder
         self.clock = clock
+        self.boundary = boundary
         self.matrix = ConfusionMatrix(folder.classes)
         self.scored = 0
 
@@ -91,6 +94,8 @@ class Scorer:
             self.clock.update(prediction, target)
         if target is not None:
             self.matrix.update(target, prediction.labels)
+            if self.boundary is not None:
+                self.boundary.update(target, prediction.labels)
             self.scored += 1
 
     def miou(self) -> float | None:

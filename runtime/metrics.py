@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -93,6 +94,16 @@ class BoundaryF:
         """Mean F over the classes that have a boundary; NaN when none has."""
         values = self.f()
         return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
+
+    def to_json(self) -> dict[str, Any]:
+        """What reports say of boundaries; None where there is none (NaN is not JSON)."""
+        values = [None if np.isnan(value) else float(value) for value in self.f()]
+        mean = self.mean()
+        return {
+            "boundary_f": None if np.isnan(mean) else mean,
+            "boundary_f_by_class": dict(zip(self.classes.names, values, strict=True)),
+            "boundary_tolerance_px": self.tolerance,
+        }
 
     def _near(self, boundary: np.ndarray) -> np.ndarray:
         return cv2.dilate(boundary.astype(np.uint8), self._disk).astype(bool)

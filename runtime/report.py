@@ -124,13 +124,15 @@ class Run:
         miou = self.miou()
         if self.scorer is None or miou is None:
             scored = None if self.scorer is None else self.scorer.scored
-            return {"frames_scored": scored, "miou": None, "iou": None, "pixel_accuracy": None}
-        matrix = self.scorer.matrix
+            nothing = dict.fromkeys(("miou", "iou", "pixel_accuracy", "boundary_f"))
+            return {"frames_scored": scored, **nothing}
+        matrix, boundary = self.scorer.matrix, self.scorer.boundary
         return {
             "frames_scored": self.scorer.scored,
             "miou": miou,
             "iou": matrix.iou_by_name(),
             "pixel_accuracy": matrix.pixel_accuracy(),
+            **({"boundary_f": None} if boundary is None else boundary.to_json()),
         }
 
 
@@ -163,6 +165,9 @@ def _facts_grid(report: dict[str, Any]) -> Table:
     fps = report["fps"]
     grid.add_row("fps", "–" if fps is None else f"{fps:.1f}")
     grid.add_row("mIoU", _miou_text(report))
+    if (boundary := report["boundary_f"]) is not None:
+        tolerance = report["boundary_tolerance_px"]
+        grid.add_row("boundary F", f"{boundary:.1%} within {tolerance} pixels")
     if (live := report["deadline"]) is not None:
         grid.add_row("live", _live_text(live))
     if (drift := report["drift"]) is not None and drift["agreement"] is not None:

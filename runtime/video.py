@@ -30,6 +30,7 @@ from runtime.frames import Source
 from runtime.interrupt import interruptible
 from runtime.labels import LabelFolder, Scorer
 from runtime.manifest import Manifest, newest_bundle
+from runtime.metrics import BoundaryF
 from runtime.overlay import Overlay
 from runtime.pipeline import stream
 from runtime.report import Run, table
@@ -130,12 +131,13 @@ def _scorer(config: VideoConfig, source: Source, manifest: Manifest) -> Scorer |
     folder = LabelFolder(config.labels, manifest.classes)
     if source.names is not None:
         folder.require(source.names, source.origin)
+    boundary = BoundaryF(manifest.classes) if config.boundaries else None
     if not config.clocked:
-        return Scorer(folder)
+        return Scorer(folder, boundary=boundary)
     if config.fps is None and not source.timed:
         raise HedgeError(f"{source.origin}: has no rate of its own; give --fps with --deadline")
     fps = config.fps or float(source.fps)
-    return Scorer(folder, Clock(manifest.classes, fps, config.deadline or 1e3 / fps))
+    return Scorer(folder, Clock(manifest.classes, fps, config.deadline or 1e3 / fps), boundary)
 
 
 @contextmanager

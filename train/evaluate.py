@@ -65,8 +65,7 @@ class Evaluation:
             "images": self.images,
         }
         if self.boundary is not None:
-            report["boundary_f"] = self.boundary.mean()
-            report["boundary_tolerance_px"] = self.boundary.tolerance
+            report |= self.boundary.to_json()
         return report
 
 

@@ -108,7 +108,36 @@ def test_accuracy_is_that_of_the_labels(
     assert report["iou"] == {"blue": 0.75, "green": None, "red": 0}
     assert report["frames_scored"] == 2
     assert report["pixel_accuracy"] == pytest.approx(0.75)
+    assert report["boundary_f"] is None
     assert [row["miou"] for row in rows_of(outputs["metrics"])] == pytest.approx([1, 1, 0.375])
+
+
+def test_boundaries_are_scored_where_asked(
+    run: Callable[..., int],
+    tmp_path: Path,
+    make_images: Make,
+    save_ids: Save,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    image = np.zeros((24, 32, 3), np.uint8)
+    image[:, :16, 0] = image[:, 16:, 1] = 200  # the model says class 0 left, class 1 right
+    folder = make_images(tmp_path / "images", [image] * 2)
+    near, far = np.zeros((24, 32)), np.zeros((24, 32))
+    near[:, 18:] = far[:, 26:] = 1  # boundaries 2 and 10 pixels off
+    save_ids(tmp_path / "truth" / "f0.png", near)
+    save_ids(tmp_path / "truth" / "f1.png", far)
+    path = tmp_path / "r.json"
+    assert run(folder, labels=tmp_path / "truth", json=path, boundaries=True) == 0
+    report = json.loads(path.read_text())
+    assert report["boundary_f"] == pytest.approx(0.5)
+    assert report["boundary_f_by_class"] == {"blue": 0.5, "green": 0.5, "red": None}
+    assert report["boundary_tolerance_px"] == 3
+    assert "50.0% within 3 pixels" in capsys.readouterr().out
+
+
+def test_boundaries_without_labels_are_refused(run: Callable[..., int], tmp_path: Path) -> None:
+    with pytest.raises(HedgeError, match="give --labels"):
+        run(tmp_path, boundaries=True)
 
 
 def test_labels_of_a_video_go_by_frame_number(
