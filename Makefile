@@ -13,13 +13,13 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 $(DEMO)/drive.mp4: $(VENV)/.installed
-	rm -rf $(DEMO)/street $(DEMO)/drive_labels
+	rm -rf $@ $(DEMO)/street $(DEMO)/drive_labels
 	$(RUN) -m train.datasets.synthetic $(DEMO)/street --video $@
 
 # From nothing to a segmented video: generate a street, train, export, stream, report.
 demo: $(DEMO)/drive.mp4
 	$(RUN) -m train --variant dlse_hed --data $(DEMO)/street --out $(DEMO)/runs --name street \
-		--epochs 12 --lr 2e-3 --force
+		--epochs 12 --force
 	$(RUN) -m export $(DEMO)/runs/street --fp32 --out $(DEMO)/bundles --force
 	$(RUN) -m runtime.video $(DEMO)/drive.mp4 --bundle $(DEMO)/bundles/street-fp32 \
 		--labels $(DEMO)/drive_labels --out $(DEMO)/drive_segmented.mp4 \
