@@ -102,6 +102,7 @@ def main(config: Ablation) -> None:
             result = _judged(run, config.runs / "bundles")
             report = _with(_known(config), result)  # others may have added theirs meanwhile
             report.save(config.out)
+    report = _known(config)
     if not report.results:
         raise HedgeError(f"{config.runs}: no finished training; run without --report-only")
     if config.time:

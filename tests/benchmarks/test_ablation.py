@@ -114,6 +114,29 @@ def test_results_are_enough_to_go_on_without_the_trainings(
         ablation.main(replace(config, train=replace(shared, epochs=2)))
 
 
+def test_commands_that_share_the_work_keep_each_others_results(
+    tiny_config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = replace(tiny_config(tmp_path), epochs=1, batch=2)
+    config = Ablation(
+        train=shared, designs=("vanilla",), seeds=(0,), time=False,
+        runs=tmp_path / "runs", out=tmp_path / "results",
+    )  # fmt: skip
+    iou = {"blue": 0.9, "green": 0.5, "red": None}
+    theirs = Result("dlse", 1, 0.5, 0.3, iou)
+    train = ablation._train
+
+    def meanwhile(run: TrainConfig) -> None:
+        train(run)
+        replace(ablation._known(config), results=[theirs]).save(config.out)
+
+    monkeypatch.setattr(ablation, "_train", meanwhile)
+    ablation.main(config)
+    found = Report.load(config.out)
+    assert found is not None
+    assert [(r.design, r.seed) for r in found.results] == [("vanilla", 0), ("dlse", 1)]
+
+
 def test_wrong_rows_and_empty_reports_are_named(
     tiny_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
