@@ -62,7 +62,8 @@ def test_an_outlier_does_not_take_the_codes_of_the_others(method: Method) -> Non
 def test_growing_loses_no_count(peaks: list[float]) -> None:
     images = [np.linspace(-peak, peak, 501, dtype=np.float64) for peak in peaks]
     found = histogram(*images)
-    assert found.counts.sum() == 500 * len(images)  # all but the exact zeros
+    # All but the exact zeros: the one in the middle may be rounded to a little more.
+    assert found.counts.sum() == sum(np.count_nonzero(image) for image in images)
     assert found.limit >= max(peaks) and len(found.counts) == BINS
 
 
