@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from rich.progress import track
 
+from runtime import cli
 from runtime.classes import IGNORE
 from train.datasets.index import Index
 
 PRESENT = 1e-3  # of an image's pixels: what is less may be a stray label
 
 
-def label_counts(index: Index) -> np.ndarray:
-    """(images, classes) int64: pixels of each class in each image of ``index``."""
+def label_counts(index: Index, quiet: bool = False) -> np.ndarray:
+    """(images, classes) int64: pixels of each class in each image of ``index``.
+
+    It reads every label, a minute for all of Cityscapes: a bar shows it, unless ``quiet``.
+    """
     classes = len(index.classes)
+    items = track(index.items, "counting classes", console=cli.err, transient=True, disable=quiet)
     rows = (
         np.bincount(index.read_label(item.label).ravel(), minlength=IGNORE + 1)[:classes]
-        for item in index.items
+        for item in items
     )
     return np.stack(list(rows))
 

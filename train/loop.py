@@ -88,7 +88,7 @@ class Trainer:
         self.class_weights: torch.Tensor | None = None
         repeats = None
         if config.class_balance or config.oversample:
-            counts = label_counts(train)
+            counts = label_counts(train, quiet=not world.first)
             if config.class_balance:
                 self.class_weights = class_weights(counts, config.class_balance).to(world.device)
             if config.oversample:
