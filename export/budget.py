@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 from rich.progress import track
 
-from export import sensitivity
+from export import precision, sensitivity
 from export.precision import Kept
 from export.quantizer import Quantizer, plain
 from export.sensitivity import Layer, Log, Step
@@ -197,7 +197,8 @@ class Search:
         frames = self._frames(None)
         described = f"{frames.count} frames of {frames.data} ({frames.split})"
         engines = (self._backend, *self._others)
-        content = (sorted(self._quantizer.ranges.items()), self._fixed, engines, described)
+        forms = (precision.CPU, precision.TENSORRT)
+        content = (sorted(self._quantizer.ranges.items()), forms, self._fixed, engines, described)
         key = hashlib.sha256(repr((self._quantizer.model, content)).encode()).hexdigest()
         path = self._folder / sensitivity.TABLE
         try:
