@@ -26,6 +26,7 @@ from train.__main__ import main as train
 from train.checkpoint import Checkpoint
 from train.config import EdgeName, TrainConfig, VariantName
 from train.datasets import default_data, open_index
+from train.device import half_precision
 from train.evaluate import evaluate, evaluation_index, load_model
 from train.loop import default_size
 
@@ -60,7 +61,8 @@ class Ablation:
     One training after the other: stop it with Ctrl-C whenever you like, the same command goes on.
     What a finished training found is in --out/ablation.json, and is never repeated, also on
     another machine that has only this file; several commands with other --seeds or --designs may
-    share the work. The last epoch's weights are judged, not the best epoch's, which would be
+    share the work. Trainings in bf16 and in FP32 do not mix: where machines differ, give
+    --train.no-amp. The last epoch's weights are judged, not the best epoch's, which would be
     chosen on the frames that it is judged on.
 
     Example: python -m benchmarks.ablation --train.data camvid --train.crop 240 320 \
@@ -119,10 +121,13 @@ def _known(config: Ablation) -> Report:
     size = run.size or default_size(val)
     crop = run.crop or size
     start = Path(str(run.start or run.weights or "random weights")).name
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = half_precision(device) if run.amp else None
     schedule = (
         f"{run.backbone} from {start}, {run.epochs} epochs, crops of {crop[0]}×{crop[1]}, "
         f"batch {run.batch}, learning rate {run.lr:g}, class balance {run.class_balance:g}, "
-        f"Jaccard {run.jaccard:g}, average {run.ema or 'of none'}, last epoch"
+        f"Jaccard {run.jaccard:g}, average {run.ema or 'of none'}, last epoch, "
+        f"{str(dtype or 'float32').removeprefix('torch.')}"
     )
     data = f"{val.root.name}, {len(val.items)} frames"
     empty = Report(schedule, data, size, BOUNDARY_TOLERANCE_PX)

@@ -32,9 +32,8 @@ EXIT_CODES = (
 
 def run(config: type[Config], main: Callable[[Config], int | None], prog: str) -> NoReturn:
     """Parse the command line into ``config``, run ``main`` and exit with its documented code."""
-    description = f"{inspect.getdoc(config)}\n\n{EXIT_CODES}"
     try:
-        code = main(tyro.cli(config, prog=prog, description=description)) or EXIT_OK
+        code = main(_parsed(config, prog)) or EXIT_OK
     except HedgeError as error:
         code = fail(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -44,6 +43,15 @@ def run(config: type[Config], main: Callable[[Config], int | None], prog: str) -
             raise
         code = fail(f"{error.filename or 'output'}: {error.strerror}", OutputError.exit_code)
     sys.exit(code)
+
+
+def _parsed(config: type[Config], prog: str) -> Config:
+    description = f"{inspect.getdoc(config)}\n\n{EXIT_CODES}"
+    try:
+        return tyro.cli(config, prog=prog, description=description)
+    except BrokenPipeError:  # --help | head: leave as the Console does, without a traceback
+        out.on_broken_pipe()
+        raise
 
 
 def require(libraries: tuple[str, ...], extra: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+import torch
 
 from benchmarks import ablation
 from benchmarks.ablation import DESIGNS, Ablation
@@ -91,39 +92,17 @@ def test_finished_trainings_are_not_repeated_and_stopped_ones_go_on(
     assert (first.run / "last.pt").stat().st_mtime_ns == written
 
 
-def test_results_are_enough_to_go_on_without_the_trainings(
-    tiny_config: Callable[..., TrainConfig], tmp_path: Path
+def test_results_are_enough_to_go_on_and_those_of_others_are_kept(
+    tiny_config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared = replace(tiny_config(tmp_path), epochs=1, lr=5e-3, batch=2)
+    settings = {"epochs": 1, "lr": 5e-3, "batch": 2, "backbone": "resnet18", "amp": False}
+    shared = replace(tiny_config(tmp_path), **settings)
     config = Ablation(
         train=shared, designs=("vanilla",), seeds=(0,), rounds=1, threads=1,
         runs=tmp_path / "runs", out=tmp_path / "results",
     )  # fmt: skip
-    ablation.main(config)
-    found = Report.load(config.out)
-    assert found is not None
-    [result], [cost] = found.results, found.costs
-    last = Checkpoint.load(config.runs / "vanilla-0" / "last.pt")
-    assert result.miou == pytest.approx(last.miou, abs=0.02) and result.int8_miou is not None
-    assert cost.parameters > 1e6 and cost.fp32_ms > 0
-    shutil.rmtree(config.runs)
-    ablation.main(replace(config, time=False))
-    assert not config.runs.exists(), "nothing was trained again"
-    assert Report.load(config.out) == found
-    with pytest.raises(HedgeError, match="holds results of another schedule"):
-        ablation.main(replace(config, train=replace(shared, epochs=2)))
-
-
-def test_commands_that_share_the_work_keep_each_others_results(
-    tiny_config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shared = replace(tiny_config(tmp_path), epochs=1, batch=2)
-    config = Ablation(
-        train=shared, designs=("vanilla",), seeds=(0,), time=False,
-        runs=tmp_path / "runs", out=tmp_path / "results",
-    )  # fmt: skip
     iou = {"blue": 0.9, "green": 0.5, "red": None}
-    theirs = Result("dlse", 1, 0.5, 0.3, iou)
+    theirs = Result("vanilla", 1, 0.5, 0.3, iou)
     train = ablation._train
 
     def meanwhile(run: TrainConfig) -> None:
@@ -134,7 +113,20 @@ def test_commands_that_share_the_work_keep_each_others_results(
     ablation.main(config)
     found = Report.load(config.out)
     assert found is not None
-    assert [(r.design, r.seed) for r in found.results] == [("vanilla", 0), ("dlse", 1)]
+    [result, other], [cost] = found.results, found.costs
+    assert (result.design, result.seed, other) == ("vanilla", 0, theirs)
+    last = Checkpoint.load(config.runs / "vanilla-0" / "last.pt")
+    assert result.miou == pytest.approx(last.miou, abs=0.02) and result.int8_miou is not None
+    assert cost.parameters > 1e6 and cost.fp32_ms > 0
+    shutil.rmtree(config.runs)
+    ablation.main(replace(config, time=False))
+    assert not config.runs.exists(), "nothing was trained again"
+    assert Report.load(config.out) == found
+    with pytest.raises(HedgeError, match="holds results of another schedule"):
+        ablation.main(replace(config, train=replace(shared, epochs=2)))
+    monkeypatch.setattr(ablation, "half_precision", lambda _: torch.float16)
+    with pytest.raises(HedgeError, match=r"float32, not .* float16\)"):
+        ablation.main(replace(config, train=replace(shared, amp=True)))
 
 
 def test_wrong_rows_and_empty_reports_are_named(

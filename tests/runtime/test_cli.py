@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -92,3 +95,12 @@ def test_wrong_usage_is_code_2_and_help_tells_all_codes(
     assert run_with(None, monkeypatch, "--count", "many") == 2
     assert run_with(None, monkeypatch, "--help") == 0
     assert "Exit codes" in capsys.readouterr().out
+
+
+def test_help_for_a_reader_that_leaves_ends_quietly() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "runtime.video", "--help"]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, b"")
