@@ -71,7 +71,8 @@ def _fold_batch_norms(graph: DeployGraph) -> DeployGraph:
     """A copy whose batch-norms are part of the convolutions before them.
 
     The exporter folds them too, but only after it has traced, decomposed and translated each:
-    with MobileNetV2 that takes as long as all the rest.
+    with MobileNetV2 that takes as long as all the rest. A convolution and the batch-norm that
+    runs on its output stand side by side in every module of ours; others are left to it.
     """
     folded = copy.deepcopy(graph).eval()
     for module in folded.modules():

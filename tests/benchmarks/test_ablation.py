@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
 from benchmarks import ablation
 from benchmarks.ablation import DESIGNS, Ablation
-from benchmarks.ablation_report import Cost, Report, Result, to_markdown
+from benchmarks.ablation_report import Cost, Report, Result, draw, to_markdown
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
 from train.config import VARIANTS, TrainConfig
@@ -62,6 +63,17 @@ def test_designs_that_were_not_timed_have_no_price(report: Report) -> None:
     row = replace(report, costs=report.costs[:1]).rows()[1]
     assert (row.gained, row.gained_a_ms) == (pytest.approx(3), None)
     assert "| – | – | – | – |" in to_markdown(replace(report, costs=()))
+
+
+def test_the_picture_shows_designs_before_anything_is_timed(report: Report, tmp_path: Path) -> None:
+    def coloured(shown: Report) -> int:
+        draw(shown, tmp_path / "p.png")
+        image = cv2.imread(str(tmp_path / "p.png")).astype(int)
+        return int((np.ptp(image, axis=2) > 50).sum())
+
+    assert coloured(replace(report, results=(), costs=())) == 0
+    assert coloured(replace(report, costs=())) > 100
+    assert coloured(replace(report, costs=report.costs[:1])) > 50
 
 
 def test_a_damaged_report_is_named(tmp_path: Path) -> None:
