@@ -9,7 +9,9 @@ on the bundle that is judged, and is divided out:
 3. without those, nothing: times are compared as they are, and that is said.
 
 Rounds are drawn again and again (benchmarks.noise) for the 99 % interval of what is left; a rule
-fails only where all of that interval meets it. Accuracies are counted, not timed, and have none.
+fails only where all of that interval meets it. Where the middle of it does and the rest does not,
+the run was too short to tell: it passes, and that is said. Accuracies are counted, not timed, and
+have no interval.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ TOLD = {
     "": "nothing beside the bundle is in both runs: times are compared as they are, also where the "
     "machine itself was slower",
 }
+UNDECIDED = "{found}; more than the rule allows, but not beyond the noise: a longer --budget tells"
 
 Pair = tuple[Cell, Cell]  # now, baseline
 
@@ -101,10 +104,13 @@ def judge(results: Results, baseline: Results, rule: Rule) -> Verdict:
         for now, old in pairs
         if now.error and not old.error
     ]
+    undecided: list[str] = []
     for pair in judged:
-        failures += _failures(pair, machines[pair[0].name], rule)
+        failed, unsure = _found(pair, machines[pair[0].name], rule)
+        failures += failed
+        undecided += unsure
     notes = _notes(results, baseline, list(machines.values()) if _timed(rule) else [])
-    return Verdict(str(rule), len(pairs), failures, notes)
+    return Verdict(str(rule), len(pairs), failures, [*undecided, *notes])
 
 
 def _require_comparable(
@@ -129,7 +135,8 @@ def _require_comparable(
             )
 
 
-def _failures(pair: Pair, machine: Machine, rule: Rule) -> list[str]:
+def _found(pair: Pair, machine: Machine, rule: Rule) -> tuple[list[str], list[str]]:
+    """What fails, and what would if it lay beyond the noise, as sentences."""
     now, old = pair
     lost = [
         f"{now.name}: {MEASURES[name]} is in the baseline, but was not measured now"
@@ -138,7 +145,14 @@ def _failures(pair: Pair, machine: Machine, rule: Rule) -> list[str]:
     ]
     changes = {name: c for name in rule.names() if (c := _change(pair, name, machine))}
     met = rule.met(changes)
-    return lost + [_sentence(pair, comparison, changes, machine) for comparison in met]
+    likely = rule.met({name: Interval.exactly(change.value) for name, change in changes.items()})
+    failed = [_sentence(pair, comparison, changes, machine) for comparison in met]
+    unsure = [
+        UNDECIDED.format(found=_sentence(pair, comparison, changes, machine))
+        for comparison in likely
+        if comparison not in met
+    ]
+    return lost + failed, unsure
 
 
 def _change(pair: Pair, name: str, machine: Machine) -> Interval | None:

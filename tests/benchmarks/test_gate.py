@@ -90,7 +90,11 @@ def test_no_failure_inside_the_noise() -> None:
     base = results()
     few = {"timing": timing(10.0, 1, noise=0.4, rounds=12)}
     more = {"timing": timing(11.5, 2, noise=0.4, rounds=12)}
-    assert verdict(changed(base, {CELL: more}), changed(base, {CELL: few})).passed
+    found = verdict(changed(base, {CELL: more}), changed(base, {CELL: few}))
+    assert found.passed
+    [unsure] = [note for note in found.notes if CELL in note]
+    assert "not beyond the noise: a longer --budget tells" in unsure
+    assert not any("--budget" in note for note in verdict(base, base).notes)
     many = {"timing": timing(11.5, 2, noise=0.02, rounds=400)}
     assert failing(verdict(changed(base, {CELL: many}), base)) == {CELL}
 
