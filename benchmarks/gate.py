@@ -36,8 +36,8 @@ MEASURES = {
     "boundary_f": "its boundary F", "memory": "its memory",
 }  # fmt: skip
 TOLD = {
-    "peers": "the machine took {ratio:.2f}× as long as in the baseline, as its peers tell",
-    "bundles": "the machine took {ratio:.2f}× as long as in the baseline, as the other bundles "
+    "peers": "the machine took {ratio}× as long as in the baseline, as its peers tell",
+    "bundles": "the machine took {ratio}× as long as in the baseline, as the other bundles "
     "tell (no peer with the same work is in both runs); all slowing down alike would not show",
     "": "nothing beside the bundle is in both runs: times are compared as they are, also where the "
     "machine itself was slower",
@@ -150,7 +150,7 @@ def _found(pair: Pair, machine: Machine, rule: Rule) -> tuple[list[str], list[st
     unsure = [
         UNDECIDED.format(found=_sentence(pair, comparison, changes, machine))
         for comparison in likely
-        if comparison not in met
+        if comparison not in met and comparison.name in QUANTILES
     ]
     return lost + failed, unsure
 
@@ -232,9 +232,16 @@ def _notes(results: Results, baseline: Results, machines: Sequence[Machine]) -> 
     ):
         if now != old:
             notes.append(f"{what}: {old} in the baseline, {now} now")
-    told_by = {machine.told_by for machine in machines}
-    ratio = float(np.median([machine.ratio for machine in machines])) if machines else 1.0
-    return notes + [note.format(ratio=ratio) for by, note in TOLD.items() if by in told_by]
+    for told_by, note in TOLD.items():
+        ratios = [machine.ratio for machine in machines if machine.told_by == told_by]
+        if ratios:
+            notes.append(note.format(ratio=_span(ratios)))
+    return notes
+
+
+def _span(ratios: Sequence[float]) -> str:
+    """``1.07``, or ``1.07 to 1.38`` where cells were told different things."""
+    return " to ".join(dict.fromkeys(f"{ratio:.2f}" for ratio in (min(ratios), max(ratios))))
 
 
 def _value(cell: Cell, name: str) -> float | None:

@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +25,9 @@ import cv2
 import msgspec
 import numpy as np
 import uvicorn
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -278,28 +280,41 @@ def _passport(run: Run) -> dict[str, Any]:
 
 
 def _prometheus(state: dict[str, Any]) -> bytes:
-    report = state["report"]
-    registry = CollectorRegistry()
+    collectors = CollectorRegistry()
+    collectors.register(_Metrics(state))
+    return generate_latest(collectors)
 
-    def gauge(name: str, text: str, value: float | None) -> None:
-        if value is not None:
-            Gauge(f"hedge_{name}", text, registry=registry).set(value)
 
-    for what in ("read", "written", "dropped", "damaged"):
-        gauge(f"frames_{what}", f"Frames {what} since the start", report[f"frames_{what}"])
-    gauge("fps", "Frames per second since the start", report["fps"])
-    gauge("miou", "Mean IoU so far, 0 to 1", report["miou"])
-    if report["gaps"] is not None:
-        gauge("gaps", "Times without frames that were survived", report["gaps"]["count"])
-    latency = Gauge(
-        "hedge_latency_ms", "Milliseconds a frame", ["stage", "quantile"], registry=registry
-    )
-    for stage, percentiles in report["latency_ms"].items():
-        for name, value in percentiles.items():
+class _Metrics(Collector):
+    """What Prometheus is told of one state of the stream; what is not known is left out."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[Metric]:
+        report = self._state["report"]
+        gaps = report["gaps"]
+        values = {
+            f"frames_{what}": (f"Frames {what} since the start", report[f"frames_{what}"])
+            for what in ("read", "written", "dropped", "damaged")
+        } | {
+            "fps": ("Frames per second since the start", report["fps"]),
+            "miou": ("Mean IoU so far, 0 to 1", report["miou"]),
+            "gaps": ("Times without frames that were survived", gaps and gaps["count"]),
+        }
+        for name, (text, value) in values.items():
             if value is not None:
-                latency.labels(stage, f"0.{name[1:]}").set(value)
-    share = Gauge("hedge_class_share", "Share of the picture", ["name"], registry=registry)
-    if state["shares"]:
-        for row, value in zip(state["classes"], state["shares"][-1], strict=True):
-            share.labels(row["name"]).set(value)
-    return generate_latest(registry)
+                yield GaugeMetricFamily(f"hedge_{name}", text, value)
+        latency = GaugeMetricFamily(
+            "hedge_latency_ms", "Milliseconds a frame", labels=["stage", "quantile"]
+        )
+        for stage, percentiles in report["latency_ms"].items():
+            for name, value in percentiles.items():
+                if value is not None:
+                    latency.add_metric([stage, f"0.{name[1:]}"], value)
+        yield latency
+        share = GaugeMetricFamily("hedge_class_share", "Share of the picture", labels=["name"])
+        if self._state["shares"]:
+            for row, value in zip(self._state["classes"], self._state["shares"][-1], strict=True):
+                share.add_metric([row["name"]], value)
+        yield share

@@ -59,6 +59,8 @@ def test_one_bundle_of_two_cannot_hide_behind_the_other(peers: bool) -> None:
     two = replace(base, cells=[c for c in base.cells if "int8" in c.name or c.kind == "peer"])
     found = verdict(slowed(two, 1.2, CELL), two)
     assert failing(found) == {CELL}
+    took = "1.00" if peers else "1.00 to 1.20"  # each bundle is told by the other
+    assert f"the machine took {took}× as long" in " ".join(found.notes)
 
 
 def test_a_slower_network_cannot_hide_behind_its_own_peers() -> None:
@@ -95,6 +97,13 @@ def test_no_failure_inside_the_noise() -> None:
     [unsure] = [note for note in found.notes if CELL in note]
     assert "not beyond the noise: a longer --budget tells" in unsure
     assert not any("--budget" in note for note in verdict(base, base).notes)
+    found = verdict(
+        changed(base, {CELL: {**more, "peak_mb": 440.0}}),
+        changed(base, {CELL: {**few, "peak_mb": 400.0}}),
+        "latency > 1.1 and memory > 1.05",
+    )
+    [unsure] = [note for note in found.notes if CELL in note]
+    assert unsure.startswith(f"{CELL}: latency"), "memory is known exactly"
     many = {"timing": timing(11.5, 2, noise=0.02, rounds=400)}
     assert failing(verdict(changed(base, {CELL: many}), base)) == {CELL}
 

@@ -73,5 +73,5 @@ def read_boundaries(path: Path) -> np.ndarray:
         return np.stack([person["Boundaries"][0, 0] for person in drawn]) > 0
     except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
         raise HedgeError(f"{path}: not a BSDS500 ground truth: {error}") from error
-    except (MatReadError, NotImplementedError, zlib.error) as error:
+    except (MatReadError, NotImplementedError, zlib.error) as error:  # the second: MATLAB 7.3
         raise HedgeError(f"{path}: not a readable .mat file: {error}") from error
