@@ -16,7 +16,7 @@ from benchmarks.cell import Spec, from_json
 from benchmarks.energy import joules
 from runtime import files
 from runtime.choose import settled_ms
-from runtime.engine import BACKENDS, Engine, load_engine
+from runtime.engine import BACKENDS, Engine, computes, load_engine
 from runtime.images import read_ids, read_rgb
 from runtime.metrics import BoundaryF, ConfusionMatrix
 from runtime.segment import Segmenter, fill
@@ -42,14 +42,6 @@ def load(spec: Spec) -> EngineCell:
     """A bundle in one of our engines."""
     engine = load_engine(spec.bundle, spec.backend, spec.threads)
     return EngineCell(spec, engine, computes(engine))
-
-
-def computes(engine: Engine) -> str:
-    """The arithmetic an engine of ours calculates in; ONNX Runtime casts FP16 to FP32 on a CPU."""
-    if engine.manifest.precision == "int8":
-        return "int8"
-    on_gpu = BACKENDS[engine.backend].device == "cuda"
-    return getattr(engine, "computes", engine.manifest.precision if on_gpu else "fp32")
 
 
 class EngineCell:

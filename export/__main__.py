@@ -62,6 +62,8 @@ def _table(manifest: Manifest, target: Path) -> Table:
     for backend, miou in measured["miou_by_backend"].items():
         agreement = f"{100 * measured['agreement'][backend]:.3f}"
         name = f"{backend} {manifest.precision}"
+        if measured["computes"][backend] == "bf16":
+            name += " in bf16"
         table.add_row(name, _percent(miou), agreement, f"{latency[backend]:.1f}")
     table.caption = f"{measured['images']} frames of {measured['data']} ({measured['split']})"
     return table

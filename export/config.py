@@ -70,9 +70,10 @@ class Export:
     max_miou_drop: float | None = None
     """INT8: lose at most this many points of mIoU; where plain INT8 loses more, layers to leave in
     floating point are searched. Default, on labelled frames: 0.5, and 2 of a class; plain INT8
-    that loses over 3 is an error then."""
+    that loses over 3 is an error then. FP16 in an engine that computes bf16 for it (OpenVINO, on
+    CPUs that have it): what it may lose; default 0.5."""
     max_class_drop: float | None = None
-    """INT8: the same for the IoU of the class that loses most."""
+    """The same for the IoU of the class that loses most."""
     backend: str = "auto"
     """The engine whose time the search weighs. Default: the fastest in plain INT8."""
     engine: Literal["tensorrt", "tensorrt_rtx"] | None = None

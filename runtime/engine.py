@@ -102,6 +102,7 @@ class SharedEngine(OneAtATime):
 
     def __init__(self, engine: Engine, lock: threading.Lock) -> None:
         self.manifest, self.backend = engine.manifest, engine.backend
+        self.computes = computes(engine)
         self._engine, self._lock = engine, lock
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
@@ -126,6 +127,17 @@ def installed_backends() -> list[str]:
         for name, row in BACKENDS.items()
         if find_spec(row.library) and (row.device == "cpu" or machine.gpus())
     ]
+
+
+def computes(engine: Engine) -> str:
+    """The arithmetic an engine calculates in: "fp32", "fp16", "bf16" or "int8".
+
+    ONNX Runtime casts FP16 to FP32 on a CPU; OpenVINO takes bf16 for it where the CPU has it.
+    """
+    if engine.manifest.precision == "int8":
+        return "int8"
+    on_cpu = engine.backend in BACKENDS and BACKENDS[engine.backend].device == "cpu"
+    return getattr(engine, "computes", "fp32" if on_cpu else engine.manifest.precision)
 
 
 def load_engine(

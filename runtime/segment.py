@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from runtime.engine import Engine, load_engine
+from runtime.engine import Engine, computes, load_engine
 from runtime.frames import Frame
 
 
@@ -37,8 +37,8 @@ class Segmenter:
     Images of another size than the graph's are resized to it (bilinear) and the labels back
     (nearest). ``manifest`` tells classes, colours, precision and measured accuracy; ``batch`` how
     many frames the graph takes at once (fewer are padded by repeating the last); ``in_flight`` how
-    many batches the engine works on at once. Raises HedgeError for a damaged bundle or a missing
-    library.
+    many batches the engine works on at once; ``computes`` the arithmetic it calculates in, "bf16"
+    among others. Raises HedgeError for a damaged bundle or a missing library.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class Segmenter:
         self._engine = engine
         self.manifest = engine.manifest
         self.backend = engine.backend
+        self.computes = computes(engine)
         self.batch = self.manifest.input.shape[0]
         self.in_flight = engine.in_flight
         self._input = np.zeros(self.manifest.input.shape, np.uint8)

@@ -17,10 +17,10 @@ from benchmarks import bare, peers, plain
 from benchmarks.cell import Spec, to_json
 from benchmarks.matrix import COMPILED, PEERS, PLAIN
 from benchmarks.results import YARDSTICK
-from benchmarks.serve import EngineCell, Scene, computes
+from benchmarks.serve import EngineCell, Scene
 from export.config import Export
 from export.exporter import export
-from runtime.engine import load_engine
+from runtime.engine import computes, load_engine
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
 from train.device import cpu_has_bf16
