@@ -54,7 +54,12 @@ def load(bundle: Path, manifest: Manifest, threads: int, backend: str, in_flight
 
 @pytest.fixture
 def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Make the table these planted backends, then these real ones."""
+    """Make the table these planted backends, then these real ones.
+
+    Five rounds instead of twenty: five milliseconds are seen in fewer, and most of these tests ask
+    what becomes of an answer.
+    """
+    monkeypatch.setattr("runtime.choose.ROUNDS", (3, 5))
 
     def run(*planted: str, real: list[str] = REAL) -> None:
         CALLS.clear()
