@@ -58,7 +58,7 @@ def _prepare(config: TrainConfig, done: int) -> None:
     metrics = config.run / METRICS
     rows = metrics.read_bytes().splitlines(keepends=True) if metrics.exists() and done else []
     files.write_bytes(metrics, b"".join(rows[:done]))
-    if not done:
+    if not config.resume:
         for name in ("best.pt", "last.pt"):
             (config.run / name).unlink(missing_ok=True)
 

@@ -26,14 +26,14 @@ def segmentation_loss(
     that is spread over all classes (Szegedy et al., CVPR 2016); weights: (C,), one for each class.
     """
     loss = F.cross_entropy(
-        logits.float(),
-        target.long(),
+        by_pixel(logits).flatten(0, 2),
+        target.long().flatten(),
         weights,
         ignore_index=IGNORE,
         reduction="none",
         label_smoothing=smoothing,
     )
-    loss, valid = loss.flatten(1), (target != IGNORE).flatten(1)
+    loss, valid = loss.reshape(len(target), -1), (target != IGNORE).flatten(1)
     if hardest is not None:
         count = max(1, int(hardest * loss.shape[1]))
         loss, order = loss.topk(count, dim=1)  # ignored pixels have loss 0 and come last
@@ -50,13 +50,23 @@ def jaccard_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     classes = logits.shape[1]
     valid = target != IGNORE
     ids = torch.where(valid, target, classes).long()
-    truth = F.one_hot(ids, classes + 1)[..., :classes].permute(0, 3, 1, 2).float()
-    guess = logits.float().softmax(1) * valid[:, None]
-    overlap = (guess * truth).sum((2, 3))
-    area = truth.sum((2, 3))
-    iou = overlap / (guess.sum((2, 3)) + area - overlap).clamp(min=1e-6)
+    truth = F.one_hot(ids, classes + 1)[..., :classes].float()
+    guess = by_pixel(logits).softmax(-1) * valid[..., None]
+    overlap = (guess * truth).sum((1, 2))
+    area = truth.sum((1, 2))
+    iou = overlap / (guess.sum((1, 2)) + area - overlap).clamp(min=1e-6)
     present = area > 0
     return (((1 - iou) * present).sum(1) / present.sum(1).clamp(min=1)).mean()
+
+
+def by_pixel(logits: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) → (N, H, W, C) float32.
+
+    The network computes in channels_last, where this is how logits lie in memory. Losses of this
+    view leave their gradient in the same order; with the classes second it comes channel by
+    channel, and the upsampling before takes five times as long to go back.
+    """
+    return logits.float().permute(0, 2, 3, 1)
 
 
 def edge_loss(edges: Sequence[torch.Tensor], target: torch.Tensor) -> torch.Tensor:

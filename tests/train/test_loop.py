@@ -87,21 +87,31 @@ def test_only_the_epochs_asked_for_are_validated_and_the_last(
     assert rows(config.run)[0]["miou"] == Checkpoint.load(config.run / "best.pt").miou
 
 
-def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(tiny_config: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(
+    tiny_config: Make, tmp_path: Path, epoch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tiny_config(tmp_path / "b")
     train, val = open_index(config.data, "train"), open_index(config.data, "val")  # type: ignore[arg-type]
     trainer = Trainer(config, train, val, World(0, 1, torch.device("cpu")))
 
     def interrupt(step: Step) -> None:
-        if (step.epoch, step.step) == (2, 1):
+        if (step.epoch, step.step) == (epoch, 1):
             os.kill(os.getpid(), signal.SIGINT)
 
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         trainer.run(interrupt, lambda epoch: None)
     assert signal.getsignal(signal.SIGINT) is handler
+
+    def die(self: Trainer, on_step: object, on_epoch: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "run", die)
+        main(replace(config, resume=True))  # which is killed before it could save
     saved = Checkpoint.load(config.run / "last.pt")
-    assert (saved.epoch, saved.step) == (1, 1)
+    assert (saved.epoch, saved.step) == (epoch - 1, 1)
     main(replace(config, resume=True))
     whole = tiny_config(tmp_path / "a")
     main(whole)

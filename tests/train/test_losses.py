@@ -56,6 +56,15 @@ def test_jaccard_is_one_minus_iou_of_the_classes_that_are_there() -> None:
     assert jaccard_loss(right, target) == pytest.approx(0, abs=1e-6)
 
 
+def test_gradients_lie_in_memory_as_the_logits_do() -> None:
+    """Channel by channel, a bilinear upsampling before would be five times slower to go back."""
+    logits = torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last).requires_grad_()
+    target = torch.randint(0, 3, (2, 8, 8))
+    for loss in (segmentation_loss(logits, target, hardest=0.5), jaccard_loss(logits, target)):
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_jaccard_of_an_image_without_labels_is_zero() -> None:
     logits = torch.randn(1, 3, 4, 4, requires_grad=True)
     loss = jaccard_loss(logits, torch.full((1, 4, 4), IGNORE))

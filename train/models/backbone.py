@@ -16,7 +16,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from runtime.errors import HedgeError
 from train.checkpoint import load_state
 from train.config import BackboneName, ModelConfig, SqueezeExciteGate
-from train.models.blocks import DilatedDepthwise, SqueezeExcite
+from train.models.blocks import Depthwise, SqueezeExcite
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class Backbone(nn.Module):
         stages = _stages(network, BACKBONES[config.backbone])
         for stage, rate in zip(stages[2:], _dilations(config.output_stride), strict=True):
             _dilate(stage, rate)
+        for stage in stages:
+            _replace_depthwise(stage)
         if config.se:
             for stage in stages[:3]:
                 _insert_squeeze_excite(stage, config.se)
@@ -125,17 +127,23 @@ def _dilate(stage: nn.Module, rate: int) -> None:
     """Trade the stage's stride for dilation (torchvision can do so for Bottleneck only)."""
     if rate == 1:
         return
+    for conv in stage.modules():
+        if not isinstance(conv, nn.Conv2d):
+            continue
+        conv.stride = (1, 1)
+        if conv.kernel_size[0] > 1:
+            conv.dilation = (rate, rate)
+            conv.padding = (rate * (conv.kernel_size[0] // 2),) * 2
+
+
+def _replace_depthwise(stage: nn.Module) -> None:
+    """Put ours where a depthwise convolution has a stride or a dilation."""
     for parent in list(stage.modules()):
         for name, conv in parent.named_children():
-            if not isinstance(conv, nn.Conv2d):
+            if not isinstance(conv, nn.Conv2d) or conv.groups == 1:
                 continue
-            if conv.groups > 1:
-                setattr(parent, name, DilatedDepthwise.of(conv, rate))
-                continue
-            conv.stride = (1, 1)
-            if conv.kernel_size[0] > 1:
-                conv.dilation = (rate, rate)
-                conv.padding = (rate * (conv.kernel_size[0] // 2),) * 2
+            if conv.stride != (1, 1) or conv.dilation != (1, 1):
+                setattr(parent, name, Depthwise.of(conv))
 
 
 def _insert_squeeze_excite(stage: nn.Sequential, gate: SqueezeExciteGate) -> None:

@@ -51,29 +51,34 @@ class ConvBNReLU(nn.Sequential):
         )
 
 
-class DilatedDepthwise(nn.Conv2d):
-    """A depthwise convolution with dilation, which trains in FP32 on a CPU, autocast or not.
+class Depthwise(nn.Conv2d):
+    """A depthwise convolution with stride or dilation; on a CPU it always trains in FP32.
 
-    In bf16, oneDNN's gradient of its weights is garbage once the features are larger than about
-    16×16 (seen with torch 2.14: off by up to 1e35), and takes twice the time of FP32.
+    oneDNN's gradients of these in bf16 are slow: at stride 2 they take five to thirty times those
+    of FP32, at dilation 2 twice. Its gradient of dilated weights is garbage, too, once the features
+    are larger than about 16×16 (seen with torch 2.14: off by up to 1e35).
     """
 
     @classmethod
-    def of(cls, conv: nn.Conv2d, rate: int) -> DilatedDepthwise:
-        """The depthwise ``conv`` with this dilation, at stride 1, and the same weights."""
-        assert conv.bias is None
-        kernel = (conv.kernel_size[0], conv.kernel_size[1])
-        dilated = cls(
+    def of(cls, conv: nn.Conv2d) -> Depthwise:
+        """The depthwise ``conv``, with the same weights."""
+        assert conv.bias is None and isinstance(conv.padding, tuple)
+        kernel, stride, padding, dilation = (
+            (pair[0], pair[1])
+            for pair in (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+        )
+        same = cls(
             conv.in_channels,
             conv.out_channels,
             kernel,
-            padding=(rate * (kernel[0] // 2), rate * (kernel[1] // 2)),
-            dilation=rate,
+            stride,
+            padding,
+            dilation,
             groups=conv.groups,
             bias=False,
         )
-        dilated.weight = conv.weight
-        return dilated
+        same.weight = conv.weight
+        return same
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled():
