@@ -189,10 +189,7 @@ def draw(report: Report, path: Path) -> None:
         if report.costs and not cost:
             continue
         x = cost.int8_ms if cost else row.design
-        axes.errorbar(x, row.miou, yerr=row.miou_spread, fmt="o", capsize=4)
-        if cost:
-            at = (cost.int8_ms, row.miou)
-            axes.annotate(row.design, at, xytext=(8, 6), textcoords="offset points")
+        axes.errorbar(x, row.miou, yerr=row.miou_spread, fmt="o", capsize=4, label=row.design)
     axes.set(
         xlabel="ms a frame, INT8" if report.costs else "design (not timed)",
         ylabel="mIoU %",
@@ -200,4 +197,6 @@ def draw(report: Report, path: Path) -> None:
     )
     axes.margins(x=0.2, y=0.2)
     axes.grid(alpha=0.3)
+    if report.costs:
+        figure.legend(loc="outside right center")
     figure.savefig(path, format="png", dpi=120)
