@@ -24,7 +24,7 @@ from runtime.errors import HedgeError
 from runtime.metrics import BOUNDARY_TOLERANCE_PX, Latency
 from train.__main__ import main as train
 from train.checkpoint import Checkpoint
-from train.config import EdgeName, TrainConfig, VariantName
+from train.config import EDGES, EdgeName, TrainConfig, VariantName
 from train.datasets import default_data, open_index
 from train.device import half_precision
 from train.evaluate import evaluate, evaluation_index, load_model
@@ -146,10 +146,12 @@ def _runs(config: Ablation) -> Iterator[TrainConfig]:
     for seed in config.seeds:
         for name in config.designs:
             design = DESIGNS[name]
+            own = design.hed and EDGES[design.hed].network
             yield replace(
                 config.train,
                 variant=design.variant,
                 hed=design.hed,
+                edge_weights=config.train.edge_weights if own else None,
                 seed=seed,
                 name=f"{name.replace(' ', '-')}-{seed}",
                 out=config.runs,

@@ -35,7 +35,10 @@ YARDSTICK = "pytorch fp32 channels_last"
 
 @dataclass(frozen=True)
 class Case:
-    """A model at an input size (H, W); hed: where the edges of dlse_hed come from."""
+    """A model at an input size (H, W).
+
+    hed: where the edges of dlse_hed come from; by default a network, whose cost is in question.
+    """
 
     backbone: BackboneName
     variant: VariantName

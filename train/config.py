@@ -17,7 +17,7 @@ HedName = Literal["vgg16", "lite"]
 EdgeName = Literal["vgg16", "lite", "shared", "supervised", "blank"]
 VariantName = Literal["vanilla", "dlse", "dlse_sf", "dlse_hed"]
 
-MOBILE: tuple[BackboneName, ...] = ("mobilenet_v2", "mobilenet_v3_large")
+DEFAULT_EDGES: EdgeName = "shared"  # of dlse_hed: benchmarks/results/ablation.md says why
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,13 @@ class TrainConfig:
     start: Path | None = None
     """Run or checkpoint of ours to start from; what does not fit (other classes) starts afresh."""
     edge_weights: Path | None = None
-    """HED weights: published key names, an edges.pt of train.hed, or a checkpoint of ours. They
-    stay frozen. Without them the edge network trains along, on the boundaries of the labels.
-    Models without an edge network have no use for them."""
+    """Weights of an edge network (--hed vgg16 or lite): published key names, an edges.pt of
+    train.hed, or a checkpoint of ours. They stay frozen. Without them the edge network trains
+    along, on the boundaries of the labels."""
     hed: EdgeName | None = None
-    """Edges of dlse_hed: a network of their own (vgg16, lite), side outputs of the backbone that
-    enter the decoder (shared) or only teach (supervised, free at run time), or blank maps (for
-    comparison). Default: lite for mobile backbones, vgg16 for ResNets."""
+    """Edges of dlse_hed: side outputs of the backbone that enter the decoder (shared, the
+    default) or only teach (supervised, free at run time), a network of their own (vgg16, lite), or
+    blank maps (for comparison)."""
     output_stride: Literal[8, 16, 32] = 16
     """Of the backbone's last stage; 16 is 2.6 to 2.9 times faster than 8."""
     size: tuple[int, int] | None = None
@@ -202,13 +202,12 @@ class TrainConfig:
     def model(self, num_classes: int) -> ModelConfig:
         """The network that this run trains."""
         row = VARIANTS[self.variant]
-        hed = self.hed or ("lite" if self.backbone in MOBILE else "vgg16")
         return ModelConfig(
             backbone=self.backbone,
             num_classes=num_classes,
             output_stride=self.output_stride,
             se=row.se,
-            hed=hed if row.hed else None,
+            hed=(self.hed or DEFAULT_EDGES) if row.hed else None,
         )
 
 

@@ -18,12 +18,15 @@ from runtime.frames import IMAGE_SUFFIXES
 from runtime.images import read_rgb
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.evaluate import load_model
+from train.models import DeepLab
 from train.models.hed import Hed, read_hed, upsample
 
 
 @dataclass(frozen=True)
 class Edges:
-    """Write the HED edge map of every image below a folder: 8-bit gray PNG, white is edge.
+    """Write the edge map of every image below a folder: 8-bit gray PNG, white is edge.
+
+    They are of an edge network, or of the side outputs of a segmentation network.
 
     Example: python -m train.edges --in data/images --out data/edges
     """
@@ -33,7 +36,7 @@ class Edges:
     out: Path
     """Folder for the maps; it gets the same tree."""
     run: Path | None = None
-    """Run or checkpoint whose edge network to use. Default: the newest run."""
+    """Run or checkpoint whose edges to draw. Default: the newest run."""
     weights: Path | None = None
     """Or: edge weights, under the published key names or an edges.pt of train.hed."""
     force: bool = False
@@ -53,33 +56,34 @@ def main(config: Edges) -> None:
             raise HedgeError(f"{target}: would overwrite an input; give another --out")
         if target.exists() and not config.force:
             raise OutputError(f"{target}: exists; --force overwrites")
-    hed = _load(config)
+    edges = _load(config)
     for image, target in track(
         list(zip(images, targets, strict=True)), "drawing edges", console=cli.err
     ):
         with files.atomic_path(target) as temporary:
-            Image.fromarray(edge_map(hed, read_rgb(image))).save(temporary)
+            Image.fromarray(edge_map(edges, read_rgb(image))).save(temporary)
     cli.say(f"{len(images)} edge maps → {config.out}")
 
 
 @torch.inference_mode()
-def edge_map(hed: Hed, image: np.ndarray) -> np.ndarray:
+def edge_map(edges: Hed | DeepLab, image: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 RGB → (H, W) uint8 edge strength."""
     x = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
-    x = x.to(next(hed.parameters()).device)
-    logits = upsample(hed(x)[-1], image.shape[:2])
+    x = x.to(next(edges.parameters()).device)
+    maps = edges(x).edges if isinstance(edges, DeepLab) else edges(x)
+    logits = upsample(maps[-1], image.shape[:2])
     return (logits.sigmoid()[0, 0] * 255).round().to(torch.uint8).cpu().numpy()
 
 
-def _load(config: Edges) -> Hed:
+def _load(config: Edges) -> Hed | DeepLab:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if config.weights:
         return read_hed(config.weights).eval().to(device)
     path = find_checkpoint(config.run)
     model = load_model(Checkpoint.load(path))
-    if model.hed is None:
-        raise HedgeError(f"{path}: this model has no edge network; train --variant dlse_hed")
-    return model.hed.to(device)
+    if model.hed is None and model.sides is None:
+        raise HedgeError(f"{path}: this model draws no edges; train --variant dlse_hed")
+    return (model.hed or model).to(device)
 
 
 if __name__ == "__main__":

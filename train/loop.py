@@ -79,7 +79,12 @@ class Trainer:
         self.progress = Progress()
         torch.manual_seed(config.seed)
         self.model = DeepLab(config.model(len(train.classes)), config.weights)
-        if config.edge_weights and self.model.hed is not None:
+        if config.edge_weights:
+            if self.model.hed is None:
+                raise HedgeError(
+                    f"--edge-weights {config.edge_weights}: this model has no edge network to "
+                    "fill; add --variant dlse_hed --hed lite (or vgg16), or drop the weights"
+                )
             load_hed_weights(self.model.hed, config.edge_weights)
             self.model.hed.requires_grad_(False)
         if config.start:
@@ -254,6 +259,7 @@ class Trainer:
         """Take up a run at its ``last.pt``; HedgeError names settings that differ from it."""
         saved = Checkpoint.load(path)
         now, then = to_builtins(self.config), to_builtins(saved.config)
+        now["hed"], then["hed"] = self.model.config.hed, saved.model.hed  # defaults change
         movable = {"resume", "force", "until", "out", "name", "workers", "data", "validate_every"}
         changed = [k for k in now if k not in movable and now[k] != then.get(k)]
         if changed or saved.classes != self.train_index.classes:

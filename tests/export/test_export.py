@@ -43,9 +43,9 @@ def exported(trained_run: Path, blocks: Path, tmp_path_factory: pytest.TempPathF
     ("backbone", "variant", "hed"),
     [
         *(("mobilenet_v2", variant, None) for variant in VARIANTS),
-        *(("mobilenet_v2", "dlse_hed", hed) for hed in ("shared", "supervised", "blank")),
+        *(("mobilenet_v2", "dlse_hed", hed) for hed in ("lite", "supervised", "blank")),
         ("resnet18", "vanilla", None),
-        ("resnet50", "dlse_hed", None),
+        ("resnet50", "dlse_hed", "vgg16"),
     ],
 )
 def test_every_variant_exports_and_runs_alike_everywhere(

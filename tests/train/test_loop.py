@@ -18,11 +18,12 @@ import torch
 
 from runtime.errors import GateError, HedgeError, OutputError
 from train.__main__ import main
-from train.checkpoint import Checkpoint
+from train.checkpoint import Checkpoint, load_state
 from train.config import TrainConfig
 from train.datasets import open_index
 from train.distributed import World
 from train.loop import Step, Trainer
+from train.models.hed import HedLite
 from train.optimize import poly
 
 ROOT = Path(__file__).parents[2]
@@ -206,16 +207,32 @@ def test_resuming_nothing_says_so(tiny_config: Make, tmp_path: Path) -> None:
         main(tiny_config(tmp_path, resume=True))
 
 
-def test_frozen_edge_weights_do_not_move(
+def test_resuming_a_run_of_another_default_says_so(
     tiny_config: Make, trained_run: Path, tmp_path: Path
 ) -> None:
-    source = trained_run / "best.pt"
-    config = tiny_config(tmp_path, edge_weights=source, epochs=1)
+    """Its config leaves open where edges come from, which the network in the file has decided."""
+    saved = Checkpoint.load(trained_run / "last.pt")
+    config = tiny_config(tmp_path, epochs=20, batch=2, lr=5e-3, resume=True)
+    config.run.mkdir()
+    replace(saved, model=replace(saved.model, hed="lite")).save(config.run / "last.pt")
+    with pytest.raises(HedgeError, match=r"other settings \(hed lite → shared\)"):
+        main(config)
+
+
+def test_frozen_edge_weights_do_not_move(tiny_config: Make, tmp_path: Path) -> None:
+    source = tmp_path / "edges.pt"
+    torch.save(HedLite().state_dict(), source)
+    config = tiny_config(tmp_path, hed="lite", edge_weights=source, epochs=1)
     main(config)
-    before, after = weights(source), weights(config.run / "last.pt")
-    hed = [key for key in before if key.startswith("hed.")]
-    assert hed and all(torch.equal(before[key], after[key]) for key in hed)
-    assert any(not torch.equal(before[key], after[key]) for key in before)
+    before, after = load_state(source), weights(config.run / "last.pt")
+    assert all(torch.equal(before[key], after[f"hed.{key}"]) for key in before)
+
+
+def test_edge_weights_that_no_network_takes_are_refused(tiny_config: Make, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, edge_weights=tmp_path / "edges.pt")
+    with pytest.raises(HedgeError, match=r"edges\.pt: this model has no edge network.*--hed lite"):
+        main(config)
+    assert not config.run.exists()
 
 
 def test_poly_schedule_warms_up_and_decays_to_zero() -> None:
