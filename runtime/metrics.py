@@ -83,12 +83,13 @@ class BoundaryF:
             )
 
     def f(self) -> np.ndarray:
-        """(C,) F-measure in 0..1; NaN for a class without any boundary."""
+        """(C,) F-measure in 0..1; NaN for a class without any boundary, and for all where labels
+        have none, as those that leave a band around every object unlabelled."""
         matched, predicted, found, true = self._counts.T.astype(np.float64)
         precision = matched / np.maximum(predicted, 1)
         recall = found / np.maximum(true, 1)
         score = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-        return np.where(predicted + true > 0, score, np.nan)
+        return np.where((predicted + true > 0) & true.any(), score, np.nan)
 
     def mean(self) -> float:
         """Mean F over the classes that have a boundary; NaN when none has."""

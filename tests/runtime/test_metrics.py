@@ -92,6 +92,10 @@ def test_boundaries_next_to_ignored_pixels_do_not_count() -> None:
     score = BoundaryF(THREE)
     score.update(target, halves(20))
     assert np.isnan(score.mean())
+    score.update(target, halves(30))  # a boundary where labels, but for the band, have none
+    assert np.isnan(score.mean())
+    score.update(halves(20), halves(20))
+    assert score.f()[0] == pytest.approx(2 / 3)  # half of what was predicted, all of what there is
 
 
 def test_percentiles_of_known_times() -> None:
