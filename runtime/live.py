@@ -24,7 +24,9 @@ from runtime.frames import DEFAULT_FPS, Frame, Source
 OPEN_S = 5.0  # until an answer to a connection is given up
 STALL_S = 3.0  # without a new frame, whatever else arrives
 _BACKOFF_S = (0.25, 1.5)  # first and longest wait before a new try; half of it is chance
-_LOW_DELAY = {"fflags": "nobuffer", "analyzeduration": "500000"}  # µs; the rest comes decoding
+# µs. Not "nobuffer" as well: it loses what was looked at, up to the next key frame, and is no
+# sooner here, where everything is read at once.
+_LOW_DELAY = {"analyzeduration": "500000"}
 _JOIN_S = 0.5  # a thread inside FFmpeg ends by itself at the timeouts above
 _NAMED = 100  # gaps that are kept one by one
 
@@ -41,9 +43,10 @@ class Gap:
 class LiveSource(Source):
     """Frames that arrive by the clock of somebody else; whoever iterates gets the newest.
 
-    A thread takes what arrives, from the making of the object on; a frame that a newer one
-    overtakes is dropped. From the first ``next`` on, ``received`` counts arrivals and ``dropped``
-    the overtaken ones, so that received = iterated + dropped once the iteration has ended.
+    A thread takes what arrives; a frame that a newer one overtakes is dropped. From the first
+    ``next`` on, ``received`` counts arrivals and ``dropped`` the overtaken ones, so that received =
+    iterated + dropped once the iteration has ended. What has an end is read from the first ``next``
+    on; what has none, from the making of the object on, or its oldest frames would be waiting.
     gaps: times without frames that were survived (the first hundred); gap_count, gap_s: all.
     """
 
@@ -74,6 +77,8 @@ class LiveSource(Source):
             self.received = self.dropped = 0
             self._newest = None
             self._started = time.monotonic()
+        if self._thread.ident is None:
+            self._thread.start()
         while (frame := self._next()) is not None:
             yield frame
 
@@ -160,7 +165,13 @@ class NetworkSource(LiveSource):
         stream = self._container.streams.video[0]
         rate = stream.average_rate or stream.guessed_rate or DEFAULT_FPS
         super().__init__(address.shown, Fraction(rate))
-        self._thread.start()
+        if self._container.duration is None:  # a recording could be over before anybody looks
+            self._thread.start()
+
+    def close(self) -> None:
+        super().close()
+        if self._thread.ident is None and self._container is not None:
+            self._container.close()
 
     def _open(self) -> av.container.InputContainer:
         container = av.open(
@@ -246,9 +257,7 @@ class PacedSource(LiveSource):
         return self._names
 
     def _frames(self) -> Iterator[Frame]:
-        self._thread.start()  # not before somebody looks
-        while (frame := self._next()) is not None:
-            yield frame
+        yield from super()._frames()
         self.damaged, self.faults = self._source.damaged, self._source.faults
         self.expected = None  # dropped frames are no shortfall; what the file lacks, the file says
 
