@@ -66,7 +66,7 @@ class VideoSource(Source):
                 self._fault(f"{self.origin}: frame {index} is damaged")
             time_s = float(index / self.fps) if decoded.time is None else decoded.time
             end_s = max(end_s, time_s + float(decoded.duration * (decoded.time_base or 0)))
-            yield Frame(index, time_s, self._image(decoded), _name(index))
+            yield Frame(index, time_s, bgr_image(self._bgr, decoded), _name(index))
         whole_s = _promised_s(self._stream)
         if whole_s is not None and whole_s - end_s > _SLACK_S:
             self._cut = f"it ends after {end_s:.1f} of the {whole_s:.1f} seconds it promises"
@@ -104,21 +104,19 @@ class VideoSource(Source):
             if packet.size:
                 yield packet
 
-    def _image(self, decoded: av.VideoFrame) -> np.ndarray:
-        image = bgr_image(self._bgr, decoded)
-        turn = _ROTATIONS.get(round(decoded.rotation / 90) * 90 % 360)
-        return image if turn is None else cv2.rotate(image, turn)
-
 
 def bgr_image(converter: VideoReformatter, decoded: av.VideoFrame) -> np.ndarray:
-    """(H, W, 3) uint8 BGR, contiguous; FFmpeg's own memory where its rows have no padding."""
+    """(H, W, 3) uint8 BGR, upright, contiguous; FFmpeg's own memory where rows have no padding."""
     # In one thread: more of them spend a third more CPU, which the engine misses.
     frame = converter.reformat(decoded, format="bgr24", threads=1)
     plane = frame.planes[0]
     if plane.line_size != 3 * frame.width:
-        return np.ascontiguousarray(frame.to_ndarray())
-    pixels = np.frombuffer(memoryview(plane), np.uint8, 3 * frame.width * frame.height)
-    return pixels.reshape(frame.height, frame.width, 3)
+        image = np.ascontiguousarray(frame.to_ndarray())
+    else:
+        pixels = np.frombuffer(memoryview(plane), np.uint8, 3 * frame.width * frame.height)
+        image = pixels.reshape(frame.height, frame.width, 3)
+    turn = _ROTATIONS.get(round(decoded.rotation / 90) * 90 % 360)
+    return image if turn is None else cv2.rotate(image, turn)
 
 
 def packets_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -113,7 +114,10 @@ def picture(index: int = 0, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarr
 
 @pytest.fixture(scope="session")
 def make_clip() -> Callable[..., Path]:
-    """Write a video with PyAV; lossless unless the codec is said to be another."""
+    """Write a video with PyAV; lossless unless the codec is said to be another.
+
+    turned: degrees, for an mp4 of a phone that was held sideways.
+    """
 
     def make(
         path: Path,
@@ -121,6 +125,7 @@ def make_clip() -> Callable[..., Path]:
         fps: int = 10,
         codec: str = "libx264rgb",
         pixels: str = "bgr24",
+        turned: int = 0,
     ) -> Path:
         if isinstance(images, int):
             images = [picture(index) for index in range(images)]
@@ -133,9 +138,21 @@ def make_clip() -> Callable[..., Path]:
                 frame = av.VideoFrame.from_ndarray(image, "bgr24").reformat(format=pixels)
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
+        if turned:
+            turn(path, turned)
         return path
 
     return make
+
+
+def turn(path: Path, degrees: int) -> None:
+    """Write the display matrix of a phone held sideways into the track header of an mp4."""
+    one = 1 << 16
+    a, b, c, d = {90: (0, one, -one, 0), 180: (-one, 0, 0, -one), 270: (0, -one, one, 0)}[degrees]
+    data = bytearray(path.read_bytes())
+    start = data.index(b"tkhd") + 44
+    data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Playlists from the network: their pieces are played, this machine's files never are."""
+"""Recordings and playlists from the network: all is played, this machine's files never are."""
 
 from __future__ import annotations
 
@@ -78,6 +78,19 @@ def test_the_pieces_of_a_playlist_are_played(put: Put, tmp_path: Path) -> None:
         frames = list(source)  # it says how long it is, so it ends
         assert source.received == 40 == len(frames) + source.dropped
     assert abs(frames[-1].image.mean() - 180) < 5
+
+
+def test_a_recording_from_a_phone_is_upright(
+    put: Put, make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    image = np.zeros((16, 32, 3), np.uint8)
+    image[:8, :16, 2] = 255
+    clip = make_clip(tmp_path / "a.mp4", [image] * 40, turned=90)
+    with open_source(put("a.mp4", clip.read_bytes())) as source:
+        *_, frame = source
+        assert isinstance(source, LiveSource)
+        assert source.received == 40
+    assert np.abs(frame.image.astype(int) - np.rot90(image, -1)).max() <= 2
 
 
 @pytest.fixture
