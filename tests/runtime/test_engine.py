@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -191,24 +191,18 @@ def test_an_answer_that_names_no_backend_is_measured_again(
 
 
 @pytest.fixture
-def read_only(make_bundle: Callable[..., Path], tmp_path: Path) -> Iterator[Path]:
-    """A bundle on a file system that takes no writes, which even root must respect."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "tmpfs", str(folder)]
-    mounted = os.geteuid() == 0 and not subprocess.run(mount, check=False).returncode
-    if os.geteuid() == 0 and not mounted:
-        pytest.skip("root may write everywhere, and may not mount here")
-    bundle = make_bundle(folder / "tiny")
-    if mounted:
-        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
-    else:
+def read_only(
+    make_bundle: Callable[..., Path], mount_disk: Callable[[str], Path], tmp_path: Path
+) -> Path:
+    """A bundle that takes no writes: by its permissions, or for root by its file system."""
+    if os.geteuid() != 0:
+        bundle = make_bundle(tmp_path / "tiny")
         bundle.chmod(0o555)
-    yield bundle
-    if mounted:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-    else:
-        bundle.chmod(0o755)
+        return bundle
+    disk = mount_disk("8m")
+    bundle = make_bundle(disk / "tiny")
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    return bundle
 
 
 def test_a_read_only_bundle_works(plant: Callable[..., None], read_only: Path) -> None:

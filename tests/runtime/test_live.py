@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import http.server
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import cv2
@@ -195,39 +195,21 @@ def test_stop_wakes_a_source_that_waits(clips: list[list[list[bytes]]]) -> None:
         assert not watcher.is_alive()
 
 
-@pytest.fixture
-def mjpeg() -> Iterator[str]:
-    """An address that sends JPEGs as web cameras do."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-            self.end_headers()
-            for number in range(1000):
-                image = np.full((48, 64, 3), number % 200, np.uint8)
-                data = cv2.imencode(".jpg", image)[1].tobytes()
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
-                try:
-                    self.wfile.write(head.encode() + data + b"\r\n")
-                except OSError:
-                    return
-                time.sleep(0.02)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/video"
-        server.shutdown()
-        thread.join()
+def mjpeg(request: BaseHTTPRequestHandler) -> None:
+    """Send JPEGs as web cameras do."""
+    request.send_response(200)
+    request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+    request.end_headers()
+    for number in range(1000):
+        image = np.full((48, 64, 3), number % 200, np.uint8)
+        data = cv2.imencode(".jpg", image)[1].tobytes()
+        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+        request.wfile.write(head.encode() + data + b"\r\n")
+        time.sleep(0.02)
 
 
-def test_web_cameras_are_read(mjpeg: str) -> None:
-    with open_source(mjpeg) as source:
+def test_web_cameras_are_read(serve: Callable[..., str]) -> None:
+    with open_source(serve(mjpeg)) as source:
         frames = take(source, 5)
     assert [frame.image.shape for frame in frames] == [(48, 64, 3)] * 5
 

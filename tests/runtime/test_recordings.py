@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import http.server
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import av
@@ -34,36 +34,27 @@ def piece(path: Path, grey: int) -> bytes:
 
 
 @pytest.fixture
-def put() -> Iterator[Put]:
+def put(serve: Callable[..., str]) -> Put:
     """Serve bytes under a name; its address. Bytes that are an address redirect to it."""
     pages: dict[str, bytes] = {}
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = pages.get(self.path)
-            moved = body is not None and body.startswith(b"file:")
-            self.send_response(404 if body is None else 302 if moved else 200)
-            if moved and body is not None:
-                self.send_header("Location", body.decode())
-            self.send_header("Content-Length", str(len(body or b"")))
-            self.end_headers()
-            self.wfile.write(body or b"")
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        body = pages.get(request.path)
+        moved = body is not None and body.startswith(b"file:")
+        request.send_response(404 if body is None else 302 if moved else 200)
+        if moved and body is not None:
+            request.send_header("Location", body.decode())
+        request.send_header("Content-Length", str(len(body or b"")))
+        request.end_headers()
+        request.wfile.write(body or b"")
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
+    address = serve(answer)
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
+    def keep(name: str, body: bytes) -> str:
+        pages[f"/{name}"] = body
+        return f"{address}/{name}"
 
-        def keep(name: str, body: bytes) -> str:
-            pages[f"/{name}"] = body
-            return f"http://127.0.0.1:{server.server_port}/{name}"
-
-        yield keep
-        server.shutdown()
-        thread.join()
+    return keep
 
 
 def test_the_pieces_of_a_playlist_are_played(put: Put, tmp_path: Path) -> None:

@@ -118,6 +118,9 @@ def test_what_the_reader_refuses(drawings: Path, tmp_path: Path) -> None:
         truth.write_bytes(content)
         with pytest.raises(HedgeError, match=r"a\.mat: not a "):
             bsds.pairs(tmp_path, "train")[0].read()
+    truth.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\x02IM" + bytes(400))
+    with pytest.raises(HedgeError, match=r"a\.mat: not a .* MATLAB 7\.3 file.* -v7"):
+        bsds.pairs(tmp_path, "train")[0].read()
     savemat(truth, {"other": 1})
     with pytest.raises(HedgeError, match=r"a\.mat: not a BSDS500 ground truth"):
         bsds.pairs(tmp_path, "train")[0].read()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
+from scipy.io.matlab import MatReadError, matfile_version
 
 from runtime.errors import HedgeError
 from runtime.frames import IMAGE_SUFFIXES
@@ -69,9 +69,11 @@ def pairs(data: Path, split: str) -> tuple[Pair, ...]:
 def read_boundaries(path: Path) -> np.ndarray:
     """(people, H, W) bool boundary maps of a .mat file; HedgeError names any other file."""
     try:
+        if matfile_version(path) == (2, 0):
+            raise ValueError("a MATLAB 7.3 file, which is HDF5; save it again with -v7")
         drawn = loadmat(path)["groundTruth"].ravel()
         return np.stack([person["Boundaries"][0, 0] for person in drawn]) > 0
     except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
         raise HedgeError(f"{path}: not a BSDS500 ground truth: {error}") from error
-    except (MatReadError, NotImplementedError, zlib.error) as error:  # the second: MATLAB 7.3
+    except (MatReadError, zlib.error) as error:
         raise HedgeError(f"{path}: not a readable .mat file: {error}") from error
