@@ -13,17 +13,19 @@ from typing import Literal
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from benchmarks import frames, gate, matrix, page
-from benchmarks.interval import width
-from benchmarks.look import QUICK, Pace
-from benchmarks.record import Record
+from benchmarks.gate import judge
+from benchmarks.gate.rule import EXAMPLE
+from benchmarks.report import page
 from benchmarks.results import Cell, Results, Timing
-from benchmarks.rule import EXAMPLE
-from benchmarks.run import Run
+from benchmarks.run import frames, plan
+from benchmarks.run.questions import QUICK, Pace
+from benchmarks.run.record import Record
+from benchmarks.run.runner import Run
+from benchmarks.stats.interval import width
 from runtime import cli
-from runtime.engine import BACKENDS, installed_backends
+from runtime.backends.registry import BACKENDS, installed_backends
 from runtime.errors import HedgeError
-from runtime.sources import open_source
+from runtime.sources.open import open_source
 
 QUICK_MINUTES = 2.7
 
@@ -102,7 +104,7 @@ class Benchmark:
 
 def main(config: Benchmark) -> None:
     """The command."""
-    rule = gate.parse(config.fail_if)
+    rule = judge.parse(config.fail_if)
     baseline = Results.load(config.baseline) if config.baseline else None
     with tempfile.TemporaryDirectory() as folder:
         results, interrupted = _measured(config, Path(folder))
@@ -111,7 +113,7 @@ def main(config: Benchmark) -> None:
         if interrupted:
             raise KeyboardInterrupt
         if baseline is not None:  # compared last: whatever comes of it, the report is there
-            verdict = gate.judge(results, baseline, rule)
+            verdict = judge.judge(results, baseline, rule)
             page.write(results, config.out, Path(folder), verdict)
             for note in verdict.notes:
                 cli.warn(note)
@@ -121,13 +123,13 @@ def main(config: Benchmark) -> None:
 
 def _measured(config: Benchmark, scratch: Path) -> tuple[Results, bool]:
     """What was found, and whether it was interrupted: then it is what there was by then."""
-    models, backends = matrix.models(config.bundles), config.backends or installed_backends()
+    models, backends = plan.models(config.bundles), config.backends or installed_backends()
     if config.video is not None:
         with open_source(str(config.video)) as source:
             next(iter(source))  # what is wrong with it is told before the slow part
     shown = frames.gather(config.data, config.video, config.pace.frames, scratch)
-    asked = matrix.Asked(backends, config.peers, config.checkpoints, config.quick)
-    record = Record(matrix.plan(models, asked, matrix.Shared(config.threads, shown.path, scratch)))
+    asked = plan.Asked(backends, config.peers, config.checkpoints, config.quick)
+    record = Record(plan.plan(models, asked, plan.Shared(config.threads, shown.path, scratch)))
     for number in (signal.SIGINT, signal.SIGTERM):  # a job in the background ignores the first
         signal.signal(number, signal.default_int_handler)
     interrupted = False

@@ -12,16 +12,16 @@ import torch
 from rich.progress import track
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.ablation_report import Cost, Report, Result, to_markdown
-from benchmarks.latency import interleaved
-from benchmarks.machine import machine
-from benchmarks.untrained import Case, bundle, random_checkpoint
+from benchmarks.host.machine import machine
+from benchmarks.studies.ablation_report import Cost, Report, Result, to_markdown
+from benchmarks.studies.interleaved import interleaved
+from benchmarks.studies.untrained import Case, bundle, random_checkpoint
 from export.config import Export
 from export.exporter import publish
 from runtime import cli
-from runtime.engine import Engine, load_engine
+from runtime.accuracy.metrics import BOUNDARY_TOLERANCE_PX, Latency
+from runtime.backends.registry import Engine, load_engine
 from runtime.errors import HedgeError
-from runtime.metrics import BOUNDARY_TOLERANCE_PX, Latency
 from train.__main__ import main as train
 from train.checkpoint import Checkpoint
 from train.config import EDGES, EdgeName, TrainConfig, VariantName

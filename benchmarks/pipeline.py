@@ -21,18 +21,18 @@ from rich.progress import track
 from rich.table import Table
 from torch import nn
 
-from benchmarks.machine import machine
-from benchmarks.untrained import Case, bundle, random_checkpoint
+from benchmarks.host.machine import machine
+from benchmarks.studies.untrained import Case, bundle, random_checkpoint
 from runtime import cli, files
-from runtime.argmax import upsampled_argmax
-from runtime.engine import Engine, load_engine
+from runtime.backends.label_tail import upsampled_argmax
+from runtime.backends.registry import Engine, load_engine
+from runtime.bundle.manifest import BUNDLES
 from runtime.errors import HedgeError
-from runtime.manifest import BUNDLES
-from runtime.overlay import Overlay
+from runtime.outputs.overlay import Overlay
+from runtime.outputs.video_file import VideoSink
 from runtime.pipeline import stream
 from runtime.segment import Segmenter, fill
-from runtime.sinks import VideoSink
-from runtime.sources import open_source
+from runtime.sources.open import open_source
 from train.datasets.synthetic.generate import drive
 from train.evaluate import load_model
 from train.models import DeepLab

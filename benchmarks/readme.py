@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from benchmarks.markdown import footer, table
+from benchmarks.report.markdown import footer, table
 from benchmarks.results import Results
 from runtime import cli, files
 from runtime.errors import GateError, HedgeError

@@ -22,8 +22,8 @@ YARDSTICK = "pytorch fp32 channels_last"  # the peer that speed-ups are told aga
 
 @dataclass(frozen=True)
 class Timing:
-    """p50 with the interval that a repetition's p50 falls into (95 %, ``benchmarks.interval``), and
-    the tail."""
+    """p50 with the interval that a repetition's p50 falls into (95 %,
+    ``benchmarks.stats.interval``), and the tail."""
 
     p50: float
     p90: float
@@ -68,12 +68,12 @@ class Cell:
     start_s: process start to first labels; joules: a frame, busy; error: why there is nothing
     else, in one line.
 
-    way: how a peer or the bare library runs. A peer's is one of ``benchmarks.matrix.PEERS``; that
+    way: how a peer or the bare library runs. A peer's is one of ``benchmarks.run.plan.PEERS``; that
     of the first model is also its name. A bare cell has the bundle and the backend of the cell it
-    is the bare form of, and one of ``benchmarks.bare.WAYS``: "loop + tail" is all that the library
-    needs for labels by our tail, so an engine's p50 over it is the cost of our engine's code;
-    "loop" ends with scores and so is no equal; "whole graph" makes its labels in the library;
-    "benchmark_app" and "trtexec" are the library's own timing, not of the same rounds.
+    is the bare form of, and one of ``benchmarks.cells.bare_library.WAYS``: "loop + tail" is all
+    that the library needs for labels by our tail, so an engine's p50 over it is the cost of our
+    engine's code; "loop" ends with scores and so is no equal; "whole graph" makes its labels in
+    the library; "benchmark_app" and "trtexec" are the library's own timing, not of the same rounds.
     """
 
     name: str

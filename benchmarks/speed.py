@@ -15,19 +15,19 @@ import torch
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.bare import loop
-from benchmarks.interval import timing
-from benchmarks.latency import interleaved
-from benchmarks.machine import machine
-from benchmarks.noise import ratio
-from benchmarks.untrained import YARDSTICK, Case, bundle, torch_engines
+from benchmarks.cells.bare_library import loop
+from benchmarks.host.machine import machine
+from benchmarks.stats.bootstrap import ratio
+from benchmarks.stats.interval import timing
+from benchmarks.studies.interleaved import interleaved
+from benchmarks.studies.untrained import YARDSTICK, Case, bundle, torch_engines
 from export.config import PRECISIONS, Precision
 from runtime import cli, files
-from runtime.classes import CITYSCAPES
-from runtime.engine import BACKENDS, Engine, installed_backends, load_engine
+from runtime.accuracy.metrics import Latency
+from runtime.backends.registry import BACKENDS, Engine, installed_backends, load_engine
+from runtime.bundle.classes import CITYSCAPES
+from runtime.bundle.manifest import BUNDLES
 from runtime.errors import HedgeError
-from runtime.manifest import BUNDLES
-from runtime.metrics import Latency
 from train.config import BackboneName
 
 SLOW = {("onnxruntime", "fp16")}  # emulated on a CPU: timed only where asked for
@@ -124,7 +124,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Report:
-    """A run; ``machine`` is ``benchmarks.machine.machine`` with torch's own version."""
+    """A run; ``machine`` is ``benchmarks.host.machine.machine`` with torch's own version."""
 
     machine: dict[str, Any]
     rounds: int
@@ -213,7 +213,8 @@ def _row(case: Case, engine: str, latency: Latency, yardstick: float) -> Row:
 
 def costs(backbone: BackboneName, size: tuple[int, int], config: Speed) -> list[Cost]:
     """SE: dlse against vanilla; HED: dlse_hed against dlse; our code: dlse_hed in our engine
-    against a bare loop over the library that gives the same labels (``benchmarks.bare``)."""
+    against a bare loop over the library that gives the same labels
+    (``benchmarks.cells.bare_library``)."""
     precision = config.precisions[-1]
     plain, gated, edged = (Case(backbone, name, size) for name in ("vanilla", "dlse", "dlse_hed"))
     folders = {

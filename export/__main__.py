@@ -10,8 +10,8 @@ from export import triton
 from export.config import Export
 from runtime import cli
 from runtime.backends import trt
-from runtime.manifest import FILE_NAME, MODEL, Manifest, newest_bundle
-from runtime.plans import BuildOptions
+from runtime.backends.trt_cache import BuildOptions
+from runtime.bundle.manifest import FILE_NAME, MODEL, Manifest, newest_bundle
 
 
 def main(config: Export) -> None:

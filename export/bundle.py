@@ -8,7 +8,7 @@ from pathlib import Path
 from export.deploy import DeployGraph
 from export.to_onnx import INPUT, LOGITS, OUTPUT
 from runtime import files
-from runtime.manifest import ENGINES, FILE_NAME, Manifest, TensorSpec
+from runtime.bundle.manifest import ENGINES, FILE_NAME, Manifest, TensorSpec
 from train.checkpoint import Checkpoint
 
 _TOOLS = ("hedge-seg", "torch", "onnx", "onnxscript", "onnxruntime", "openvino")

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from runtime.bundle.manifest import BUNDLES
 from runtime.errors import HedgeError
-from runtime.manifest import BUNDLES
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")

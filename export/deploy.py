@@ -15,7 +15,8 @@ class DeployGraph(nn.Module):
     """(N, H, W, 3) uint8 BGR frame as decoded → (N, H, W) uint8 labels; nothing is left outside.
 
     Beside them it answers the scores that they come from, (N, C, H/4, W/4) float32 logits, for
-    engines whose host upsamples and compares faster than the graph (``runtime.argmax``).
+    engines whose host upsamples and compares faster than the graph
+    (``runtime.backends.label_tail``).
 
     size: the network's (H, W); frame_size: the camera's. Where they differ the frame is resized
     (bilinear) in the graph, and the logits go straight from 1/4 to the frame's size.

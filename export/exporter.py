@@ -13,23 +13,24 @@ from typing import Any
 import cv2
 from rich.progress import track
 
-from export import budget, bundle, calibration, ranges, sensitivity, verify
-from export.calibration import SCALES, Images, Scales
+from export import bundle, verify
 from export.config import PRECISIONS, Export, Precision
 from export.deploy import DeployGraph
-from export.half import to_fp16
-from export.quantizer import Quantizer, best_method, fingerprint
-from export.ranges import Method
+from export.fp16 import to_fp16
+from export.int8 import calibration, ranges, search, search_log
+from export.int8.calibration import SCALES, Images, Scales
+from export.int8.quantizer import Quantizer, best_method, fingerprint
+from export.int8.ranges import Method
 from export.staging import staged
 from export.to_onnx import to_onnx
 from export.verify import Budget
 from runtime import cli, files
-from runtime.choose import medians, pick
-from runtime.engine import Engine, installed_backends, load_engine
+from runtime.accuracy.metrics import ConfusionMatrix
+from runtime.backends.auto import medians, pick
+from runtime.backends.registry import Engine, installed_backends, load_engine
+from runtime.bundle.manifest import FILE_NAME, MODEL, Manifest
 from runtime.errors import GateError, HedgeError
 from runtime.machine import cpu_name
-from runtime.manifest import FILE_NAME, MODEL, Manifest
-from runtime.metrics import ConfusionMatrix
 from runtime.segment import Segmenter
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.datasets import Index, is_data
@@ -268,14 +269,14 @@ def _searched(
     with Segmenter(probe, task.config.backend) as segmenter:  # "auto": the fastest in plain INT8
         backend = segmenter.backend
     memory = task.target.with_name(f".{task.target.name}.search")
-    search = budget.Search(quantizer, backend, task.frames, reference, allowed, fixed, memory)
-    plain = search.plain().drop
+    hunt = search.Search(quantizer, backend, task.frames, reference, allowed, fixed, memory)
+    plain = hunt.plain().drop
     if not asked and (allowed.holds(plain) or not INT8_LOSS.holds(plain)):
-        search.forget()
+        hunt.forget()
         return fixed, {}
-    found = search.run()
-    search.report(folder)
-    table = {"budget": asdict(allowed), "backend": backend, "search": sensitivity.TABLE}
+    found = hunt.run()
+    hunt.report(folder)
+    table = {"budget": asdict(allowed), "backend": backend, "search": search_log.TABLE}
     return found.kept, table
 
 

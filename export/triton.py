@@ -1,9 +1,9 @@
 """A bundle → models for Triton Inference Server, which answer with labels by their graphs alone.
 
 The files are the bundle's own, byte for byte. Our runtime may stop a CPU graph at its scores and
-make labels of them itself (``runtime.argmax``); the graph's own end, which Triton runs, is in the
-file all the same. Nothing here needs more than the runtime does: the text of a configuration is
-written as it is, and a test parses it with Triton's own schema.
+make labels of them itself (``runtime.backends.label_tail``); the graph's own end, which Triton
+runs, is in the file all the same. Nothing here needs more than the runtime does: the text of a
+configuration is written as it is, and a test parses it with Triton's own schema.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from export.staging import staged
-from runtime import cli, plans
-from runtime.manifest import FILE_NAME, Manifest
-from runtime.plans import Sidecar
+from runtime import cli
+from runtime.backends import trt_cache
+from runtime.backends.trt_cache import Sidecar
+from runtime.bundle.manifest import FILE_NAME, Manifest
 
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
 VERSION = "1"
@@ -80,7 +81,7 @@ def _cpu_models(bundle: Path, manifest: Manifest) -> list[Model]:
 def _tensorrt_models(bundle: Path, manifest: Manifest) -> list[Model]:
     """The engine built last from the bundle's present graph, if any; checked by its sidecar."""
     graph = manifest.files[manifest.graph("tensorrt")]
-    for path in plans.built(bundle, "tensorrt"):
+    for path in trt_cache.built(bundle, "tensorrt"):
         sidecar = Sidecar.load(path)
         if sidecar.graph == graph:
             sidecar.read(path)

@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 import torch
 
-from export.calibration import evenly_spaced
 from export.deploy import DeployGraph
-from runtime.classes import ClassSet
-from runtime.engine import OneAtATime
+from export.int8.calibration import evenly_spaced
+from runtime.accuracy.metrics import ConfusionMatrix, Latency
+from runtime.backends.registry import OneAtATime
+from runtime.bundle.classes import ClassSet
+from runtime.bundle.manifest import Manifest
 from runtime.errors import GateError
-from runtime.manifest import Manifest
-from runtime.metrics import ConfusionMatrix, Latency
 from runtime.segment import Segmenter
 from train.datasets.index import Index
 from train.datasets.synthetic.generate import still
@@ -100,8 +100,8 @@ class TorchEngine(OneAtATime):
 class Comparison:
     """One engine against the reference over all frames; ``worst``: frame, reference, answer.
 
-    computes: see ``runtime.engine.computes``; latency: milliseconds a call, with all engines in
-    turn on the same frames.
+    computes: see ``runtime.backends.registry.computes``; latency: milliseconds a call, with all
+    engines in turn on the same frames.
     """
 
     confusion: ConfusionMatrix

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from runtime.errors import HedgeError
-from runtime.sources import PIPE
+from runtime.sources.open import PIPE
 
 
 @dataclass(frozen=True)

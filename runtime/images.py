@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from runtime import classes
-from runtime.classes import CITYSCAPES, CITYSCAPES_LABELS, ClassSet
+from runtime.bundle import classes
+from runtime.bundle.classes import CITYSCAPES, CITYSCAPES_LABELS, ClassSet
 from runtime.errors import HedgeError
 
 _ID_MODES = {"L", "P", "1"}

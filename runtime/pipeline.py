@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from runtime.frames import Frame
 from runtime.segment import Prediction, Segmenter
-from runtime.sources import open_source
+from runtime.sources.base import Frame
+from runtime.sources.open import open_source
 
 DEPTH = 2  # frames waiting between two stages: enough to overlap, little to hold in memory
 

@@ -14,13 +14,13 @@ from rich import box
 from rich.table import Table
 
 from runtime import files
-from runtime.deadline import Clock
-from runtime.drift import Drift
-from runtime.frames import Source
-from runtime.labels import Scorer
-from runtime.live import LiveSource
-from runtime.metrics import Latency
+from runtime.accuracy.drift import Drift
+from runtime.accuracy.ground_truth import Scorer
+from runtime.accuracy.metrics import Latency
+from runtime.accuracy.streaming import Clock
 from runtime.segment import Prediction, Segmenter
+from runtime.sources.base import Source
+from runtime.sources.live import LiveSource
 
 STAGES = ("read", "infer", "write", "total")
 LIVE_STAGES = ("infer", "write", "age")

@@ -11,8 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from runtime.engine import Engine, computes, load_engine
-from runtime.frames import Frame
+from runtime.backends.registry import Engine, computes, load_engine
+from runtime.sources.base import Frame
 
 
 @dataclass(frozen=True)

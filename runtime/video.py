@@ -20,26 +20,27 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from runtime import cli, files, outputs, sinks
+from runtime import cli, files
+from runtime.accuracy.drift import Drift
+from runtime.accuracy.ground_truth import LabelFolder, Scorer
+from runtime.accuracy.metrics import BoundaryF
+from runtime.accuracy.streaming import Clock
+from runtime.backends.registry import Engine, SharedEngine, load_engine
+from runtime.bundle.manifest import Manifest, newest_bundle
 from runtime.config import VideoConfig
-from runtime.deadline import Clock
-from runtime.drift import Drift
-from runtime.engine import Engine, SharedEngine, load_engine
 from runtime.errors import EXIT_INTERRUPTED, EXIT_OK, HedgeError, IncompleteError
-from runtime.frames import Source
 from runtime.interrupt import interruptible
-from runtime.labels import LabelFolder, Scorer
-from runtime.manifest import Manifest, newest_bundle
-from runtime.metrics import BoundaryF
-from runtime.overlay import Overlay
+from runtime.outputs import checks, video_file
+from runtime.outputs.overlay import Overlay
+from runtime.outputs.writer import Writer
 from runtime.pipeline import stream
 from runtime.report import Run, table
 from runtime.segment import Segmenter
-from runtime.sources import open_source
-from runtime.writer import Writer
+from runtime.sources.base import Source
+from runtime.sources.open import open_source
 
 if TYPE_CHECKING:
-    from runtime.web import WebView
+    from runtime.web.server import WebView
 
 _WARNINGS = 5  # damaged frames named one by one
 
@@ -116,13 +117,13 @@ def _finish_all(
 
 def _check_outputs(config: VideoConfig, source: Source, bundle: Path) -> None:
     if config.out is not None:
-        sinks.check_format(config.out)
+        video_file.check_format(config.out)
     inputs = [*source.files, *(path for path in bundle.glob("*") if path.is_file())]
     if config.labels is not None and config.labels.is_dir():
         inputs += [path for path in config.labels.rglob("*") if path.is_file()]
     written = [path for path in (config.out, config.json, config.metrics) if path is not None]
-    outputs.check_outputs(written, config.save_labels, inputs, config.force)
-    outputs.check_outputs([], config.worst, inputs, config.force)
+    checks.check_outputs(written, config.save_labels, inputs, config.force)
+    checks.check_outputs([], config.worst, inputs, config.force)
 
 
 def _scorer(config: VideoConfig, source: Source, manifest: Manifest) -> Scorer | None:
@@ -146,7 +147,9 @@ def _web_view(config: VideoConfig, run: Run) -> Iterator[WebView | None]:
         yield None
         return
     cli.require(("starlette", "uvicorn", "prometheus_client"), "web")
-    from runtime.web import WebView  # an extra: a box that only writes files needs no server
+    from runtime.web.server import (
+        WebView,  # an extra: a box that only writes files needs no server
+    )
 
     with WebView(run, config.serve_host, config.serve) as view:
         cli.say(f"watch it: {view.url}", cli.err)
@@ -177,10 +180,10 @@ def _stream(
     advance: Callable[[str], None],
 ) -> None:
     """Stream to the end, to --max-frames or to the first interrupt; all files are finished."""
-    outputs = (config.out, config.save_labels, config.metrics, config.overlay)
+    checks = (config.out, config.save_labels, config.metrics, config.overlay)
     run.begin()
     with (
-        Writer(run.source, run.segmenter, *outputs, view) as writer,
+        Writer(run.source, run.segmenter, *checks, view) as writer,
         closing(stream(run.source, run.segmenter, config.max_frames)) as predictions,
     ):
         run.videos = writer.videos
@@ -221,7 +224,7 @@ def _finish(config: VideoConfig, run: Run, interrupted: bool) -> int:
     """Report, then say by the exit code, or an error, how the run went."""
     report = run.report()
     if config.json is not None:
-        sinks.write_report(config.json, report)
+        video_file.write_report(config.json, report)
     cli.out.print(table(report, run.segmenter.manifest.name))
     written = (*run.videos, config.save_labels, config.worst, config.metrics, config.json)
     for path in written:

@@ -23,8 +23,8 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from runtime import files
-from runtime.classes import ClassSet
-from runtime.manifest import Manifest, TensorSpec
+from runtime.bundle.classes import ClassSet
+from runtime.bundle.manifest import Manifest, TensorSpec
 from train.__main__ import main as train
 from train.config import TrainConfig
 

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, Sampler, default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from runtime.classes import IGNORE
+from runtime.bundle.classes import IGNORE
 from runtime.errors import HedgeError
 from train.datasets.index import Index
 from train.losses import label_boundaries

@@ -7,7 +7,7 @@ import torch
 from rich.progress import track
 
 from runtime import cli
-from runtime.classes import IGNORE
+from runtime.bundle.classes import IGNORE
 from train.datasets.index import Index
 
 PRESENT = 1e-3  # of an image's pixels: what is less may be a stray label

@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from runtime import cli, files
-from runtime.classes import IGNORE
+from runtime.bundle.classes import IGNORE
 from runtime.errors import EXIT_OK, HedgeError
 from train.datasets.audit import SPLITS, Findings, Size, SplitReport, audit, size_text
 

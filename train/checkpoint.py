@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from runtime import files
-from runtime.classes import ClassSet
+from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError, OutputError
 from train.config import ModelConfig, TrainConfig, from_builtins, to_builtins
 

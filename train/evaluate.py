@@ -16,9 +16,9 @@ from rich.progress import track
 from rich.table import Table
 
 from runtime import cli, files
-from runtime.classes import ClassSet
+from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix
+from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError
-from runtime.metrics import BoundaryF, ConfusionMatrix
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.datasets import default_data, open_index
 from train.datasets.index import Index, Item

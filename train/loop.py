@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.errors import GateError, HedgeError
-from runtime.metrics import ConfusionMatrix
 from train.augment import BatchSampler, Loaded, Sample, TrainingSet, collate, training_transform
 from train.balance import class_weights, label_counts, repeat_factors
 from train.checkpoint import Checkpoint, find_checkpoint, start_from

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
-from runtime.classes import IGNORE
+from runtime.bundle.classes import IGNORE
 from train.models.hed import upsample
 
 

@@ -16,12 +16,12 @@ from benchmarks.endurance.damage import damaged
 from benchmarks.endurance.flow import live, long_run
 from benchmarks.endurance.processes import disk_full, killed, terminated
 from benchmarks.endurance.viewers import viewers
-from benchmarks.machine import machine
+from benchmarks.host.machine import machine
 from benchmarks.pipeline import drawn
-from benchmarks.untrained import Case, bundle
+from benchmarks.studies.untrained import Case, bundle
 from runtime import cli, files
+from runtime.bundle.manifest import BUNDLES
 from runtime.errors import EXIT_OK, GateError, HedgeError
-from runtime.manifest import BUNDLES
 
 Name = Literal["live", "long", "cameras", "kill", "term", "disk", "viewers", "damage"]
 

@@ -14,10 +14,10 @@ from rich.progress import Progress
 from benchmarks.endurance.check import SIZE, Check
 from benchmarks.endurance.rtsp import RtspServer, clip
 from runtime import cli
-from runtime.live import LiveSource
 from runtime.pipeline import stream
 from runtime.segment import Segmenter
-from runtime.sources import open_source
+from runtime.sources.live import LiveSource
+from runtime.sources.open import open_source
 
 NOTICED_S = {"drop": 1.0, "stall": 5.0}
 RESULT_S = 3.0

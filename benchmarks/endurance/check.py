@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from runtime.sinks import VideoSink
+from runtime.outputs.video_file import VideoSink
 
 FPS = 30  # of the videos that are streamed
 SIZE = (96, 160)

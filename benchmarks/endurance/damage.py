@@ -16,7 +16,7 @@ from runtime import cli
 from runtime.errors import HedgeError
 from runtime.pipeline import stream
 from runtime.segment import Segmenter
-from runtime.sources import open_source
+from runtime.sources.open import open_source
 
 HANG_S = 30.0
 OUTCOMES = ("refused", "reported", "whole", "silently short", "tracebacks")

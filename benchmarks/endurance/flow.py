@@ -13,11 +13,11 @@ from rich.progress import track
 
 from benchmarks.endurance.check import FPS, Check, resident
 from runtime import cli
-from runtime.frames import Frame
-from runtime.live import LiveSource
 from runtime.pipeline import stream
 from runtime.segment import Segmenter
-from runtime.sources import open_source
+from runtime.sources.base import Frame
+from runtime.sources.live import LiveSource
+from runtime.sources.open import open_source
 
 MIB = 2**20
 GROWTH = 10 * MIB  # of memory after warm-up that counts as a leak

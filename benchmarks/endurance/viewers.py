@@ -16,12 +16,12 @@ from rich.progress import track
 
 from benchmarks.endurance.check import Check
 from runtime import cli
+from runtime.outputs.writer import Writer
 from runtime.pipeline import stream
 from runtime.report import Run
 from runtime.segment import Segmenter
-from runtime.sources import open_source
-from runtime.web import WebView
-from runtime.writer import Writer
+from runtime.sources.open import open_source
+from runtime.web.server import WebView
 
 READING, SILENT = 5, 45
 LOSS = 0.05  # of the frames per second

@@ -11,17 +11,17 @@ import openvino
 from openvino import properties
 from openvino.properties import hint
 
-from runtime.argmax import label_tail
-from runtime.engine import check_batch
+from runtime.backends.label_tail import label_tail
+from runtime.backends.registry import check_batch
+from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
-from runtime.manifest import Manifest
 
 BACKEND = "openvino"
 _ARITHMETIC = {openvino.Type.bf16: "bf16", openvino.Type.f16: "fp16"}
 
 
 class OvEngine:
-    """A bundle in an OpenVINO infer request; see ``runtime.engine.Engine``.
+    """A bundle in an OpenVINO infer request; see ``runtime.backends.registry.Engine``.
 
     computes: the arithmetic of what is not quantised, as the library chose it: "fp32", "bf16" or
     "fp16".
@@ -87,7 +87,8 @@ def load(
 ) -> OvEngine:
     """Compile the bundle's graph for the CPU on ``threads`` threads (0: the library's choice).
 
-    What lies behind its scores is left out: ``runtime.argmax`` is faster than the graph's own end.
+    What lies behind its scores is left out: ``runtime.backends.label_tail`` is faster than the
+    graph's own end.
     """
     wanted, _ = label_tail(manifest)
     model = compiled(bundle, manifest, wanted, threads, in_flight)

@@ -1,7 +1,7 @@
 """TensorRT 10 and 11 and TensorRT-RTX: build an engine from the bundle's graph, keep it, run it.
 
-All three have one API under two names. Building (``runtime.builder``) needs no GPU with
-TensorRT-RTX; running needs one, and pycuda.
+All three have one API under two names. Building (``runtime.backends.trt_builder``) needs no GPU
+with TensorRT-RTX; running needs one, and pycuda.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from runtime import builder, cli, files, machine, plans
-from runtime.builder import PORTABLE
-from runtime.engine import BACKENDS, check_batch
+from runtime import cli, files, machine
+from runtime.backends import trt_builder, trt_cache
+from runtime.backends.registry import BACKENDS, check_batch
+from runtime.backends.trt_builder import PORTABLE
+from runtime.backends.trt_cache import BuildOptions, Sidecar
+from runtime.bundle.manifest import ENGINES, Manifest
 from runtime.errors import HedgeError
-from runtime.manifest import ENGINES, Manifest
-from runtime.plans import BuildOptions, Sidecar
 
 IN_FLIGHT = 2  # one is copied while the other is computed
 
@@ -41,7 +42,7 @@ def build(
     manifest = Manifest.load(bundle)
     devices = list(targets) or [_devices(library)[0]]
     for device in devices:
-        builder.capability(library, device)
+        trt_builder.capability(library, device)
     options = options or BuildOptions()
     own = manifest.input.shape[0]
     if options.max_batch is not None and options.max_batch < own:
@@ -57,7 +58,7 @@ def load(
     backend: the library; threads: of no meaning here. Raises HedgeError where the library, pycuda
     or the GPU is missing, or where the engine is not the one that its sidecar describes.
     """
-    builder.load(backend)
+    trt_builder.load(backend)
     if not machine.gpus():
         raise HedgeError(
             f"{backend}: no NVIDIA GPU, or no driver for it (nvidia-smi shows both); "
@@ -77,7 +78,7 @@ def load(
 
 
 class TrtEngine:
-    """A bundle on an NVIDIA GPU; see ``runtime.engine.Engine``.
+    """A bundle on an NVIDIA GPU; see ``runtime.backends.registry.Engine``.
 
     ``submit`` and ``result`` keep up to two batches in flight, answered in order, so that copies
     and kernels overlap; ``infer`` is one after the other. Each call makes the engine's own CUDA
@@ -148,12 +149,12 @@ class TrtEngine:
             self._context.pop()
 
     def _prepared(self, plan: bytes, stack: ExitStack) -> list[_Slot]:
-        trt = builder.load(self.backend)
-        self._runtime = trt.Runtime(builder.logger(self.backend))
+        trt = trt_builder.load(self.backend)
+        self._runtime = trt.Runtime(trt_builder.logger(self.backend))
         self._runtime.engine_host_code_allowed = False  # a plan is data, and stays data
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            reasons = "; ".join(builder.logger(self.backend).errors[-2:])
+            reasons = "; ".join(trt_builder.logger(self.backend).errors[-2:])
             raise HedgeError(f"{self.backend} does not load its engine: {reasons}")
         for spec in (self.manifest.input, self.manifest.output):
             shape = tuple(self._engine.get_tensor_shape(spec.name))
@@ -259,16 +260,16 @@ def _built(
     path = _place(bundle, library, device)
     with cli.err.status(f"building {path.name} (minutes for tensorrt, seconds for tensorrt_rtx)"):
         timing = path.with_suffix(".timing")
-        plan = builder.plan(bundle / name, library, device, options, timing)
+        plan = trt_builder.plan(bundle / name, library, device, options, timing)
     sidecar = Sidecar(
         files.sha256_of(plan),
         manifest.files[name],
         library,
-        builder.version(library),
+        trt_builder.version(library),
         device,
         options,
     )
-    plans.save(path, plan, sidecar)
+    trt_cache.save(path, plan, sidecar)
     return path
 
 
@@ -278,18 +279,19 @@ def _checked(path: Path, graph: str, library: str, device: str) -> bytes | None:
     HedgeError before any parser sees a byte of a damaged engine, or of one built elsewhere.
     """
     sidecar = Sidecar.load(path)
-    expected = (library, builder.version(library), device)
+    expected = (library, trt_builder.version(library), device)
     found = (sidecar.library, sidecar.version, sidecar.device)
     if found != expected:
         raise HedgeError(
-            f"{path}: built by {' '.join(found)}, here is {' '.join(expected)}; {plans.fix(path)}"
+            f"{path}: built by {' '.join(found)}, here is {' '.join(expected)}; "
+            f"{trt_cache.fix(path)}"
         )
     plan = sidecar.read(path)
     return plan if sidecar.graph == graph else None
 
 
 def _place(bundle: Path, library: str, device: str) -> Path:
-    return plans.place(bundle, library, builder.version(library), device)
+    return trt_cache.place(bundle, library, trt_builder.version(library), device)
 
 
 def _devices(library: str) -> list[str]:

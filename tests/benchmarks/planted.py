@@ -1,4 +1,5 @@
-"""``benchmarks.cell`` with faults planted by the bundle's name: run as a script, by tests."""
+"""``benchmarks.cells.worker`` with faults planted by the bundle's name: run as a script, by
+tests."""
 
 from __future__ import annotations
 
@@ -8,11 +9,11 @@ import sys
 import time
 from typing import Any
 
-from benchmarks import serve
-from benchmarks.cell import Spec, answers_only, from_json, main
+from benchmarks.cells import engine
+from benchmarks.cells.worker import Spec, answers_only, from_json, main
 
 
-class Faulty(serve.EngineCell):
+class Faulty(engine.EngineCell):
     """In its third round it dies or hangs, as the bundle is called."""
 
     def measure(self, number: int) -> dict[str, Any]:
@@ -27,5 +28,5 @@ class Faulty(serve.EngineCell):
 
 
 if __name__ == "__main__":
-    serve.EngineCell = Faulty  # type: ignore[misc]
+    engine.EngineCell = Faulty  # type: ignore[misc]
     main(from_json(sys.argv[1], Spec), answers_only())

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks import ablation
 from benchmarks.ablation import DESIGNS, Ablation
-from benchmarks.ablation_report import Cost, Report, Result, draw, to_markdown
+from benchmarks.studies.ablation_report import Cost, Report, Result, draw, to_markdown
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
 from train.config import VARIANTS, TrainConfig

@@ -17,13 +17,13 @@ import pytest
 from PIL import Image
 
 from benchmarks import __main__ as command
-from benchmarks import child as processes
-from benchmarks import run
 from benchmarks.__main__ import Benchmark, main
-from benchmarks.look import Pace
+from benchmarks.cells import process as processes
 from benchmarks.results import Results
-from benchmarks.rounds import LEAST
-from runtime.classes import ClassSet
+from benchmarks.run import runner
+from benchmarks.run.questions import Pace
+from benchmarks.run.rounds import LEAST
+from runtime.bundle.classes import ClassSet
 from runtime.errors import GateError, HedgeError
 
 PLANTED = Path(__file__).with_name("planted.py")
@@ -34,7 +34,7 @@ SOON = 0.001  # minutes
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks that take no time, and no search for the machine's ceiling (test_work has one)."""
     monkeypatch.setattr(command, "QUICK", Pace(2, arrival=0.2, busy=0.02, video=3, pipelines=1))
-    monkeypatch.setattr(run, "CEILING_S", 0.01)
+    monkeypatch.setattr(runner, "CEILING_S", 0.01)
 
 
 @pytest.fixture
@@ -124,8 +124,8 @@ def test_short_memory_makes_groups_and_others_are_noticed(
     hurried: None, make_bundle: Callable[..., Path], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(run, "SPARE_MB", 1e9)
-    monkeypatch.setattr(run, "OTHERS", -100.0)
+    monkeypatch.setattr(runner, "SPARE_MB", 1e9)
+    monkeypatch.setattr(runner, "OTHERS", -100.0)
     bundles = tuple(make_bundle(tmp_path / name) for name in ("one", "two"))
     main(
         Benchmark(
@@ -193,7 +193,7 @@ def _cells_in(scratch: Path) -> list[str]:
             line = path.read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
-        if "benchmarks.cell" in line and str(scratch) in line:
+        if "benchmarks.cells.worker" in line and str(scratch) in line:
             found.append(line)
     return found
 

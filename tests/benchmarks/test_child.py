@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import child as processes
-from benchmarks.cell import Spec, to_json
-from benchmarks.child import Child, LostError
-from benchmarks.serve import Scene
+from benchmarks.cells import process as processes
+from benchmarks.cells.engine import Scene
+from benchmarks.cells.process import Child, LostError
+from benchmarks.cells.worker import Spec, to_json
 
 PLANTED = Path(__file__).with_name("planted.py")
 
@@ -30,7 +30,7 @@ def spec(
     def make(name: str) -> Spec:
         bundle = make_bundle(tmp_path / name)
         scratch = tmp_path / f"{name}-scratch"
-        return Spec("benchmarks.serve", bundle, "onnxruntime", 1, frames, scratch)
+        return Spec("benchmarks.cells.engine", bundle, "onnxruntime", 1, frames, scratch)
 
     return make
 

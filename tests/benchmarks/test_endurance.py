@@ -16,9 +16,9 @@ from benchmarks.endurance.cameras import Cycles
 from benchmarks.endurance.check import Check, remuxed, small_video
 from benchmarks.endurance.damage import damaged, mutated
 from benchmarks.pipeline import drawn, engine_only, streamed
-from runtime.engine import load_engine
+from runtime.backends.registry import load_engine
 from runtime.segment import Segmenter
-from runtime.sources import open_source
+from runtime.sources.open import open_source
 
 
 @pytest.fixture(scope="module")

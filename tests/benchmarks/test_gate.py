@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.gate import Verdict, judge, parse
-from benchmarks.noise import ratio
+from benchmarks.gate import judge
+from benchmarks.gate.judge import Verdict, parse
 from benchmarks.results import Results
+from benchmarks.stats.bootstrap import ratio
 from runtime.errors import GateError, HedgeError
 from tests.benchmarks.runs import CELL, accuracy, bundle, changed, results, slowed, timing
 

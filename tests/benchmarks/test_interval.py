@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from benchmarks.interval import drift, interval, timing, width
+from benchmarks.stats.interval import drift, interval, timing, width
 
 
 def test_percentiles_and_samples_are_kept() -> None:

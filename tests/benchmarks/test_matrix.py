@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bare
-from benchmarks.matrix import COMPILED, PEERS, Asked, Planned, Shared, models, plan
+from benchmarks.cells import bare_library
+from benchmarks.run.plan import COMPILED, PEERS, Asked, Planned, Shared, models, plan
+from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
-from runtime.manifest import Manifest
 
 CPU = ("openvino", "onnxruntime")
 
@@ -39,7 +39,9 @@ def test_bundles_times_backends(make_bundle: Callable[..., Path], tmp_path: Path
     assert len(planned) == 4
     last = planned[-1].cell
     assert (last.bundle, last.backend, last.input) == ("b", "onnxruntime", (2, 24, 32))
-    assert last.model_mb and planned[-1].spec and planned[-1].spec.module == "benchmarks.serve"
+    assert (
+        last.model_mb and planned[-1].spec and planned[-1].spec.module == "benchmarks.cells.engine"
+    )
     scratches = {p.spec.scratch for p in planned if p.spec}
     assert len(scratches) == len(planned), "each process writes to a folder of its own"
 
@@ -53,7 +55,7 @@ def test_peers_and_bare_libraries_are_the_first_models(
     run = _checkpoint(tmp_path / "runs" / "brightest")
     planned = _plan([one, two], tmp_path, checkpoints=(run,))
     assert _names(planned, "peer") == list(PEERS)
-    ways = [f"one {b} ({way})" for b in CPU for way in bare.WAYS[b]]
+    ways = [f"one {b} ({way})" for b in CPU for way in bare_library.WAYS[b]]
     assert _names(planned, "bare") == ways
     assert all(
         p.spec and p.spec.weights == (run / "best.pt",) for p in planned if p.cell.kind == "peer"

@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.gate import judge, parse
-from benchmarks.page import to_html, write
+from benchmarks.gate import judge
+from benchmarks.gate.judge import parse
+from benchmarks.report.page import to_html, write
 from benchmarks.results import Cell, Results
 from tests.benchmarks.runs import CELL, STAGES, WORST, changed, results, slowed, timing, with_bare
 
@@ -278,5 +279,5 @@ def test_sizes_tell_cells_apart(tmp_path: Path) -> None:
 def test_the_packaged_files_are_all_there() -> None:
     """What page.py reads is named in pyproject.toml, so that an installed copy has it."""
     text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
-    packaged = json.loads(re.search(r"^benchmarks = (\[\"\*.*\])$", text, re.M)[1])  # type: ignore[index]
+    packaged = json.loads(re.search(r'^"benchmarks.report" = (\["\*.*\])$', text, re.M)[1])  # type: ignore[index]
     assert {"*.css", "*.html", "*.js"} <= set(packaged)

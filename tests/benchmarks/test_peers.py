@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import bare, peers, plain
-from benchmarks.cell import Spec, to_json
-from benchmarks.matrix import COMPILED, PEERS, PLAIN
+from benchmarks.cells import bare_library, naive_onnxruntime, pytorch
+from benchmarks.cells.engine import EngineCell, Scene
+from benchmarks.cells.worker import Spec, to_json
 from benchmarks.results import YARDSTICK
-from benchmarks.serve import EngineCell, Scene
+from benchmarks.run.plan import COMPILED, PEERS, PLAIN
 from export.config import Export
 from export.exporter import export
-from runtime.engine import computes, load_engine
+from runtime.backends.registry import computes, load_engine
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
 from train.device import cpu_has_bf16
@@ -59,7 +59,7 @@ def _labels(cell: EngineCell, frame: Path) -> np.ndarray:
 
 
 def test_every_way_of_pytorch_is_known() -> None:
-    assert set(PEERS) - {PLAIN} == peers.WAYS.keys()
+    assert set(PEERS) - {PLAIN} == pytorch.WAYS.keys()
     assert PEERS[0] == YARDSTICK
 
 
@@ -67,10 +67,10 @@ def test_every_way_of_pytorch_is_known() -> None:
 def test_pytorch_answers_as_the_bundle(way: str, spec: Spec, frame: Path) -> None:
     if "bf16" in way and not cpu_has_bf16():
         with pytest.raises(HedgeError, match="does not compute bf16"):
-            peers.load(replace(spec, way=way))
+            pytorch.load(replace(spec, way=way))
         return
     threads = torch.get_num_threads()
-    cell = peers.load(replace(spec, way=way))
+    cell = pytorch.load(replace(spec, way=way))
     torch.set_num_threads(threads)
     with load_engine(spec.bundle, "onnxruntime", 1) as engine:
         ours = _labels(EngineCell(spec, engine, computes(engine)), frame)
@@ -82,9 +82,9 @@ def test_pytorch_answers_as_the_bundle(way: str, spec: Spec, frame: Path) -> Non
 
 def test_plain_onnx_runtime_answers_as_the_bundle(spec: Spec, frame: Path) -> None:
     graph = spec.scratch / "plain.onnx"
-    command = [sys.executable, "-m", "benchmarks.peers"]
+    command = [sys.executable, "-m", "benchmarks.cells.pytorch"]
     subprocess.run([*command, str(spec.bundle), str(graph), str(spec.weights[0])], check=True)
-    cell = plain.load(replace(spec, weights=(graph,), backend="onnxruntime"))
+    cell = naive_onnxruntime.load(replace(spec, weights=(graph,), backend="onnxruntime"))
     with load_engine(spec.bundle, "onnxruntime", 1) as engine:
         ours = _labels(EngineCell(spec, engine, "fp32"), frame)
     assert (_labels(cell, frame) == ours).mean() > 0.999
@@ -93,14 +93,14 @@ def test_plain_onnx_runtime_answers_as_the_bundle(spec: Spec, frame: Path) -> No
 def test_of_several_checkpoints_the_bundles_is_taken(spec: Spec, tmp_path: Path) -> None:
     (own,) = spec.weights
     checkpoint = Checkpoint.load(own)
-    later = checkpoint.weights | {peers.BIAS: checkpoint.weights[peers.BIAS] * 1.01}
+    later = checkpoint.weights | {pytorch.BIAS: checkpoint.weights[pytorch.BIAS] * 1.01}
     other = tmp_path / "other.pt"
     replace(checkpoint, weights=later).save(other)
     with pytest.raises(HedgeError, match=r"other.pt: not the weights that tiny-fp32 was made of"):
-        peers.deployed([other], spec.bundle)
-    graph, _ = peers.deployed([other, own], spec.bundle)
-    taken = graph.network.state_dict()[peers.BIAS]
-    assert torch.equal(taken, checkpoint.weights[peers.BIAS])
+        pytorch.deployed([other], spec.bundle)
+    graph, _ = pytorch.deployed([other, own], spec.bundle)
+    taken = graph.network.state_dict()[pytorch.BIAS]
+    assert torch.equal(taken, checkpoint.weights[pytorch.BIAS])
 
 
 def test_weights_for_other_classes_are_refused(spec: Spec, tmp_path: Path) -> None:
@@ -108,13 +108,13 @@ def test_weights_for_other_classes_are_refused(spec: Spec, tmp_path: Path) -> No
     classes = replace(checkpoint.classes, names=("red", "green", "blue"))
     replace(checkpoint, classes=classes).save(tmp_path / "best.pt")
     with pytest.raises(HedgeError, match="not the weights"):
-        peers.deployed([tmp_path / "best.pt"], spec.bundle)
+        pytorch.deployed([tmp_path / "best.pt"], spec.bundle)
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 def test_bare_loops_answer_what_their_way_says(backend: str, spec: Spec, frame: Path) -> None:
     spec = replace(spec, backend=backend)
-    cells = {way: bare.load(replace(spec, way=way)) for way in bare.LOOPS}
+    cells = {way: bare_library.load(replace(spec, way=way)) for way in bare_library.LOOPS}
     with load_engine(spec.bundle, backend, 1) as engine:
         ours = EngineCell(spec, engine)
         batch = ours._batch(0)
@@ -131,7 +131,7 @@ def test_bare_loops_answer_what_their_way_says(backend: str, spec: Spec, frame: 
 
 
 def test_benchmark_app_measures_our_compiled_model(spec: Spec) -> None:
-    cell = bare.load(replace(spec, way="benchmark_app"))
+    cell = bare_library.load(replace(spec, way="benchmark_app"))
     assert 0 < cell.measure(0)["ms"] < 1000
     assert cell.ready() == {}
 
@@ -141,7 +141,7 @@ def test_a_program_that_is_missing_is_named(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(HedgeError, match="trtexec: not installed"):
-        bare.load(replace(spec, way="trtexec", backend="tensorrt"))
+        bare_library.load(replace(spec, way="trtexec", backend="tensorrt"))
 
 
 def test_trtexec_is_read_from_host_to_host() -> None:
@@ -150,6 +150,6 @@ def test_trtexec_is_read_from_host_to_host() -> None:
 [I] Latency: min = 1.11 ms, max = 1.9 ms, mean = 1.2 ms, median = 1.18 ms, percentile(90%) = 1.3 ms
 [I] GPU Compute Time: min = 0.9 ms, max = 1.2 ms, mean = 1.0 ms, median = 0.98 ms
 """
-    assert bare.trtexec_median(text) == 1.18
+    assert bare_library.trtexec_median(text) == 1.18
     with pytest.raises(HedgeError, match="no latency"):
-        bare.trtexec_median("&&&& FAILED")
+        bare_library.trtexec_median("&&&& FAILED")

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import plots
-from benchmarks.plots import Point, pareto, scatter
+from benchmarks.report import plot_layout
+from benchmarks.report.plot_layout import Point, pareto, scatter
 from tests.benchmarks.runs import timing
 
 
@@ -37,8 +37,8 @@ def test_labels_overlap_neither_marks_nor_each_other() -> None:
     assert narrow and all(label.front for label in narrow.labels)
 
 
-def _box(label: plots.Label) -> tuple[float, float, float, float]:
-    long = plots.CHARACTER * len(label.text)
+def _box(label: plot_layout.Label) -> tuple[float, float, float, float]:
+    long = plot_layout.CHARACTER * len(label.text)
     left = label.x - {"start": 0, "middle": long / 2, "end": long}[label.anchor]
     return left, label.y - 9, left + long, label.y + 2
 
@@ -58,7 +58,7 @@ def test_plots_of_few_or_odd_values_have_axes(values: list[float]) -> None:
 
 def test_a_violin_is_drawn_of_equal_times_too() -> None:
     same = replace(timing(5.0, 1), p50=5.0, samples=[5.0] * 9)
-    low, high = plots.spread([same])
+    low, high = plot_layout.spread([same])
     assert low < 1 < high
-    path = plots.violin(same, low, high)
+    path = plot_layout.violin(same, low, high)
     assert path.startswith("M0 ") and path.endswith("z") and "nan" not in path

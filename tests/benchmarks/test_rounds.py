@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from benchmarks import rounds
-from benchmarks.child import LostError
-from benchmarks.rounds import LEAST, Rounds
+from benchmarks.cells.process import LostError
+from benchmarks.run import rounds
+from benchmarks.run.rounds import LEAST, Rounds
 
 
 @dataclass

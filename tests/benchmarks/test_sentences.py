@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from benchmarks.report.sentences import failures, sentences, verdict
 from benchmarks.results import YARDSTICK
-from benchmarks.sentences import failures, sentences, verdict
 from tests.benchmarks.runs import (
     CELL,
     accuracy,

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.latency import interleaved
 from benchmarks.speed import Speed, main
-from benchmarks.untrained import YARDSTICK, Case, random_checkpoint, torch_engines
+from benchmarks.studies.interleaved import interleaved
+from benchmarks.studies.untrained import YARDSTICK, Case, random_checkpoint, torch_engines
 from runtime.backends.ort import OrtEngine
-from runtime.engine import BACKENDS, installed_backends, load_engine
+from runtime.backends.registry import BACKENDS, installed_backends, load_engine
 from runtime.errors import HedgeError
 from train.evaluate import load_model
 

@@ -15,9 +15,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import ceiling, energy
-from benchmarks.machine import busy_s, free_mb, machine, resident_mb, used_s
-from benchmarks.work import multiply_adds
+from benchmarks.host import ceiling, energy
+from benchmarks.host.machine import busy_s, free_mb, machine, resident_mb, used_s
+from benchmarks.run.multiply_adds import multiply_adds
 from export.deploy import DeployGraph
 from export.to_onnx import to_onnx
 from train.checkpoint import Checkpoint

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from export import exporter
-from export.budget import Search
 from export.config import Export
 from export.exporter import publish
-from export.sensitivity import Layer, Log
+from export.int8.search import Search
+from export.int8.search_log import Layer, Log
 from export.verify import Budget, Drop
-from runtime.engine import installed_backends
+from runtime.accuracy.metrics import ConfusionMatrix
+from runtime.backends.registry import installed_backends
+from runtime.bundle.manifest import Manifest
 from runtime.errors import GateError, HedgeError
-from runtime.manifest import Manifest
-from runtime.metrics import ConfusionMatrix
 from train.__main__ import main as train
 from train.checkpoint import Checkpoint
 from train.config import TrainConfig

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export import calibration
-from export.calibration import Scales, evenly_spaced
+from export.int8 import calibration
+from export.int8.calibration import Scales, evenly_spaced
 from runtime import files
 from runtime.errors import HedgeError
 from train.datasets import open_index

@@ -12,18 +12,17 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from export import precision
 from export.__main__ import main
 from export.bundle import describe, hashes
 from export.config import PRECISIONS, Export, Precision
 from export.deploy import DeployGraph
-from export.half import to_fp16
+from export.fp16 import to_fp16
+from export.int8 import qdq
 from export.to_onnx import to_onnx
-from runtime import builder
-from runtime.backends import trt
+from runtime.backends import trt, trt_builder
+from runtime.backends.trt_cache import BuildOptions, Sidecar
+from runtime.bundle.manifest import MODEL, Manifest
 from runtime.errors import HedgeError
-from runtime.manifest import MODEL, Manifest
-from runtime.plans import BuildOptions, Sidecar
 from train.checkpoint import Checkpoint
 from train.config import VARIANTS, BackboneName, ModelConfig, TrainConfig, VariantName
 from train.models import DeepLab
@@ -41,8 +40,8 @@ def engine(trained_run: Path, tmp_path: Path) -> Callable[..., Path]:
         folder.mkdir()
         if kind == "int8":  # with ranges that no image was asked for
             plain = tmp_path / "fp16" / MODEL
-            ranges = dict.fromkeys(precision.tensors(ir.load(plain)), (-4.0, 4.0))
-            precision.quantize(plain, folder / MODEL, ranges, precision.TENSORRT, ())
+            ranges = dict.fromkeys(qdq.tensors(ir.load(plain)), (-4.0, 4.0))
+            qdq.quantize(plain, folder / MODEL, ranges, qdq.TENSORRT, ())
         elif kind == "fp16":
             to_fp16(tmp_path / "fp32" / MODEL, folder / MODEL)
         else:
@@ -77,17 +76,17 @@ def test_every_variant_takes_any_number_of_frames(
     )
     to_onnx(graph, 2, tmp_path / "fp32.onnx")
     to_fp16(tmp_path / "fp32.onnx", tmp_path / "fp16.onnx")
-    ranges = dict.fromkeys(precision.tensors(ir.load(tmp_path / "fp16.onnx")), (-4.0, 4.0))
+    ranges = dict.fromkeys(qdq.tensors(ir.load(tmp_path / "fp16.onnx")), (-4.0, 4.0))
     folder = tmp_path / "bundle"
     folder.mkdir()
-    precision.quantize(tmp_path / "fp16.onnx", folder / MODEL, ranges, precision.TENSORRT, ())
+    qdq.quantize(tmp_path / "fp16.onnx", folder / MODEL, ranges, qdq.TENSORRT, ())
     manifest = describe(Checkpoint.load(trained_run / "best.pt"), "x", "int8", 2, graph)
     replace(manifest, files=hashes(folder)).save(folder)
 
-    parser = builder.load(RTX).Builder(builder.logger(RTX))
-    network = builder.parsed(parser, folder / MODEL, RTX)
+    parser = trt_builder.load(RTX).Builder(trt_builder.logger(RTX))
+    network = trt_builder.parsed(parser, folder / MODEL, RTX)
     assert tuple(network.get_output(0).shape) == (2, 72, 104)
-    builder.take_up_to(5, RTX, network)
+    trt_builder.take_up_to(5, RTX, network)
     assert tuple(network.get_output(0).shape) == (-1, 72, 104)
     for number in range(network.num_layers):
         outputs = network.get_layer(number).get_output(0)

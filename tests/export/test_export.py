@@ -16,11 +16,11 @@ from export.__main__ import Export, main
 from export.bundle import describe, hashes
 from export.deploy import DeployGraph
 from export.to_onnx import to_onnx
-from runtime.classes import ClassSet
-from runtime.engine import installed_backends, load_engine
+from runtime.accuracy.metrics import ConfusionMatrix
+from runtime.backends.registry import installed_backends, load_engine
+from runtime.bundle.classes import ClassSet
+from runtime.bundle.manifest import Manifest
 from runtime.errors import GateError, HedgeError, OutputError
-from runtime.manifest import Manifest
-from runtime.metrics import ConfusionMatrix
 from runtime.segment import Segmenter
 from train.checkpoint import Checkpoint
 from train.config import VARIANTS, TrainConfig

@@ -13,12 +13,12 @@ import pytest
 
 from export import exporter
 from export.__main__ import main
-from export.calibration import Scales
 from export.config import Export
+from export.int8.calibration import Scales
 from runtime import files
-from runtime.engine import installed_backends
+from runtime.backends.registry import installed_backends
+from runtime.bundle.manifest import MODEL, Manifest
 from runtime.errors import GateError, HedgeError
-from runtime.manifest import MODEL, Manifest
 from runtime.segment import Segmenter
 from train.checkpoint import Checkpoint
 from train.datasets import open_index

@@ -14,11 +14,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from export import precision
 from export.deploy import DeployGraph
-from export.half import to_fp16
-from export.precision import CPU, TENSORRT
-from export.ranges import observe
+from export.fp16 import to_fp16
+from export.int8 import qdq
+from export.int8.qdq import CPU, TENSORRT
+from export.int8.ranges import observe
 from export.to_onnx import to_onnx
 from runtime.errors import HedgeError
 from train.config import ModelConfig
@@ -37,8 +37,8 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     to_onnx(DeployGraph(model, SIZE, SIZE), 1, folder / "fp32.onnx")
     to_fp16(folder / "fp32.onnx", folder / "fp16.onnx")
     ranges = ranges_of(folder / "fp32.onnx")
-    precision.quantize(folder / "fp32.onnx", folder / "cpu.onnx", ranges, CPU, ())
-    precision.quantize(folder / "fp16.onnx", folder / "tensorrt.onnx", ranges, TENSORRT, ())
+    qdq.quantize(folder / "fp32.onnx", folder / "cpu.onnx", ranges, CPU, ())
+    qdq.quantize(folder / "fp16.onnx", folder / "tensorrt.onnx", ranges, TENSORRT, ())
     return folder
 
 
@@ -123,7 +123,7 @@ def test_large_codes_do_not_saturate(kernel: int, tmp_path: Path) -> None:
     image = rng.uniform(0.5, 1, (1, 64, 16, 16)).astype(np.float32)
     plain, int8 = tmp_path / "plain.onnx", tmp_path / "int8.onnx"
     onnx.save(convolution(weights, image.shape), plain)
-    precision.quantize(plain, int8, {"rectified": (0.0, 1.0)}, CPU, ())
+    qdq.quantize(plain, int8, {"rectified": (0.0, 1.0)}, CPU, ())
 
     expected = torch.conv2d(torch.from_numpy(image), torch.from_numpy(weights)).numpy()
     session = onnxruntime.InferenceSession(int8, providers=["CPUExecutionProvider"])
@@ -156,7 +156,7 @@ def test_nothing_stands_between_convolution_and_activation(quantized: ir.Model) 
 def test_convolutions_and_both_sides_of_additions_read_integers(
     quantized: ir.Model, graphs: Path
 ) -> None:
-    names = set(precision.layers(ir.load(graphs / "fp32.onnx")))
+    names = set(qdq.layers(ir.load(graphs / "fp32.onnx")))
     for node in quantized.graph:
         if node.name in names and node.op_type == "Conv":
             feeds = [source(value) == "DequantizeLinear" for value in node.inputs[:2]]
@@ -231,9 +231,9 @@ def test_biases_are_integers_where_the_cpu_wants_them(graphs: Path) -> None:
 
 def test_kept_layers_read_what_they_read_before(graphs: Path, tmp_path: Path) -> None:
     plain = ir.load(graphs / "fp32.onnx")
-    kept = [name for name in precision.layers(plain) if "conv" in name][::3]
+    kept = [name for name in qdq.layers(plain) if "conv" in name][::3]
     ranges = ranges_of(graphs / "fp32.onnx")
-    precision.quantize(graphs / "fp32.onnx", tmp_path / "kept.onnx", ranges, CPU, kept)
+    qdq.quantize(graphs / "fp32.onnx", tmp_path / "kept.onnx", ranges, CPU, kept)
     nodes = {node.name: node for node in ir.load(tmp_path / "kept.onnx").graph}
     originals = {node.name: node for node in plain.graph}
     for name in kept:
@@ -243,18 +243,18 @@ def test_kept_layers_read_what_they_read_before(graphs: Path, tmp_path: Path) ->
 def test_with_every_layer_kept_the_graph_is_as_it_was(graphs: Path, tmp_path: Path) -> None:
     plain = ir.load(graphs / "fp32.onnx")
     target = tmp_path / "all.onnx"
-    precision.quantize(graphs / "fp32.onnx", target, {}, CPU, precision.layers(plain))
+    qdq.quantize(graphs / "fp32.onnx", target, {}, CPU, qdq.layers(plain))
     operators = [node.op_type for node in ir.load(target).graph]
     assert operators == [node.op_type for node in plain.graph]
 
 
 def test_the_image_is_read_in_floating_point(graphs: Path) -> None:
     model = ir.load(graphs / "fp32.onnx")
-    first = precision.first_layers(model)
-    assert first and set(first) < set(precision.layers(model))
+    first = qdq.first_layers(model)
+    assert first and set(first) < set(qdq.layers(model))
     operators = {node.name: node.op_type for node in model.graph}
     assert [operators[name] for name in first].count("Conv") >= 2  # backbone's and HED's
-    assert len(first) < 0.1 * len(precision.layers(model))
+    assert len(first) < 0.1 * len(qdq.layers(model))
 
 
 def test_ranges_of_another_model_are_named(graphs: Path, tmp_path: Path) -> None:
@@ -262,5 +262,5 @@ def test_ranges_of_another_model_are_named(graphs: Path, tmp_path: Path) -> None
     missing = min(ranges)
     del ranges[missing]
     with pytest.raises(HedgeError, match=f"no range for tensor {missing!r}"):
-        precision.quantize(graphs / "fp32.onnx", tmp_path / "x.onnx", ranges, CPU, ())
+        qdq.quantize(graphs / "fp32.onnx", tmp_path / "x.onnx", ranges, CPU, ())
     assert not (tmp_path / "x.onnx").exists()

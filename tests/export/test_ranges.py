@@ -16,9 +16,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export import precision, ranges
 from export.deploy import DeployGraph
-from export.ranges import BINS, Histogram, Method
+from export.int8 import qdq, ranges
+from export.int8.ranges import BINS, Histogram, Method
 from export.to_onnx import to_onnx
 from runtime.errors import HedgeError
 from train.config import ModelConfig
@@ -80,7 +80,7 @@ def test_extremes_come_from_every_pixel(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     frames = [rng.integers(256, size=(*SIZE, 3), dtype=np.uint8) for _ in range(3)]
     found = ranges.observe(graph, iter(frames))
-    names = precision.tensors(ir.load(graph))
+    names = qdq.tensors(ir.load(graph))
     assert list(found) == names
     proto = onnx.load(graph)
     some = names[:: len(names) // 8]
@@ -122,7 +122,7 @@ print(peak() - before)
     ]
     loaded = ir.load(graph)
     values = {value.name: value for node in loaded.graph for value in node.outputs}
-    everything = sum(4 * int(np.prod(values[n].shape.numpy())) for n in precision.tensors(loaded))
+    everything = sum(4 * int(np.prod(values[n].shape.numpy())) for n in qdq.tensors(loaded))
     assert 0 < min(peaks) < everything
 
 

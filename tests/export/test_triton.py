@@ -17,13 +17,13 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 from export import triton
 from export.__main__ import main
 from export.config import Export
-from runtime import files, plans
-from runtime.backends import trt
+from runtime import files
+from runtime.backends import trt, trt_cache
 from runtime.backends.ov import core
-from runtime.engine import load_engine
+from runtime.backends.registry import load_engine
+from runtime.backends.trt_cache import BuildOptions, Sidecar
+from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError, OutputError
-from runtime.manifest import Manifest
-from runtime.plans import BuildOptions, Sidecar
 from train.datasets import open_index
 
 ROOT = Path(__file__).parents[2]
@@ -38,9 +38,9 @@ def parsed(folder: Path) -> ModelConfig:
 def with_plan(bundle: Path, content: bytes, options: BuildOptions | None = None) -> Path:
     """What ``--engine tensorrt`` leaves on a target, but for the bytes, which nobody reads here."""
     graph = Manifest.load(bundle).files["model.onnx"]
-    path = plans.place(bundle, "tensorrt", "10.3.0", "NVIDIA-Orin-sm87")
+    path = trt_cache.place(bundle, "tensorrt", "10.3.0", "NVIDIA-Orin-sm87")
     made = ("tensorrt", "10.3.0", "NVIDIA-Orin-sm87", options or BuildOptions())
-    plans.save(path, content, Sidecar(files.sha256_of(content), graph, *made))
+    trt_cache.save(path, content, Sidecar(files.sha256_of(content), graph, *made))
     return path
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from runtime.argmax import upsampled_argmax
+from runtime.backends.label_tail import upsampled_argmax
 
 
 def onnx_argmax(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:

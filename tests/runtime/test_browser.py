@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from runtime.outputs.video_file import VideoSink
 from runtime.report import Run
 from runtime.segment import Segmenter
-from runtime.sinks import VideoSink
-from runtime.sources import open_source
-from runtime.web import WebView
+from runtime.sources.open import open_source
+from runtime.web.server import WebView
 
 Make = Callable[..., Path]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)

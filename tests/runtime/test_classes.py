@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.classes import (
+from runtime.bundle.classes import (
     CITYSCAPES,
     IGNORE,
     ClassSet,

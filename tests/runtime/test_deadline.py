@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime.classes import ClassSet
-from runtime.deadline import Clock
+from runtime.accuracy.streaming import Clock
+from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError
-from runtime.frames import Frame
 from runtime.segment import Prediction
+from runtime.sources.base import Frame
 from runtime.video import VideoConfig, main
 
 PERIOD = 100.0  # ms between frames

@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from runtime.drift import Drift, Flicker
+from runtime.accuracy.drift import Drift, Flicker
 from runtime.errors import HedgeError
-from runtime.frames import Frame
-from runtime.overlay import Overlay
+from runtime.outputs.overlay import Overlay
 from runtime.segment import Prediction, Segmenter
+from runtime.sources.base import Frame
 from runtime.video import VideoConfig, main
 
 Make = Callable[..., Path]

@@ -17,10 +17,17 @@ import pytest
 
 from runtime import machine
 from runtime.backends import ort
-from runtime.choose import NOISE, medians, pick
-from runtime.engine import BACKENDS, CHOICES, Backend, Engine, installed_backends, load_engine
+from runtime.backends.auto import NOISE, medians, pick
+from runtime.backends.registry import (
+    BACKENDS,
+    CHOICES,
+    Backend,
+    Engine,
+    installed_backends,
+    load_engine,
+)
+from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
-from runtime.manifest import Manifest
 
 ROOT = Path(__file__).parents[2]
 REAL = installed_backends()
@@ -59,13 +66,13 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     Five rounds instead of twenty: five milliseconds are seen in fewer, and most of these tests ask
     what becomes of an answer.
     """
-    monkeypatch.setattr("runtime.choose.ROUNDS", (3, 5))
+    monkeypatch.setattr("runtime.backends.auto.ROUNDS", (3, 5))
 
     def run(*planted: str, real: list[str] = REAL) -> None:
         CALLS.clear()
         rows = {name: Backend(__name__, "numpy", "runtime", "cpu") for name in planted}
         rows |= {name: BACKENDS[name] for name in real}
-        monkeypatch.setattr("runtime.engine.BACKENDS", rows)
+        monkeypatch.setattr("runtime.backends.registry.BACKENDS", rows)
 
     return run
 
@@ -290,7 +297,7 @@ def test_no_engine_at_all_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, bundle: Path
 ) -> None:
     rows = {name: row._replace(library=f"no_{name}") for name, row in BACKENDS.items()}
-    monkeypatch.setattr("runtime.engine.BACKENDS", rows)
+    monkeypatch.setattr("runtime.backends.registry.BACKENDS", rows)
     assert installed_backends() == []
     with pytest.raises(HedgeError, match=r"pip install 'hedge-seg\[runtime\]'"):
         load_engine(bundle)
@@ -298,7 +305,7 @@ def test_no_engine_at_all_says_what_to_install(
 
 def test_a_backend_for_gpus_needs_one(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:
     row = Backend(__name__, "numpy", "tensorrt", "cuda")
-    monkeypatch.setattr("runtime.engine.BACKENDS", {"cuda": row})
+    monkeypatch.setattr("runtime.backends.registry.BACKENDS", {"cuda": row})
     monkeypatch.setattr(machine, "gpus", lambda: ())
     assert installed_backends() == []
     with load_engine(bundle, "cuda") as engine:  # its own module says what is missing
@@ -313,7 +320,7 @@ def test_a_library_that_does_not_import_is_one_error(
     (tmp_path / "torn_engine.py").write_text("raise ImportError('libnvinfer.so.10: not found')")
     monkeypatch.syspath_prepend(tmp_path)
     row = Backend("torn_engine", "numpy", "tensorrt", "cpu")
-    monkeypatch.setattr("runtime.engine.BACKENDS", {"torn": row})
+    monkeypatch.setattr("runtime.backends.registry.BACKENDS", {"torn": row})
     with pytest.raises(HedgeError, match=r"torn does not start: libnvinfer.*hedge-seg\[tensorrt\]"):
         load_engine(bundle, "torn")
 
@@ -367,7 +374,7 @@ def test_the_cpu_is_named() -> None:
 AFTER_ENGINES = """
 import signal, sys
 from pathlib import Path
-from runtime.engine import load_engine
+from runtime.backends.registry import load_engine
 
 first, second = (load_engine(Path(sys.argv[1]), sys.argv[2]) for _ in range(2))
 for engine in (first, second):

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from runtime.errors import HedgeError
-from runtime.frames import Frame
-from runtime.sources import open_source
+from runtime.sources.base import Frame
+from runtime.sources.open import open_source
 
 Make = Callable[..., Path]
 Picture = Callable[..., np.ndarray]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from runtime import images
-from runtime.classes import CITYSCAPES, IGNORE, ClassSet
+from runtime.bundle.classes import CITYSCAPES, IGNORE, ClassSet
 from runtime.errors import HedgeError
 
 Save = Callable[[Path, np.ndarray], Path]

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.classes import IGNORE, ClassSet
+from runtime.accuracy.ground_truth import LabelFolder, Scorer
+from runtime.bundle.classes import IGNORE, ClassSet
 from runtime.errors import HedgeError
-from runtime.frames import Frame
-from runtime.labels import LabelFolder, Scorer
 from runtime.segment import Prediction
+from runtime.sources.base import Frame
 
 Save = Callable[[Path, np.ndarray], Path]
 ONE = np.zeros((2, 2))

@@ -16,15 +16,16 @@ import numpy as np
 import pytest
 
 from benchmarks.endurance.rtsp import RtspServer, clip
-from runtime import cli, live
-from runtime.address import Address, redacted
+from runtime import cli
 from runtime.errors import HedgeError
-from runtime.frames import Frame, Source
-from runtime.live import LiveSource
-from runtime.pipe import PipeSource
 from runtime.pipeline import stream
 from runtime.segment import Segmenter
-from runtime.sources import open_source
+from runtime.sources import live
+from runtime.sources.address import Address, redacted
+from runtime.sources.base import Frame, Source
+from runtime.sources.live import LiveSource
+from runtime.sources.open import open_source
+from runtime.sources.stdin import PipeSource
 from runtime.video import VideoConfig, main
 
 Make = Callable[..., Path]

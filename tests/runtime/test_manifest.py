@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from runtime.bundle.manifest import Manifest, newest_bundle
 from runtime.errors import HedgeError
-from runtime.manifest import Manifest, newest_bundle
 
 
 def flip_bit(path: Path, at: int) -> None:

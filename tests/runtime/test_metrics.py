@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.classes import IGNORE, ClassSet
-from runtime.metrics import BoundaryF, ConfusionMatrix, Latency
+from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix, Latency
+from runtime.bundle.classes import IGNORE, ClassSet
 
 THREE = ClassSet(("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
 

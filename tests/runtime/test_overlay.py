@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.classes import CITYSCAPES, ClassSet
-from runtime.overlay import Overlay
+from runtime.bundle.classes import CITYSCAPES, ClassSet
+from runtime.outputs.overlay import Overlay
 
 
 def bands(height: int, width: int, count: int) -> np.ndarray:

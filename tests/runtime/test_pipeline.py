@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.frames import Frame
 from runtime.pipeline import Channel, stream
 from runtime.segment import Segmenter
+from runtime.sources.base import Frame
 
 Make = Callable[..., Path]
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from runtime.errors import HedgeError
-from runtime.frames import Frame
-from runtime.live import LiveSource
-from runtime.sources import open_source
+from runtime.sources.base import Frame
+from runtime.sources.live import LiveSource
+from runtime.sources.open import open_source
 
 Put = Callable[[str, bytes], str]
 HEADER = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:2\n"

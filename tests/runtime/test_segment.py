@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from runtime import Segmenter
-from runtime.engine import installed_backends, load_engine
+from runtime.backends.registry import installed_backends, load_engine
 from runtime.errors import HedgeError
-from runtime.frames import Frame
+from runtime.sources.base import Frame
 
 Make = Callable[..., Path]
 

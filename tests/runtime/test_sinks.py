@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime import sinks
-from runtime.classes import ClassSet
+from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError, OutputError
-from runtime.sinks import LabelSink, RowSink, VideoSink
+from runtime.outputs import video_file
+from runtime.outputs.video_file import LabelSink, RowSink, VideoSink
 
 Decode = Callable[[Path], list[np.ndarray]]
 
@@ -191,7 +191,7 @@ def test_label_images_hold_ids_and_show_colors(tmp_path: Path, classes: ClassSet
 def test_rows_are_readable_while_the_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sinks, "_FLUSH_SECONDS", -1.0)
+    monkeypatch.setattr(video_file, "_FLUSH_SECONDS", -1.0)
     path = tmp_path / "rows.jsonl"
     with RowSink(path) as rows:
         rows.write({"index": 0, "miou": None})
@@ -201,13 +201,13 @@ def test_rows_are_readable_while_the_run_goes_on(
 
 
 def test_a_report_never_holds_nan(tmp_path: Path) -> None:
-    sinks.write_report(tmp_path / "r.json", {"miou": float("nan")})
+    video_file.write_report(tmp_path / "r.json", {"miou": float("nan")})
     assert json.loads((tmp_path / "r.json").read_text()) == {"miou": None}
 
 
 def test_names_in_reports_and_rows_are_no_html(tmp_path: Path) -> None:
     named = {"name": "<img src=x onerror=alert(1)>"}
-    sinks.write_report(tmp_path / "r.json", named)
+    video_file.write_report(tmp_path / "r.json", named)
     with RowSink(tmp_path / "rows") as rows:
         rows.write(named)
     for path in (tmp_path / "r.json", tmp_path / "rows"):

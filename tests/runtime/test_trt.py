@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 import pytest
 
-from runtime import builder, machine, plans
-from runtime.backends import trt
-from runtime.engine import BACKENDS, load_engine
+from runtime import machine
+from runtime.backends import trt, trt_builder, trt_cache
+from runtime.backends.registry import BACKENDS, load_engine
+from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
-from runtime.manifest import Manifest
 
 RTX = "tensorrt_rtx"
 gpu = pytest.mark.gpu
@@ -133,14 +133,14 @@ def test_a_missing_pycuda_is_named(
 
 def test_timings_that_were_damaged_are_measured_again(tmp_path: Path) -> None:
     path = tmp_path / "x.timing"
-    assert plans.read_sealed(path) == b""
-    plans.save_sealed(path, b"nanoseconds")
-    assert plans.read_sealed(path) == b"nanoseconds"
+    assert trt_cache.read_sealed(path) == b""
+    trt_cache.save_sealed(path, b"nanoseconds")
+    assert trt_cache.read_sealed(path) == b"nanoseconds"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     for damaged in (bytes(content), content[:70], b""):
         path.write_bytes(damaged)
-        assert plans.read_sealed(path) == b""
+        assert trt_cache.read_sealed(path) == b""
 
 
 def test_a_damaged_graph_never_reaches_the_parser(bundle: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_damaged_graph_never_reaches_the_parser(bundle: Path) -> None:
 def test_a_library_that_is_missing_is_named_with_its_extra(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(builder, "find_spec", lambda name: None)
+    monkeypatch.setattr(trt_builder, "find_spec", lambda name: None)
     with pytest.raises(HedgeError, match=r"pip install 'hedge-seg\[tensorrt-rtx\]'"):
         trt.build(bundle, RTX)
 
@@ -195,7 +195,7 @@ def test_gpu_gives_the_labels_of_the_cpu(bundle: Path, frames: list[np.ndarray])
 @gpu
 @needs_gpu
 def test_gpu_runs_engines_for_any_number_of_frames(bundle: Path, frames: list[np.ndarray]) -> None:
-    trt.build(bundle, RTX, options=plans.BuildOptions(max_batch=4))
+    trt.build(bundle, RTX, options=trt_cache.BuildOptions(max_batch=4))
     with load_engine(bundle, RTX) as engine, load_engine(bundle, "onnxruntime") as reference:
         for frame in frames:
             assert np.array_equal(engine.infer(frame), reference.infer(frame))

@@ -18,9 +18,9 @@ import pytest
 from runtime.errors import HedgeError
 from runtime.report import Run
 from runtime.segment import Segmenter
-from runtime.sources import open_source
+from runtime.sources.open import open_source
 from runtime.video import VideoConfig, main
-from runtime.web import TOKEN_VARIABLE, WebView
+from runtime.web.server import TOKEN_VARIABLE, WebView
 
 Make = Callable[..., Path]
 Answer = tuple[http.client.HTTPResponse, bytes]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision import tv_tensors
 
-from runtime.classes import IGNORE
+from runtime.bundle.classes import IGNORE
 from train.augment import BatchSampler, RandomScale, TrainingSet, training_transform
 from train.datasets import open_index
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from runtime import cli, files
-from runtime.classes import ClassSet
+from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError
 from train import check
 from train.check import Check

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from runtime.classes import CITYSCAPES, CITYSCAPES_LABELS, IGNORE, ClassSet
+from runtime.bundle.classes import CITYSCAPES, CITYSCAPES_LABELS, IGNORE, ClassSet
 from runtime.errors import HedgeError
 from train.datasets import cityscapes, default_data, open_index, survey
 from train.datasets.index import Problem

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.errors import HedgeError
-from runtime.metrics import ConfusionMatrix
 from train.checkpoint import Checkpoint
 from train.datasets import open_index
 from train.evaluate import Evaluate, evaluate, load_model, main, predict

@@ -15,7 +15,7 @@ from scipy.io import savemat
 from torch import nn
 from torchvision import models as tv
 
-from runtime.classes import IGNORE
+from runtime.bundle.classes import IGNORE
 from runtime.errors import HedgeError, OutputError
 from train.checkpoint import load_state
 from train.datasets import bsds

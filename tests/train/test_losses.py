@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from runtime.classes import IGNORE
+from runtime.bundle.classes import IGNORE
 from train.losses import edge_loss, jaccard_loss, label_boundaries, segmentation_loss
 from train.models.hed import HedLite, upsample
 

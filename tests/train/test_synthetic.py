@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from runtime import files
-from runtime.classes import CITYSCAPES, ClassSet
+from runtime.bundle.classes import CITYSCAPES, ClassSet
 from runtime.errors import HedgeError, OutputError
 from runtime.images import read_ids
 from train.datasets import default_data, open_index

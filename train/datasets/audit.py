@@ -14,7 +14,7 @@ import numpy as np
 from rich.progress import track
 
 from runtime import cli, files
-from runtime.classes import IGNORE, UnknownIdError
+from runtime.bundle.classes import IGNORE, UnknownIdError
 from runtime.errors import HedgeError
 from runtime.images import read_rgb
 from train.datasets import survey

@@ -14,8 +14,8 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError, matfile_version
 
 from runtime.errors import HedgeError
-from runtime.frames import IMAGE_SUFFIXES
 from runtime.images import read_rgb
+from runtime.sources.base import IMAGE_SUFFIXES
 from train.datasets.index import Problem, files, pair, require_same_size
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime import images
-from runtime.classes import CITYSCAPES, CITYSCAPES_LABELS, UnknownIdError
+from runtime.bundle.classes import CITYSCAPES, CITYSCAPES_LABELS, UnknownIdError
 from train.datasets.index import Index, Layout, Survey, decode, files, pair
 
 _IMAGE = "_leftImg8bit"

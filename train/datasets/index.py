@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from runtime.classes import IGNORE, ClassSet
+from runtime.bundle.classes import IGNORE, ClassSet
 from runtime.errors import HedgeError
 from runtime.images import read_rgb
 

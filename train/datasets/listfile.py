@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from runtime import images
-from runtime.classes import CITYSCAPES
+from runtime.bundle.classes import CITYSCAPES
 from runtime.errors import HedgeError
 from train.datasets import cityscapes
 from train.datasets.index import Fault, Index, Item, Layout, Problem, Survey, load_classes

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from runtime.classes import IGNORE
+from runtime.bundle.classes import IGNORE
 from train.augment import Key
 from train.datasets.bsds import Drawing
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from runtime.classes import CITYSCAPES, ClassSet
+from runtime.bundle.classes import CITYSCAPES, ClassSet
 from train.datasets.synthetic.camera import Color, Pen
 
 NAMES = (

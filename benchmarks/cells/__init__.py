@@ -1,0 +1,1 @@
+"""What is measured: one process a cell, our engines and their peers."""

@@ -1,0 +1,199 @@
+"""What a cell's process answers with an engine: times, accuracy, arrival, pictures, stages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from benchmarks.cells.worker import Spec, from_json
+from benchmarks.host.energy import joules
+from runtime import files
+from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix
+from runtime.backends.auto import settled_ms
+from runtime.backends.registry import BACKENDS, Engine, computes, load_engine
+from runtime.images import read_ids, read_rgb
+from runtime.segment import Segmenter, fill
+
+BATCHES = 8  # that are measured with, in turn
+WARM_UP = 3  # calls
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A frame on disk; label: (H, W) uint8 training ids as PNG, where there is one."""
+
+    name: str
+    image: Path
+    label: Path | None = None
+
+    def read(self) -> np.ndarray:
+        """(H, W, 3) uint8 BGR."""
+        return cv2.cvtColor(read_rgb(self.image), cv2.COLOR_RGB2BGR)
+
+
+def load(spec: Spec) -> EngineCell:
+    """A bundle in one of our engines."""
+    engine = load_engine(spec.bundle, spec.backend, spec.threads)
+    return EngineCell(spec, engine, computes(engine))
+
+
+class EngineCell:
+    """An engine that has answered once; see ``benchmarks.cells.worker.Served``."""
+
+    def __init__(self, spec: Spec, engine: Engine, computes: str = "") -> None:
+        self._spec, self._engine, self._computes = spec, engine, computes
+        self._shape = engine.manifest.input.shape
+        engine.infer(np.zeros(self._shape, np.uint8))
+
+    def ready(self) -> dict[str, Any]:
+        """The arithmetic, where it is not that of our engine with the same model."""
+        return {"computes": self._computes}
+
+    def warm_up(self) -> dict[str, Any]:
+        """Run until the library has set up all that it does on its first calls."""
+        for _ in range(WARM_UP):
+            self._engine.infer(np.zeros(self._shape, np.uint8))
+        return {}
+
+    def measure(self, number: int) -> dict[str, Any]:
+        """Milliseconds a frame of one call, once the process has settled: see ``settled_ms``."""
+        ms = settled_ms(partial(self._engine.infer, self._batch(number)))
+        return {"ms": ms / self._shape[0]}
+
+    def score(self, frame: int) -> dict[str, Any]:
+        """Count a labelled frame; its own mIoU, None without a labelled pixel."""
+        scene, (matrix, boundary) = self._scenes[frame], self._scorers
+        assert scene.label is not None, "only labelled frames are scored"
+        target, labels = read_ids(scene.label), self._segmenter(scene.read())
+        matrix.update(target, labels)
+        boundary.update(target, labels)
+        alone = ConfusionMatrix(self._engine.manifest.classes)
+        alone.update(target, labels)
+        return {"miou": _number(alone.miou())}
+
+    def scores(self) -> dict[str, Any]:
+        """Over all frames counted, as ``benchmarks.results.Accuracy``, without ``frames``."""
+        matrix, boundary = self._scorers
+        return {
+            "miou": _number(matrix.miou()),
+            "boundary_f": _number(boundary.mean()),
+            "iou": matrix.iou_by_name(),
+        }
+
+    def arrival(self, hz: float, seconds: float) -> dict[str, Any]:
+        """Frames that arrive every 1 / hz s; the engine takes the newest whenever it is free."""
+        ages, taken, count = [], 0, max(1, round(hz * seconds))
+        start = time.perf_counter()
+        while taken < count:
+            arrived = min(count, int((time.perf_counter() - start) * hz) + 1)
+            if arrived == taken:
+                time.sleep(max(0.0, start + taken / hz - time.perf_counter()))
+                continue
+            self._engine.infer(self._batch(arrived))
+            ages.append((time.perf_counter() - start - (arrived - 1) / hz) * 1e3)
+            taken = arrived
+        p50, p95, p99 = (float(value) for value in np.percentile(ages, [50, 95, 99]))
+        return {"hz": hz, "p50": p50, "p95": p95, "p99": p99, "dropped": 1 - len(ages) / count}
+
+    def energy(self, seconds: float) -> dict[str, Any]:
+        """Joules a frame while the engine is never idle; None where the machine does not tell."""
+        frames = 0
+
+        def work() -> None:
+            nonlocal frames
+            frames = _run_for(seconds, self._shape[0], lambda n: self._engine.infer(self._batch(n)))
+
+        row = BACKENDS.get(self._engine.backend)
+        total = joules(work, "cpu" if row is None else row.device)
+        return {"joules": None if total is None else total / frames}
+
+    def in_flight(self, batches: int, seconds: float) -> dict[str, Any]:
+        """Frames a second with several batches on the way; None where the engine takes one."""
+        spec = self._spec
+        with load_engine(spec.bundle, spec.backend, spec.threads, batches) as engine:
+            if engine.in_flight < 2:
+                return {"fps": None, "in_flight": 1}
+            engine.infer(self._batch(0))
+            for number in range(engine.in_flight):
+                engine.submit(self._batch(number))
+
+            def next_one(number: int) -> None:
+                engine.result()
+                engine.submit(self._batch(number))
+
+            start = time.perf_counter()
+            frames = _run_for(seconds, self._shape[0], next_one)
+            fps = frames / (time.perf_counter() - start)
+            for _ in range(engine.in_flight):
+                engine.result()
+        return {"fps": fps, "in_flight": engine.in_flight}
+
+    def pictures(self, frames: Sequence[int], folder: str) -> dict[str, Any]:
+        """Write ``frame | truth | labels`` of labelled frames as PNG: their file names."""
+        palette = self._engine.manifest.classes.palette()
+        names = []
+        for number, frame in enumerate(frames):
+            scene = self._scenes[frame]
+            assert scene.label is not None, "only labelled frames are drawn"
+            image = scene.read()
+            panels = [image, palette[read_ids(scene.label)], palette[self._segmenter(image)]]
+            names.append(f"worst-{number}.png")
+            with files.atomic_path(Path(folder) / names[-1]) as temporary:
+                cv2.imwrite(str(temporary), np.concatenate(panels, axis=1))
+        return {"names": names}
+
+    def stages(self, video: str, count: int) -> dict[str, Any]:
+        """Where a frame's time goes in the video pipeline, see
+        ``benchmarks.cells.video_stages``."""
+        from benchmarks.cells.video_stages import (
+            stages,  # it brings torch, which no bundle's peak may hold
+        )
+
+        return stages(self._engine, Path(video), count, self._spec.scratch)
+
+    @cached_property
+    def _segmenter(self) -> Segmenter:
+        return Segmenter.of(self._engine)
+
+    @cached_property
+    def _scorers(self) -> tuple[ConfusionMatrix, BoundaryF]:
+        classes = self._engine.manifest.classes
+        return ConfusionMatrix(classes), BoundaryF(classes)
+
+    @cached_property
+    def _scenes(self) -> list[Scene]:
+        return from_json(self._spec.frames.read_bytes(), list[Scene])
+
+    @cached_property
+    def _batches(self) -> np.ndarray:
+        """(BATCHES or fewer, N, H, W, 3) uint8: frames spread over all, at the input's size."""
+        count = min(BATCHES * self._shape[0], len(self._scenes))
+        chosen = np.linspace(0, len(self._scenes) - 1, count).astype(int)
+        images = np.empty((-(-count // self._shape[0]), *self._shape), np.uint8)
+        slots = images.reshape(-1, *self._shape[1:])
+        for number, slot in enumerate(slots):
+            fill(slot, self._scenes[chosen[number % count]].read())
+        return images
+
+    def _batch(self, number: int) -> np.ndarray:
+        return self._batches[number % len(self._batches)]
+
+
+def _run_for(seconds: float, batch: int, run: Callable[[int], object]) -> int:
+    """Call ``run`` with 0, 1, … for so long: the frames that were done."""
+    end, number = time.perf_counter() + seconds, 0
+    while number == 0 or time.perf_counter() < end:
+        run(number)
+        number += 1
+    return number * batch
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

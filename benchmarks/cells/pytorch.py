@@ -1,0 +1,157 @@
+"""PyTorch in each of its own ways, with the weights that a bundle was made of.
+
+``python -m benchmarks.cells.pytorch BUNDLE GRAPH CHECKPOINT…`` writes the graph that
+``benchmarks.cells.naive_onnxruntime`` runs, in a process that is gone before that one is timed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from benchmarks.cells.engine import EngineCell
+from benchmarks.cells.worker import Spec
+from benchmarks.studies.untrained import AutocastTorch, PlainTorch
+from export.bundle import describe
+from export.deploy import DeployGraph
+from export.verify import TorchEngine
+from runtime import files
+from runtime.bundle.manifest import MODEL, Manifest
+from runtime.errors import HedgeError
+from train.checkpoint import Checkpoint
+from train.device import cpu_has_bf16
+from train.evaluate import load_model
+from train.models import DeepLab
+
+BIAS = "classifier.bias"
+
+
+class CompiledTorch(TorchEngine):
+    """torch.compile in its default mode, FP32 channels_last; the first call compiles."""
+
+    def __init__(self, graph: DeployGraph, manifest: Manifest) -> None:
+        super().__init__(graph, manifest)
+        self._graph.compile(dynamic=False)
+
+
+class CompiledAutocastTorch(CompiledTorch, AutocastTorch):
+    """The same under bf16 autocast."""
+
+
+class Way(NamedTuple):
+    """How PyTorch runs, and what it computes in."""
+
+    engine: type[TorchEngine]
+    computes: str
+
+
+WAYS = {
+    "pytorch fp32": Way(PlainTorch, "fp32"),
+    "pytorch fp32 channels_last": Way(TorchEngine, "fp32"),
+    "pytorch bf16 channels_last": Way(AutocastTorch, "bf16"),
+    "torch.compile fp32": Way(CompiledTorch, "fp32"),
+    "torch.compile bf16": Way(CompiledAutocastTorch, "bf16"),
+}
+
+
+def load(spec: Spec) -> EngineCell:
+    """The way that ``spec`` names, from the one of ``spec.weights`` that the bundle was made of."""
+    way = WAYS[spec.way]
+    if way.computes == "bf16" and not cpu_has_bf16():
+        raise HedgeError("this CPU does not compute bf16: emulated, it is slower than FP32")
+    if spec.threads:
+        torch.set_num_threads(spec.threads)
+    return EngineCell(spec, way.engine(*deployed(spec.weights, spec.bundle)), way.computes)
+
+
+def deployed(checkpoints: Sequence[Path], bundle: Path) -> tuple[DeployGraph, Manifest]:
+    """The network of a bundle's checkpoint as the bundle deploys it, and the manifest of its FP32
+    form.
+
+    HedgeError where none of ``checkpoints`` has its weights: its accuracy would be held against
+    that of a stranger.
+    """
+    manifest = Manifest.load(bundle)
+    for path in checkpoints:
+        checkpoint = Checkpoint.load(path)
+        if checkpoint.classes == manifest.classes and _made_of(bundle / MODEL, checkpoint):
+            graph = _at_sizes(checkpoint, manifest)
+            batch = manifest.input.shape[0]
+            return graph, describe(checkpoint, manifest.name, "fp32", batch, graph)
+    raise HedgeError(
+        f"{', '.join(str(path) for path in checkpoints[:2])}{', …' * (len(checkpoints) > 2)}: not "
+        f"the weights that {manifest.name} was made of (trained on since?); export it again, or "
+        "name its run: --checkpoints RUN"
+    )
+
+
+def _made_of(graph: Path, checkpoint: Checkpoint) -> bool:
+    """Whether a bundle's graph holds the checkpoint's bias of the classifier: every precision
+    keeps it in floating point, and no batch-norm is folded into it."""
+    bias = checkpoint.weights[BIAS]
+    tensors = onnx.load(str(graph)).graph.initializer
+    found = [numpy_helper.to_array(t) for t in tensors if list(t.dims) == list(bias.shape)]
+    return any(
+        np.allclose(values.astype(np.float32), bias.numpy(), rtol=1e-3, atol=1e-6)  # in FP16
+        for values in found
+    )
+
+
+def _at_sizes(checkpoint: Checkpoint, manifest: Manifest) -> DeployGraph:
+    """The network's input size is not in the manifest, but a quarter of it is its scores'."""
+    model, frame_size = load_model(checkpoint), _pair(manifest.input.shape[1:3])
+    if manifest.logits is None:
+        return DeployGraph(model, frame_size, frame_size)
+    height, width = _pair(manifest.logits.shape[2:])
+    for size in (frame_size, checkpoint.size, (4 * height, 4 * width)):
+        graph = DeployGraph(model, size, frame_size)
+        if graph.score_size == (height, width):
+            break
+    return graph
+
+
+def _pair(shape: tuple[int, ...]) -> tuple[int, int]:
+    return shape[0], shape[1]
+
+
+class FullScores(nn.Module):
+    """(N, 3, H, W) RGB in 0..1 → (N, C, H, W) scores: the graph that one exports first."""
+
+    def __init__(self, model: DeepLab) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.model(image).logits
+
+
+def write_plain(bundle: Path, path: Path, *checkpoints: Path) -> None:
+    """Export ``FullScores`` of the checkpoint that ``bundle`` was made of, at its input size."""
+    graph, manifest = deployed(checkpoints, bundle)
+    batch, height, width, _ = manifest.input.shape
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        image = torch.zeros(batch, 3, height, width)
+        scores = FullScores(graph.network).eval()
+        program = torch.onnx.export(scores, (image,), dynamo=True, verbose=False)
+    assert program is not None
+    with files.atomic_path(path) as temporary:
+        program.save(str(temporary), external_data=False)
+
+
+if __name__ == "__main__":
+    try:
+        write_plain(*map(Path, sys.argv[1:]))
+    except HedgeError as problem:
+        sys.exit(str(problem))

@@ -1,0 +1,98 @@
+"""A cell in a process of its own: it answers one-line JSON requests until its input ends.
+
+``python -m benchmarks.cells.worker SPEC``. What libraries print goes to standard error, so that
+standard output carries answers only. The parent is ``benchmarks.cells.process``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, TypeVar
+
+import msgspec
+
+from runtime.errors import HedgeError
+
+Thing = TypeVar("Thing")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a child loads.
+
+    module: whose ``load(spec)`` gives what is served; bundle: the model, of peers and bare cells
+    as well; way: see ``benchmarks.results.Cell``; threads: of the CPU, 0 leaves them to the
+    library; frames: the list that ``benchmarks.run.frames`` writes; weights: checkpoints of which a
+    PyTorch peer takes the bundle's, or ONNX file of the plain ONNX Runtime one; scratch: a folder
+    to write to.
+    """
+
+    module: str
+    bundle: Path
+    backend: str
+    threads: int
+    frames: Path
+    scratch: Path
+    way: str = ""
+    weights: tuple[Path, ...] = ()
+
+
+class Served(Protocol):
+    """A loaded cell: each method is a request, its keywords the rest of the request."""
+
+    def ready(self) -> dict[str, Any]:
+        """What is told once the cell has given its first labels."""
+
+    def measure(self, number: int) -> dict[str, Any]:
+        """``{"ms": …}`` a frame, in round ``number``."""
+
+
+def to_json(thing: object) -> bytes:
+    """A dataclass with paths in it, as one line."""
+    return msgspec.json.encode(thing, enc_hook=str)
+
+
+def from_json(line: bytes | str, kind: type[Thing]) -> Thing:
+    """What ``to_json`` wrote."""
+    return msgspec.json.decode(line, type=kind, dec_hook=lambda path, text: path(text))
+
+
+def main(spec: Spec, answers: BinaryIO) -> None:
+    """Load, say so, and answer every line of standard input."""
+    try:
+        served: Served = import_module(spec.module).load(spec)
+        _say(answers, served.ready())
+    except Exception as error:  # every library raises types of its own
+        _say(answers, {"error": _line(error)})
+        return
+    for line in sys.stdin.buffer:
+        request = msgspec.json.decode(line)
+        try:
+            _say(answers, getattr(served, request.pop("do"))(**request))
+        except Exception as error:
+            _say(answers, {"error": _line(error)})
+
+
+def _say(answers: BinaryIO, answer: dict[str, Any]) -> None:
+    answers.write(msgspec.json.encode(answer) + b"\n")
+    answers.flush()
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, HedgeError) else f"{type(error).__name__}: {text}"
+
+
+def answers_only() -> BinaryIO:
+    """Standard output for answers alone: whoever prints from now on prints to standard error."""
+    own = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return own
+
+
+if __name__ == "__main__":
+    main(from_json(sys.argv[1], Spec), answers_only())

@@ -1,0 +1,1 @@
+"""The regression gate: a rule, and its verdict on two reports."""

@@ -1,0 +1,1 @@
+"""The machine: what it is, its ceilings, its energy."""

@@ -1,0 +1,1 @@
+"""The report: tables, charts, sentences, rendered as HTML and Markdown."""

@@ -1,0 +1,1 @@
+"""One run of the matrix: the plan, interleaved rounds, what is recorded."""

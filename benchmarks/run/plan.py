@@ -1,0 +1,193 @@
+"""Which cells a run has: bundles × backends, the bare libraries, and the peers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+import msgspec
+
+from benchmarks.cells import bare_library
+from benchmarks.cells.worker import Spec
+from benchmarks.results import YARDSTICK, Cell
+from benchmarks.run.multiply_adds import multiply_adds
+from runtime.bundle.manifest import BUNDLES, FILE_NAME, MODEL, Manifest
+from runtime.errors import HedgeError
+
+RUNS = Path("runs")
+PLAIN = "onnxruntime fp32 + numpy"
+COMPILED = ("torch.compile fp32", "torch.compile bf16")  # minutes to start
+PEERS = (YARDSTICK, "pytorch fp32", "pytorch bf16 channels_last", PLAIN, *COMPILED)
+
+
+Kind = Literal["bundle", "peer", "bare"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a run compares its bundles with; checkpoints: of peers, found by name where none is
+    given; quick: leave out what takes minutes, and most of the bare libraries."""
+
+    backends: Sequence[str]
+    peers: Literal["first", "all", "none"]
+    checkpoints: Sequence[Path]
+    quick: bool
+
+
+@dataclass(frozen=True)
+class Model:
+    """A bundle of the run; name: its folder's, or its path where folders share a name.
+
+    multiply_adds: of a frame.
+    """
+
+    name: str
+    path: Path
+    manifest: Manifest
+    multiply_adds: int | None
+
+    @property
+    def weights(self) -> str:
+        """What the bundles of one training have in common: their name without the precision."""
+        return self.manifest.name.removesuffix(f"-{self.manifest.precision}")
+
+    @property
+    def key(self) -> tuple[str, tuple[int, ...]]:
+        """Bundles with one of these have the same peers."""
+        return self.weights, self.manifest.input.shape
+
+    def search(self) -> Any:
+        """What the search for an INT8 bundle's layers measured; None where there was none."""
+        name = self.manifest.measured.get("int8", {}).get("search")
+        if name is None or name not in self.manifest.files:
+            return None
+        return msgspec.json.decode((self.path / name).read_bytes())
+
+    def cell(self, kind: Kind, backend: str, way: str = "", name: str = "") -> Cell:
+        """A row with all that is known before anything is measured."""
+        batch, height, width, _ = self.manifest.input.shape
+        bundle = kind != "peer"
+        graph = self.path / self.manifest.graph(backend)
+        return Cell(
+            name=name or " ".join((self.name, backend, *([f"({way})"] if way else []))),
+            kind=kind,
+            bundle=self.name if bundle else None,
+            model=self.weights,
+            variant=self.manifest.variant,
+            precision=self.manifest.precision if bundle else "fp32",
+            backend=backend,
+            way=way,
+            input=(batch, height, width),
+            model_mb=graph.stat().st_size / 1e6 if bundle else None,
+            multiply_adds=self.multiply_adds,
+        )
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the processes of all cells are given."""
+
+    threads: int
+    frames: Path
+    scratch: Path
+
+    def spec(self, module: str, model: Model, cell: Cell, weights: tuple[Path, ...] = ()) -> Spec:
+        """What the process of ``cell`` loads, with a scratch folder of its own."""
+        return Spec(
+            f"benchmarks.{module}", model.path, cell.backend, self.threads, self.frames,
+            self.scratch / quote(cell.name, safe=" "), cell.way, weights,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell to be: its row, its bundle, and what its process loads (None where it cannot run)."""
+
+    cell: Cell
+    model: Model
+    spec: Spec | None
+
+
+def models(paths: Sequence[Path]) -> list[Model]:
+    """The bundles at ``paths``, or in the folders there; all under bundles/ where none is named.
+
+    HedgeError for one that is missing or damaged.
+    """
+    found = list(dict.fromkeys(bundle for path in paths or (BUNDLES,) for bundle in _bundles(path)))
+    names = Counter(path.name for path in found)
+    return [_model(path.name if names[path.name] == 1 else str(path), path) for path in found]
+
+
+def plan(found: Sequence[Model], asked: Asked, shared: Shared) -> list[Planned]:
+    """The cells, bundle by bundle: those that are compared closely lie side by side."""
+    keys = list(dict.fromkeys(model.key for model in found))
+    compared = {"first": keys[:1], "all": keys, "none": []}[asked.peers]
+    planned: list[Planned] = []
+    for model in found:
+        for backend in asked.backends:
+            planned += _engine(model, backend, shared)
+            closest = (model, backend) == (found[0], asked.backends[0])
+            if model.key in compared and (closest or not asked.quick):
+                planned += _bare(model, backend, asked.quick, shared)
+        if model.key in compared and model is next(m for m in found if m.key == model.key):
+            planned += _peers(model, asked, model is found[0], shared)
+    return planned
+
+
+def _engine(model: Model, backend: str, shared: Shared) -> Iterator[Planned]:
+    cell = model.cell("bundle", backend)
+    yield Planned(cell, model, shared.spec("serve", model, cell))
+
+
+def _bare(model: Model, backend: str, quick: bool, shared: Shared) -> Iterator[Planned]:
+    for way in bare_library.WAYS[backend][: 2 if quick else None]:
+        cell = model.cell("bare", backend, way)
+        yield Planned(cell, model, shared.spec("bare", model, cell))
+
+
+def _peers(model: Model, asked: Asked, first: bool, shared: Shared) -> Iterator[Planned]:
+    weights = _checkpoints(model, asked.checkpoints)
+    for way in PEERS:
+        if asked.quick and way in COMPILED:
+            continue
+        backend, module = ("onnxruntime", "plain") if way == PLAIN else ("pytorch", "peers")
+        cell = model.cell("peer", backend, way, way if first else f"{way} · {model.name}")
+        if weights:
+            yield Planned(cell, model, shared.spec(module, model, cell, weights))
+        else:
+            trouble = f"no {model.weights} in {RUNS}/; name its run: --checkpoints RUN"
+            yield Planned(replace(cell, error=trouble), model, None)
+
+
+def _checkpoints(model: Model, given: Sequence[Path]) -> tuple[Path, ...]:
+    """Files of which one may be what a bundle was made of, the likeliest first: those given, else
+    of the run that has its name, under runs/ or beside the bundles. Whether it is, its weights
+    tell (``benchmarks.cells.pytorch``)."""
+    beside = model.path.absolute().parent.parent / RUNS
+    runs = list(given) or [folder / model.weights for folder in (RUNS, beside)]
+    files = [
+        file
+        for run in sorted(runs, key=lambda run: model.weights not in (run.name, run.parent.name))
+        for file in ([run / "best.pt", run / "last.pt"] if run.is_dir() else [run])
+    ]
+    return tuple(dict.fromkeys(file.absolute() for file in files if file.is_file()))
+
+
+def _bundles(path: Path) -> list[Path]:
+    """``path`` where it is a bundle, or those in it, by name."""
+    if (path / FILE_NAME).is_file():
+        return [path]
+    found = sorted(file.parent for file in path.glob(f"*/{FILE_NAME}"))
+    if not found:
+        raise HedgeError(f"{path}: no bundle here; make one: python -m export")
+    return found
+
+
+def _model(name: str, path: Path) -> Model:
+    manifest = Manifest.load(path)
+    total = multiply_adds(path / MODEL)
+    return Model(name, path, manifest, total and total // manifest.input.shape[0])

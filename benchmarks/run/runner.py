@@ -1,0 +1,208 @@
+"""A whole run: cells are started, looked at one by one, timed in turn, and looked into at last."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks.cells import process as processes
+from benchmarks.cells.process import Child, LostError
+from benchmarks.host.machine import busy_s, free_mb, used_s
+from benchmarks.run.frames import Frames
+from benchmarks.run.plan import PLAIN, Planned
+from benchmarks.run.questions import Pace, looks, score, stages, worst
+from benchmarks.run.record import Record, is_program, on_gpu
+from runtime.backends import trt_cache
+from runtime.machine import cores
+
+SPARE_MB = 1000.0  # that are left free beside all processes
+OTHERS = 0.1  # cores that other processes may take before it is said
+STREAMS = (2, 4)  # batches in flight that are tried, where there are as many threads
+EXPORT = 5  # times the patience, for the plain graph
+CEILING_S = 60.0
+AFTER_S = 10.0  # for the ceilings and the worst frames, once the rounds are over
+PIPELINE_FRAME_S = 0.15  # for a frame of the video, three times through the pipeline
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run measures, and how.
+
+    patience: seconds that an answer may take; scratch: a folder that outlives the results; tell:
+    is told what happens now.
+    """
+
+    record: Record
+    frames: Frames
+    video: Path | None
+    threads: int
+    pace: Pace
+    patience: float
+    scratch: Path
+    tell: Callable[[str], None]
+
+    def measure(self, seconds: float) -> None:
+        """Everything into the record, in about so long; what fails costs its cell."""
+        self._measure_ceilings()
+        waiting = deque(planned for planned in self.record.planned if planned.spec is not None)
+        while waiting:
+            with ExitStack() as stack:
+                group = self._start_group(waiting, stack)
+                alive = {p.cell.name: child for p, child in group if self._is_looked_at(p, child)}
+                share = len(group) / max(1, len(group) + len(waiting))
+                left = seconds - self._reserve() - self.record.seconds
+                with self._watching_others(list(alive.values())):
+                    self.record.rounds.run(alive, left * share, self.tell)
+            if waiting:
+                self.record.note(
+                    f"memory is short: {len(group)} cells were timed in turn, then others; times "
+                    "of different groups do not share the machine's drift"
+                )
+        self._measure_ceilings()
+        self._picture_worst()
+        self._take_pipelines_apart()
+
+    @contextmanager
+    def _watching_others(self, children: Sequence[Child]) -> Iterator[None]:
+        """Note what other processes take of the CPU meanwhile: no interval tells it."""
+
+        def others() -> float:
+            ours = used_s(os.getpid()) + sum(child.used_s() for child in children)
+            return (busy_s() or 0.0) - ours
+
+        before, start = others(), time.perf_counter()
+        yield
+        share = (others() - before) / max(time.perf_counter() - start, 1e-9)
+        if share > OTHERS:
+            self.record.note(
+                f"other processes took {share:.2f} of {cores()} cores while cells were timed: "
+                "times are longer than on an idle machine; trust ratios more than milliseconds"
+            )
+
+    def _start_group(
+        self, waiting: deque[Planned], stack: ExitStack
+    ) -> list[tuple[Planned, Child]]:
+        """Start cells until all run or memory is short; those that fail say so in their row."""
+        group: list[tuple[Planned, Child]] = []
+        while waiting and (not group or self._has_room(group)):
+            planned = waiting.popleft()
+            self.tell(f"starting {planned.cell.name}")
+            try:
+                child = stack.enter_context(Child(self._spec(planned), self.patience))
+                child.ask("warm_up")
+            except LostError as error:
+                self.record.change(planned, error=str(error))
+            else:
+                group.append((planned, child))
+                self.record.change(planned, **self._first_facts(planned, child))
+        return group
+
+    def _spec(self, planned: Planned) -> processes.Spec:
+        """What the child loads; the graph of the plain ONNX Runtime is written first."""
+        spec = planned.spec
+        assert spec is not None, "cells that cannot run are not started"
+        if planned.cell.way != PLAIN:
+            return spec
+        graph = self.scratch / f"{spec.scratch.name}.onnx"
+        files = map(str, (spec.bundle, graph, *spec.weights))
+        command = [sys.executable, "-m", "benchmarks.cells.pytorch", *files]
+        processes.run(command, graph.with_suffix(".txt"), EXPORT * self.patience)
+        return replace(spec, weights=(graph,))
+
+    def _has_room(self, group: Sequence[tuple[Planned, Child]]) -> bool:
+        largest = max(child.memory_mb(peak=True) or 0.0 for _, child in group)
+        return free_mb() > SPARE_MB + largest
+
+    def _first_facts(self, planned: Planned, child: Child) -> dict[str, Any]:
+        cell = planned.cell
+        computes = child.computes or self.record.arithmetic(cell)
+        if is_program(cell):  # whose own process is another one for each sample
+            return {"computes": computes}
+        built = trt_cache.built(planned.model.path, cell.backend) if on_gpu(cell) else []
+        return {
+            "computes": computes,
+            "start_s": child.start_s,
+            "peak_mb": child.memory_mb(peak=True),
+            "engine_mb": built[0].stat().st_size / 1e6 if built else None,
+        }
+
+    def _is_looked_at(self, planned: Planned, child: Child) -> bool:
+        """Ask what is asked once; False where that has cost the cell."""
+        if planned.cell.kind == "bare":
+            return True  # what it answers, and how it is fed, is our engine's
+        name, threads = planned.cell.name, self.threads or cores()
+        self.tell(f"looking at {name}")
+        streams = tuple(number for number in STREAMS if number <= max(2, threads))
+        try:
+            for facts in looks(child, planned, self.pace, streams):
+                self.record.change(planned, **facts)
+            if self.frames.scorable(planned.model.manifest):
+                said = f"{name}: frame"
+                accuracy, mious = score(child, self.frames, lambda n: self.tell(f"{said} {n}"))
+                self.record.change(planned, accuracy=accuracy)
+                self.record.mious[name] = mious
+        except LostError as error:
+            self.record.change(planned, error=str(error))
+            return False
+        return True
+
+    def _measure_ceilings(self) -> None:
+        """At both ends of the run: a ceiling is what the machine reaches when it is left alone."""
+        self.tell("measuring what this machine reaches")
+        command = [sys.executable, "-m", "benchmarks.host.ceiling", str(self.threads)]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=CEILING_S, check=True)
+            found = msgspec.json.decode(done.stdout.splitlines()[-1], type=dict[str, float])
+        except (subprocess.SubprocessError, IndexError, msgspec.MsgspecError):
+            return  # a library that is missing here: shares of a ceiling are not told
+        for name, gflops in found.items():
+            self.record.ceilings[name] = max(gflops, self.record.ceilings.get(name, 0.0))
+
+    def _reserve(self) -> float:
+        """Seconds that are left for what comes after the rounds."""
+        pipelines = self.pace.pipelines if self.video else 0
+        return AFTER_S + pipelines * self.pace.video * PIPELINE_FRAME_S
+
+    def _picture_worst(self) -> None:
+        """Of the INT8 cell with the best mIoU; without INT8, of any."""
+        scored = [(p, c, c.accuracy.miou) for p, c in self.record.bundles() if c.accuracy]
+        if not scored:
+            return
+        best, cell, _ = max(scored, key=lambda row: (row[1].precision == "int8", row[2]))
+        with self._again(best, "drawing the worst frames of") as child:
+            mious = self.record.mious[cell.name]
+            self.record.worst = worst(child, best, self.frames, mious, self.scratch)
+
+    def _take_pipelines_apart(self) -> None:
+        """Of the fastest cell of each precision, the fastest first."""
+        if self.video is None:
+            return
+        timed = [(cell.timing.p50, p) for p, cell in self.record.bundles() if cell.timing]
+        fastest: dict[str, Planned] = {}
+        for _, planned in sorted(timed, key=lambda row: row[0]):
+            fastest.setdefault(planned.cell.precision, planned)
+        for planned in list(fastest.values())[: self.pace.pipelines]:
+            with self._again(planned, "streaming through") as child:
+                found = stages(child, planned, self.video, self.pace, self.patience)
+                self.record.stages.append(found)
+
+    @contextmanager
+    def _again(self, planned: Planned, what: str) -> Iterator[Child]:
+        """A cell's process once more; what fails is a note, for the cell was measured."""
+        doing = f"{what} {planned.cell.name}"
+        self.tell(doing)
+        try:
+            with Child(self._spec(planned), self.patience) as child:
+                yield child
+        except LostError as error:
+            self.record.note(f"{doing}: {error}")

@@ -1,0 +1,1 @@
+"""Studies beside the matrix: ablation, untrained models, interleaved timing."""

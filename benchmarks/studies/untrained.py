@@ -1,0 +1,139 @@
+"""Models that were never trained, as PyTorch runs them and as bundles: enough to time them."""
+
+from __future__ import annotations
+
+import copy
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+
+from export.bundle import describe
+from export.config import Export, Precision
+from export.deploy import DeployGraph
+from export.exporter import export
+from export.verify import TorchEngine
+from runtime import files
+from runtime.backends.registry import Engine
+from runtime.bundle.classes import CITYSCAPES
+from runtime.bundle.manifest import FILE_NAME, Manifest
+from runtime.errors import HedgeError
+from train.checkpoint import Checkpoint
+from train.config import VARIANTS, BackboneName, EdgeName, TrainConfig, VariantName
+from train.datasets.synthetic.generate import SyntheticConfig, generate
+from train.device import cpu_has_bf16
+from train.evaluate import load_model
+from train.models import DeepLab
+
+CALIBRATION = 16  # images; ranges do not change what a layer costs
+YARDSTICK = "pytorch fp32 channels_last"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model at an input size (H, W).
+
+    hed: where the edges of dlse_hed come from; by default a network, whose cost is in question.
+    """
+
+    backbone: BackboneName
+    variant: VariantName
+    size: tuple[int, int]
+    hed: EdgeName | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Case:
+        """From the command line's form; HedgeError says what the form is."""
+        found = re.fullmatch(r"(\w+):(?:(\w+):)?(\d+)x(\d+)", text)
+        if not found:
+            raise HedgeError(f"--cases {text}: write BACKBONE:HEIGHTxWIDTH, as resnet50:256x512")
+        backbone, variant, height, width = found.groups(default="dlse_hed")
+        for word, known in ((backbone, get_args(BackboneName)), (variant, tuple(VARIANTS))):
+            if word not in known:
+                raise HedgeError(f"--cases {text}: {word} is none of {', '.join(known)}")
+        if min(int(height), int(width)) < 32:
+            raise HedgeError(f"--cases {text}: at least 32x32")
+        return cls(backbone, variant, (int(height), int(width)))  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        edges = f"-{self.hed}" if self.hed else ""
+        return f"{self.backbone}-{self.variant}{edges}-{self.size[0]}x{self.size[1]}"
+
+
+def random_checkpoint(case: Case, out: Path) -> Checkpoint:
+    """A model that was never trained, for drawn streets, which are made where they are missing.
+
+    It calls everything road: export compares the labels of its engines with PyTorch's, and those
+    of a random network are near-ties that any rounding turns.
+    """
+    torch.manual_seed(0)
+    config = TrainConfig(
+        variant=case.variant,
+        backbone=case.backbone,
+        hed=(case.hed or "lite") if VARIANTS[case.variant].hed else None,
+        data=_streets(out / "streets"),
+        size=case.size,
+    )
+    network = config.model(len(CITYSCAPES))
+    model = DeepLab(network)
+    with torch.no_grad():
+        assert model.classifier.bias is not None
+        model.classifier.bias[0] += 100
+    return Checkpoint(config, network, CITYSCAPES, case.size, model.state_dict(), 0, 0, 0.0)
+
+
+def _streets(root: Path) -> Path:
+    if not root.exists():
+        generate(SyntheticConfig(root, train=CALIBRATION, val=1, size=(128, 256)))
+    # Its labels are read as Cityscapes' first classes: nobody looks at the accuracy.
+    files.write_bytes(root / "classes.json", CITYSCAPES.to_json())
+    return root
+
+
+def bundle(case: Case, precision: Precision, out: Path, force: bool) -> Path:
+    """The exported model under ``out``; written only where it is missing, or with ``force``."""
+    target = out / f"{case}-{precision}"
+    if force or not (target / FILE_NAME).is_file():
+        settings = Export(
+            frames=1, calibration=CALIBRATION, calibration_method="minmax", force=force
+        )
+        with tempfile.TemporaryDirectory() as work:
+            export(settings, random_checkpoint(case, out), target, precision, Path(work))
+    return target
+
+
+def torch_engines(case: Case, out: Path) -> dict[str, Engine]:
+    """PyTorch in each of its own ways, the yardstick first; bf16 only where the CPU computes it."""
+    checkpoint = random_checkpoint(case, out)
+    model = load_model(checkpoint)
+    graph = DeployGraph(model, case.size, case.size)
+    manifest = describe(checkpoint, str(case), "fp32", 1, graph)
+    ways = {YARDSTICK: TorchEngine, "pytorch fp32": PlainTorch}
+    if cpu_has_bf16():
+        ways["pytorch bf16 channels_last"] = AutocastTorch
+    return {name: way(copy.deepcopy(graph), manifest) for name, way in ways.items()}
+
+
+class PlainTorch(TorchEngine):
+    """PyTorch as it comes: weights and images as planes (NCHW) in memory."""
+
+    def __init__(self, graph: DeployGraph, manifest: Manifest) -> None:
+        super().__init__(graph, manifest)
+        graph.to(memory_format=torch.contiguous_format)
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        # The graph's permute gives what lies in memory: channels_last, unless planes lie there.
+        planes = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
+        return super().infer(planes.transpose(0, 2, 3, 1))
+
+
+class AutocastTorch(TorchEngine):
+    """PyTorch with bf16 autocast, as training runs it."""
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().infer(batch)

@@ -1,0 +1,171 @@
+"""What values the activations take on real images, and which range of them is worth a code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+
+from export.int8.qdq import tensors
+from runtime.errors import HedgeError
+
+Method = Literal["minmax", "entropy", "percentile"]
+
+BINS = 2048
+CODES = 128  # of a symmetric int8 activation, zero included
+PERCENTILE = 99.99  # of the values that are not zero
+SAMPLES = 1 << 15  # values of one tensor on one image that enter its histogram
+
+
+@dataclass
+class Histogram:
+    """Values of one tensor: its extremes, and how often |value| fell into each of BINS.
+
+    Exact zeros, which any scale represents, are not counted. The bins span 0..limit; a larger
+    value doubles the limit until it fits, merging neighbours.
+    """
+
+    low: float = float("inf")
+    high: float = float("-inf")
+    limit: float = 0.0
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
+
+    def add(self, low: float, high: float, sample: np.ndarray) -> None:
+        """Count one image: its exact extremes, and a sample of its values."""
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        largest = max(-low, high)
+        self.limit = self.limit or largest
+        while self.limit < largest:
+            self.limit *= 2
+            halves = self.counts.reshape(-1, 2).sum(axis=1)
+            self.counts = np.concatenate([halves, np.zeros(BINS // 2, np.int64)])
+        if self.limit:
+            values = np.abs(sample[sample != 0])
+            self.counts += np.histogram(values, BINS, (0, self.limit))[0]
+
+    def range(self, method: Method) -> tuple[float, float]:
+        """Lowest and highest value worth a code; what lies outside will be clipped."""
+        top = METHODS[method](self)
+        return max(self.low, -top), min(self.high, top)
+
+
+def observe(model: Path, frames: Iterable[np.ndarray]) -> dict[str, Histogram]:
+    """Run ``frames`` through an FP32 graph of batch 1 and collect every activation it can quantise.
+
+    Extremes and samples are taken inside the graph: memory does not grow with the images.
+    """
+    names = tensors(ir.load(model))
+    histograms = {name: Histogram() for name in names}
+    session = onnxruntime.InferenceSession(_observed(model, names), _options())
+    feed = session.get_inputs()[0].name
+    for frame in frames:
+        outputs = session.run(None, {feed: frame[None]})
+        for name, low, high, sample in zip(names, *(outputs[i::3] for i in range(3)), strict=True):
+            if not np.isfinite(low) or not np.isfinite(high):
+                raise HedgeError(f"tensor {name!r} is not finite on a calibration image")
+            histograms[name].add(float(low), float(high), sample)
+    return histograms
+
+
+def _observed(model: Path, names: Sequence[str]) -> bytes:
+    """``model`` with three outputs for each tensor: lowest, highest, and a strided sample."""
+    graph_model = ir.load(model)
+    graph = graph_model.graph
+    values = {value.name: value for node in graph for value in node.outputs}
+    graph.outputs.clear()
+    for name in names:
+        value = values[name]
+        producer = value.producer()
+        assert producer is not None and value.shape is not None
+        shape = value.shape.numpy()
+        step = max(1, round((np.prod(shape) / SAMPLES) ** 0.5)) if len(shape) == 4 else 1
+        bounds = [_integers(graph, f"{name}_{k}", v) for k, v in _slice(shape, step).items()]
+        nodes = [
+            ir.node("ReduceMin", [value], {"keepdims": 0}, name=f"{name}_low"),
+            ir.node("ReduceMax", [value], {"keepdims": 0}, name=f"{name}_high"),
+            ir.node("Slice", [value, *bounds], name=f"{name}_sample"),
+        ]
+        for node in nodes:
+            node.outputs[0].name = node.name
+            node.outputs[0].type = value.type
+        graph.insert_after(producer, nodes)
+        graph.outputs.extend(node.outputs[0] for node in nodes)
+    return ir.to_proto(graph_model).SerializeToString()
+
+
+def _slice(shape: Sequence[int], step: int) -> dict[str, list[int]]:
+    """Inputs of a Slice that takes every ``step``-th row and column."""
+    return {"starts": [0, 0], "ends": list(shape[-2:]), "axes": [-2, -1], "steps": [step, step]}
+
+
+def _integers(graph: ir.Graph, name: str, numbers: list[int]) -> ir.Value:
+    value = ir.val(name, const_value=ir.tensor(np.array(numbers, np.int64), name=name))
+    graph.register_initializer(value)
+    return value
+
+
+def _options() -> onnxruntime.SessionOptions:
+    """Tensors are observed as they are made, and dropped.
+
+    In the library's usual order all live until the end: 5.1 GiB instead of 1.4 for MobileNetV2
+    dlse_hed at 1024×2048, 6.2 instead of 3.0 for ResNet-50.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
+    options.enable_mem_pattern = False
+    return options
+
+
+def _percentile(histogram: Histogram) -> float:
+    total = histogram.counts.cumsum()
+    if not total[-1]:
+        return histogram.limit
+    last = int(np.searchsorted(total, total[-1] * PERCENTILE / 100))
+    return (last + 1) * histogram.limit / BINS
+
+
+def _entropy(histogram: Histogram) -> float:
+    """The threshold whose 128 codes keep most of the distribution (Migacz, GTC 2017).
+
+    Kullback-Leibler divergence between the clipped histogram and its quantised form.
+    """
+    counts = histogram.counts.astype(np.float64)
+    used = int(np.flatnonzero(counts)[-1]) + 1 if counts.any() else 0
+    best, threshold = float("inf"), histogram.limit
+    for end in range(CODES, used + 1, BINS // 256):
+        divergence = _divergence(counts, end)
+        if divergence < best:
+            best, threshold = divergence, end * histogram.limit / BINS
+    return threshold
+
+
+def _divergence(counts: np.ndarray, end: int) -> float:
+    """Of the first ``end`` bins, with all beyond clipped into the last, from their 128 codes."""
+    inside = counts[:end]
+    clipped = inside.copy()
+    clipped[-1] += counts[end:].sum()
+    starts = np.linspace(0, end, CODES, endpoint=False).astype(int)
+    filled = np.add.reduceat((inside > 0).astype(np.float64), starts)
+    mean = np.add.reduceat(inside, starts) / np.maximum(filled, 1)
+    coded = np.repeat(mean, np.diff([*starts, end])) * (inside > 0)
+    p, q = clipped / clipped.sum(), coded / max(coded.sum(), 1)
+    seen = p > 0
+    # A clipped tail on an empty bin has no code: a share of one count keeps the ratio finite.
+    return float((p[seen] * np.log(p[seen] / np.maximum(q[seen], 1 / counts.sum()))).sum())
+
+
+def _minmax(histogram: Histogram) -> float:
+    return max(-histogram.low, histogram.high)
+
+
+METHODS: dict[Method, Callable[[Histogram], float]] = {
+    "minmax": _minmax,
+    "entropy": _entropy,
+    "percentile": _percentile,
+}

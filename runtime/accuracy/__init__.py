@@ -1,0 +1,1 @@
+"""What the labels are worth: mIoU, boundary F, drift, flicker, mIoU at the deadline."""

@@ -1,0 +1,158 @@
+"""What can be said of an engine without labels: does it agree with another one, does it flicker?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import cv2
+import numpy as np
+
+from runtime import files
+from runtime.outputs.overlay import Overlay
+from runtime.segment import Prediction, Segmenter
+
+_FLOW_WIDTH = 320  # of the frames that optical flow is computed on
+_WORST = 5  # seconds that are named, and shown
+_SHOWN_WIDTH = 640  # of each of the three pictures side by side
+
+
+@dataclass
+class Second:
+    """One second of the stream: its agreement so far, and its worst frame."""
+
+    start_s: int
+    agreements: list[float]
+    worst: float = 2.0  # above any share: the first frame is the worst so far
+    picture: np.ndarray | None = None
+
+    @property
+    def agreement(self) -> float:
+        return fmean(self.agreements)
+
+
+class Flicker:
+    """Share of pixels whose label is not the one that moved there, frame by frame.
+
+    The labels before are warped along the optical flow (DIS, Kroeger et al., ECCV 2016), computed
+    at 320 pixels' width; pixels that came from outside the frame do not count. What is uncovered
+    by a moving object does, so that a model without any flicker is above 0: compare two models.
+    """
+
+    def __init__(self) -> None:
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._before: np.ndarray | None = None
+        self._map: np.ndarray | None = None
+
+    def follow(self, image: np.ndarray) -> None:
+        """Take the next (H, W, 3) uint8 BGR frame."""
+        size = _size(image, _FLOW_WIDTH)
+        now = cv2.cvtColor(
+            cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY
+        )
+        self._map = None
+        if self._before is not None and self._before.shape == now.shape:
+            grid = np.stack(np.meshgrid(np.arange(size[0]), np.arange(size[1])), axis=-1)
+            back = self._flow.calc(now, self._before, None)
+            self._map = (grid + back).astype(np.float32)
+        self._before = now
+
+    def share(self, before: np.ndarray, labels: np.ndarray) -> float | None:
+        """Of (H, W) uint8 ``labels`` against those of the frame before; None without flow."""
+        if self._map is None or before.shape != labels.shape:
+            return None
+        size = (self._map.shape[1], self._map.shape[0])
+        old, new = (cv2.resize(x, size, interpolation=cv2.INTER_NEAREST) for x in (before, labels))
+        moved = cv2.remap(old, self._map, None, cv2.INTER_NEAREST, None, cv2.BORDER_CONSTANT, 255)
+        inside = moved != 255
+        return float((moved != new)[inside].mean()) if inside.any() else None
+
+
+class Drift:
+    """A second engine on the same frames: agreement, flicker of both, the worst seconds."""
+
+    def __init__(self, reference: Segmenter, overlay: Overlay) -> None:
+        self.reference = reference
+        self._overlay = overlay
+        self._flicker = Flicker()
+        self._before: tuple[np.ndarray, np.ndarray] | None = None
+        self._agreements: list[float] = []
+        self._flickers: tuple[list[float], list[float]] = ([], [])
+        self._seconds: list[Second] = []  # the worst ones so far, and the one that runs
+
+    def update(self, prediction: Prediction) -> dict[str, float | None]:
+        """Compare a frame; its row: agreement, flicker, flicker_reference, in 0..1."""
+        image, labels = prediction.frame.image, prediction.labels
+        other = self.reference(image)
+        agreement = float((labels == other).mean())
+        self._agreements.append(agreement)
+        self._flicker.follow(image)
+        shares: list[float | None] = [None, None]
+        if self._before is not None:
+            pairs = zip(self._before, (labels, other), strict=True)
+            shares = [self._flicker.share(before, now) for before, now in pairs]
+        for share, history in zip(shares, self._flickers, strict=True):
+            if share is not None:
+                history.append(share)
+        self._before = labels, other
+        self._remember(prediction, other, agreement)
+        return {"agreement": agreement, "flicker": shares[0], "flicker_reference": shares[1]}
+
+    def report(self) -> dict[str, Any]:
+        """The figures, JSON-ready; None before the first frame."""
+        own, other = (fmean(history) if history else None for history in self._flickers)
+        known = self._agreements
+        return {
+            "reference": self.reference.manifest.name,
+            "agreement": fmean(known) if known else None,
+            "agreement_p5": float(np.percentile(known, 5)) if known else None,
+            "flicker": own,
+            "flicker_reference": other,
+            "worst": [{"second": s.start_s, "agreement": s.agreement} for s in self._worst()],
+        }
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write the worst frame of each of the worst seconds: ours, the reference's, where they
+        differ, side by side as PNG."""
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for second in self._worst():
+            if second.picture is not None:
+                path = folder / f"second_{second.start_s:05d}.png"
+                files.write_bytes(path, cv2.imencode(".png", second.picture)[1].tobytes())
+                paths.append(path)
+        return paths
+
+    def _worst(self) -> list[Second]:
+        return sorted(self._seconds, key=lambda second: second.agreement)[:_WORST]
+
+    def _remember(self, prediction: Prediction, other: np.ndarray, agreement: float) -> None:
+        start = int(prediction.frame.time_s)
+        if not self._seconds or self._seconds[-1].start_s != start:
+            self._seconds = [*self._worst(), Second(start, [])]
+        second = self._seconds[-1]
+        second.agreements.append(agreement)
+        if agreement < second.worst:
+            second.worst = agreement
+            second.picture = self._side_by_side(prediction, other)
+
+    def _side_by_side(self, prediction: Prediction, other: np.ndarray) -> np.ndarray:
+        image, labels = prediction.frame.image, prediction.labels
+        differ = image // 3
+        differ[labels != other] = (0, 0, 255)
+        text = f"{prediction.frame.time_s:.2f} s"
+        panels = [
+            self._overlay.draw(image, labels, text).copy(),
+            self._overlay.draw(image, other, f"{text}  {self.reference.manifest.name}").copy(),
+            differ,
+        ]
+        size = _size(image, _SHOWN_WIDTH)
+        return np.hstack([cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in panels])
+
+
+def _size(image: np.ndarray, width: int) -> tuple[int, int]:
+    """(width, height) of at most ``width``, in the proportions of ``image``."""
+    scale = min(1.0, width / image.shape[1])
+    return max(8, round(image.shape[1] * scale)), max(8, round(image.shape[0] * scale))

@@ -1,0 +1,135 @@
+"""Accuracy and latency: one implementation for training, export, runtime and benchmarks."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from runtime.bundle.classes import IGNORE, ClassSet
+
+BOUNDARY_TOLERANCE_PX = 3
+
+
+class ConfusionMatrix:
+    """Pixel counts by (target class, predicted class); ignored pixels are left out.
+
+    IoU as in PASCAL VOC and Cityscapes: TP / (TP + FP + FN) over all pixels of all frames. A class
+    that occurs neither in targets nor in predictions has IoU NaN and is left out of the mean.
+    """
+
+    def __init__(self, classes: ClassSet) -> None:
+        self.classes = classes
+        self.counts = np.zeros((len(classes), len(classes)), np.int64)
+
+    def update(self, target: np.ndarray, labels: np.ndarray) -> None:
+        """Add a frame: (H, W) uint8 training ids (IGNORE allowed) against (H, W) uint8 labels."""
+        n = len(self.classes)
+        valid = target != IGNORE
+        pairs = target[valid].astype(np.int64) * n + labels[valid]
+        self.counts += np.bincount(pairs, minlength=n * n).reshape(n, n)
+
+    def iou(self) -> np.ndarray:
+        """(C,) IoU in 0..1."""
+        hits = np.diag(self.counts)
+        union = self.counts.sum(0) + self.counts.sum(1) - hits
+        return np.where(union > 0, hits / np.maximum(union, 1), np.nan)
+
+    def miou(self) -> float:
+        """Mean IoU in 0..1 over the classes that occur; NaN before the first labelled pixel."""
+        values = self.iou()
+        return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
+
+    def pixel_accuracy(self) -> float:
+        """Share of the labelled pixels that are right, in 0..1."""
+        total = self.counts.sum()
+        return float(np.diag(self.counts).sum() / total) if total else float("nan")
+
+    def iou_by_name(self) -> dict[str, float | None]:
+        """IoU by class name, None where the class does not occur (NaN is not JSON)."""
+        values = (None if np.isnan(v) else float(v) for v in self.iou())
+        return dict(zip(self.classes.names, values, strict=True))
+
+
+class BoundaryF:
+    """F-measure of class boundaries with a tolerance in pixels (Csurka et al., BMVC 2013).
+
+    A boundary pixel of one map is matched when the other map has a boundary pixel of the same
+    class within ``tolerance`` pixels (Euclidean). Precision and recall are pooled over all frames
+    per class; the mean is over classes that have a boundary. Boundaries that only border on
+    ignored pixels, or lie within the tolerance of them, do not count.
+    """
+
+    def __init__(self, classes: ClassSet, tolerance: int = BOUNDARY_TOLERANCE_PX) -> None:
+        self.classes = classes
+        self.tolerance = tolerance
+        self._disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * tolerance + 1,) * 2)
+        self._counts = np.zeros((len(classes), 4), np.int64)  # matched, predicted, found, true
+
+    def update(self, target: np.ndarray, labels: np.ndarray) -> None:
+        """Add a frame: (H, W) uint8 training ids against (H, W) uint8 labels."""
+        counted = cv2.dilate((target == IGNORE).astype(np.uint8), self._disk) == 0
+        for index in np.union1d(target[counted], labels[counted]):
+            true = _boundary(target == index) & counted
+            predicted = _boundary(labels == index) & counted
+            self._counts[index] += (
+                (predicted & self._near(true)).sum(),
+                predicted.sum(),
+                (true & self._near(predicted)).sum(),
+                true.sum(),
+            )
+
+    def f(self) -> np.ndarray:
+        """(C,) F-measure in 0..1; NaN for a class without any boundary, and for all where labels
+        have none, as those that leave a band around every object unlabelled."""
+        matched, predicted, found, true = self._counts.T.astype(np.float64)
+        precision = matched / np.maximum(predicted, 1)
+        recall = found / np.maximum(true, 1)
+        score = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+        return np.where((predicted + true > 0) & true.any(), score, np.nan)
+
+    def mean(self) -> float:
+        """Mean F over the classes that have a boundary; NaN when none has."""
+        values = self.f()
+        return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
+
+    def to_json(self) -> dict[str, Any]:
+        """What reports say of boundaries; None where there is none (NaN is not JSON)."""
+        values = [None if np.isnan(value) else float(value) for value in self.f()]
+        mean = self.mean()
+        return {
+            "boundary_f": None if np.isnan(mean) else mean,
+            "boundary_f_by_class": dict(zip(self.classes.names, values, strict=True)),
+            "boundary_tolerance_px": self.tolerance,
+        }
+
+    def _near(self, boundary: np.ndarray) -> np.ndarray:
+        return cv2.dilate(boundary.astype(np.uint8), self._disk).astype(bool)
+
+
+def _boundary(mask: np.ndarray) -> np.ndarray:
+    """(H, W) bool: pixels of ``mask`` with a 4-neighbour outside it (the image's rim is none)."""
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    inner = cv2.erode(mask.astype(np.uint8), cross, borderType=cv2.BORDER_REPLICATE)
+    return mask & (inner == 0)
+
+
+@dataclass
+class Latency:
+    """Times in milliseconds; percentiles of the latest 100,000, for a stream may run for days."""
+
+    samples: deque[float] = field(default_factory=lambda: deque(maxlen=100_000))
+
+    def add(self, milliseconds: float) -> None:
+        """Record one time."""
+        self.samples.append(milliseconds)
+
+    def percentiles(self) -> dict[str, float | None]:
+        """``{"p50", "p95", "p99"}`` in milliseconds; None before the first sample."""
+        if not self.samples:
+            return {"p50": None, "p95": None, "p99": None}
+        p50, p95, p99 = np.percentile(self.samples, [50, 95, 99])
+        return {"p50": float(p50), "p95": float(p95), "p99": float(p99)}

@@ -1,0 +1,164 @@
+"""The fastest of several engine libraries, by measurement; the answer is kept in the bundle."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from runtime import cli, files
+
+if TYPE_CHECKING:
+    from runtime.backends.registry import Engine
+
+BUDGET_S = 3.0
+SETTLE_S = 0.05
+ROUNDS = (3, 20)  # at least, however slow the model; at most, however fast
+NOISE = 1.03  # closer than this, the first in the backends' table is taken
+KEPT = 32  # answers in a bundle's file
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that an answer depends on; another setting is measured anew.
+
+    libraries: version by backend; model: sha256 by file.
+    """
+
+    cpu: str
+    cores: int
+    gpus: tuple[str, ...]
+    libraries: dict[str, str]
+    threads: int
+    in_flight: int
+    model: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An answer: the backend, and the median milliseconds of each that was timed."""
+
+    setting: Setting
+    backend: str
+    ms: dict[str, float]
+
+
+def fastest(
+    backends: Sequence[str], load: Callable[[str], Engine], setting: Setting, memory: Path
+) -> Engine:
+    """Load the fastest of ``backends``: as ``memory`` knows for ``setting``, else as timed now.
+
+    memory: a JSON file; one that is damaged or cannot be written only means that the next start
+    measures again. A backend that fails is left out with a warning; where all fail, the last
+    one's error is raised.
+    """
+    if len(backends) == 1:
+        return load(backends[0])
+    known = [choice for choice in _read(memory) if choice.setting == setting]
+    if known and known[-1].backend in backends:
+        with suppress(Exception):  # it is told below, where it fails again
+            return load(known[-1].backend)
+    with ExitStack() as stack:
+        engines = _start_all(backends, load, stack)
+        ms = medians(engines) if len(engines) > 1 else dict.fromkeys(engines, 0.0)
+        winner = pick(ms)
+        stack.pop_all()
+    for name, engine in engines.items():
+        if name != winner:
+            engine.close()
+    if len(engines) == len(backends):  # a failure may pass: it must not decide for later starts
+        _remember(memory, Choice(setting, winner, ms))
+    return engines[winner]
+
+
+def pick(ms: Mapping[str, float]) -> str:
+    """The backend with the least milliseconds; within noise the first of them."""
+    best = min(ms.values())
+    return next(name for name, value in ms.items() if value <= best * NOISE)
+
+
+def settled_ms(call: Callable[[], object]) -> float:
+    """Milliseconds of a call that follows others: one at least, and SETTLE_S seconds of them.
+
+    The first is up to three times slower beside other engines: the caches are theirs, and after a
+    call their libraries' threads go on spinning for a while, on the same cores. A stream has one
+    engine only. (Two idle cores, models of 6 to 30 ms: the first call takes 5 to 17 % longer than
+    in a row of its own, the second 1 to 4 %, those after 25 ms under 1 %. Behind ONNX Runtime, an
+    OpenVINO model of 7 ms takes 13 on the second call still.)
+    """
+    begin = start = time.perf_counter()
+    while start == begin or start - begin < SETTLE_S:
+        call()
+        start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1e3
+
+
+def _start_all(
+    backends: Sequence[str], load: Callable[[str], Engine], stack: ExitStack
+) -> dict[str, Engine]:
+    """Engines that are loaded and have answered once; ``stack`` closes them."""
+    engines: dict[str, Engine] = {}
+    failure: Exception | None = None
+    for name in backends:
+        try:
+            with cli.err.status(f"auto: loading {name}"):
+                engines[name] = stack.enter_context(_start(name, load))
+        except Exception as error:  # each library raises types of its own
+            cli.warn(f"{name} is left out: {error}")
+            failure = error
+    if not engines:
+        assert failure is not None
+        raise failure
+    return engines
+
+
+def _start(name: str, load: Callable[[str], Engine]) -> Engine:
+    engine = load(name)
+    try:
+        engine.infer(_noise(engine))
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def medians(engines: Mapping[str, Engine]) -> dict[str, float]:
+    """Milliseconds a call of each engine; they take turns, so that a drifting clock is shared."""
+    frames = {name: _noise(engine) for name, engine in engines.items()}
+    times: dict[str, list[float]] = {name: [] for name in engines}
+    start = time.perf_counter()
+    with cli.err.status(f"auto: timing {', '.join(engines)}"):
+        for number in range(ROUNDS[1]):
+            if number >= ROUNDS[0] and time.perf_counter() - start > BUDGET_S:
+                break
+            for name, engine in engines.items():
+                times[name].append(settled_ms(partial(engine.infer, frames[name])))
+    return {name: median(values) for name, values in times.items()}
+
+
+def _noise(engine: Engine) -> np.ndarray:
+    shape = engine.manifest.input.shape
+    return np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
+
+
+def _read(memory: Path) -> list[Choice]:
+    try:
+        return msgspec.json.decode(memory.read_bytes(), type=list[Choice])
+    except (OSError, ValueError, msgspec.MsgspecError):
+        return []
+
+
+def _remember(memory: Path, choice: Choice) -> None:
+    others = [known for known in _read(memory) if known.setting != choice.setting]
+    kept = [*others, choice][-KEPT:]
+    with suppress(OSError):
+        files.write_bytes(memory, msgspec.json.format(msgspec.json.encode(kept)))

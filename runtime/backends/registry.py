@@ -1,0 +1,197 @@
+"""What every backend looks like from outside, and how one is chosen."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from abc import ABC, abstractmethod
+from functools import partial
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from runtime import machine
+from runtime.backends.auto import Setting, fastest
+from runtime.bundle.manifest import ENGINES, Manifest
+from runtime.errors import HedgeError
+
+
+class Backend(NamedTuple):
+    """A row of the table: its module, the library it needs, the extra that brings it, its device.
+
+    The module has ``load(bundle, manifest, threads, backend, in_flight) -> Engine``; backend: the
+    row's name.
+    """
+
+    module: str
+    library: str
+    extra: str
+    device: Literal["cpu", "cuda"]
+
+
+# In the order in which "auto" takes them where they are equally fast.
+BACKENDS: dict[str, Backend] = {
+    "tensorrt": Backend("runtime.backends.trt", "tensorrt", "tensorrt", "cuda"),
+    "tensorrt_rtx": Backend("runtime.backends.trt", "tensorrt_rtx", "tensorrt-rtx", "cuda"),
+    "openvino": Backend("runtime.backends.ov", "openvino", "openvino", "cpu"),
+    "onnxruntime": Backend("runtime.backends.ort", "onnxruntime", "runtime", "cpu"),
+}
+CHOICES = Path(ENGINES) / "auto.json"  # in the bundle: what "auto" measured
+
+
+class Engine(Protocol):
+    """A loaded bundle. One caller at a time; ``close`` frees what the library holds.
+
+    in_flight: how many batches may have been submitted without their results being taken.
+    """
+
+    manifest: Manifest
+    backend: str
+    in_flight: int
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        """(N, H, W, 3) uint8 BGR → (N, H, W) uint8 labels, in the manifest's shapes."""
+
+    def submit(self, batch: np.ndarray) -> None:
+        """Start on a batch, which is copied first; the results come in the same order."""
+
+    def result(self) -> np.ndarray:
+        """Wait for the oldest batch in flight: its labels."""
+
+    def close(self) -> None:
+        """Free the engine; calling it twice is harmless."""
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class OneAtATime(ABC):
+    """``submit`` and ``result`` of an engine that only has ``infer``."""
+
+    in_flight = 1
+    _answer: np.ndarray | None = None
+
+    def submit(self, batch: np.ndarray) -> None:
+        """See ``Engine``."""
+        assert self._answer is None, "a batch is in flight; take its result first"
+        self._answer = self.infer(batch)
+
+    def result(self) -> np.ndarray:
+        """See ``Engine``."""
+        assert self._answer is not None, "nothing is in flight"
+        answer, self._answer = self._answer, None
+        return answer
+
+    @abstractmethod
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        """See ``Engine``."""
+
+
+class SharedEngine(OneAtATime):
+    """One of several callers' part in an engine; ``lock``, shared by all, says whose turn it is."""
+
+    def __init__(self, engine: Engine, lock: threading.Lock) -> None:
+        self.manifest, self.backend = engine.manifest, engine.backend
+        self.computes = computes(engine)
+        self._engine, self._lock = engine, lock
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        """(N, H, W, 3) uint8 BGR → (N, H, W) uint8 labels; waits for its turn."""
+        with self._lock:
+            return self._engine.infer(batch)
+
+    def close(self) -> None:
+        """Nothing: it belongs to whoever loaded it."""
+
+    def __enter__(self) -> SharedEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def installed_backends() -> list[str]:
+    """The backends whose library and whose device are here, in the table's order."""
+    return [
+        name
+        for name, row in BACKENDS.items()
+        if find_spec(row.library) and (row.device == "cpu" or machine.gpus())
+    ]
+
+
+def computes(engine: Engine) -> str:
+    """The arithmetic an engine calculates in: "fp32", "fp16", "bf16" or "int8".
+
+    ONNX Runtime casts FP16 to FP32 on a CPU; OpenVINO takes bf16 for it where the CPU has it.
+    """
+    if engine.manifest.precision == "int8":
+        return "int8"
+    on_cpu = engine.backend in BACKENDS and BACKENDS[engine.backend].device == "cpu"
+    return getattr(engine, "computes", "fp32" if on_cpu else engine.manifest.precision)
+
+
+def load_engine(
+    bundle: Path, backend: str = "auto", threads: int = 0, in_flight: int = 1
+) -> Engine:
+    """Check the bundle's hashes, then load it.
+
+    backend: a key of BACKENDS, or "auto" for the fastest here, which is measured once and then
+    remembered in the bundle; threads: CPU threads, 0 leaves it to the library; in_flight: batches
+    to work on at once, where the library gains by it (frames per second for milliseconds: each
+    then has a part of the threads). Raises HedgeError
+    for a damaged bundle, an unknown backend or a library that is not installed.
+    """
+    manifest = Manifest.load(bundle)
+    load = partial(_load, bundle, manifest, threads, in_flight)
+    if backend != "auto":
+        return load(backend)
+    candidates = installed_backends() or ["onnxruntime"]  # whose error tells what to install
+    setting = Setting(
+        cpu=machine.cpu_name(),
+        cores=machine.cores(),
+        gpus=machine.gpus(),
+        libraries={name: _version(BACKENDS[name].library) for name in candidates},
+        threads=threads,
+        in_flight=in_flight,
+        model=manifest.files,
+    )
+    return fastest(candidates, load, setting, bundle / CHOICES)
+
+
+def check_batch(manifest: Manifest, batch: np.ndarray) -> None:
+    """Raise ValueError unless ``batch`` is exactly what the graph was exported for."""
+    if batch.shape != manifest.input.shape or batch.dtype != np.uint8:
+        raise ValueError(
+            f"the engine takes uint8 {manifest.input.shape}, got {batch.dtype} {batch.shape}"
+        )
+
+
+def _load(bundle: Path, manifest: Manifest, threads: int, in_flight: int, backend: str) -> Engine:
+    if backend not in BACKENDS:
+        raise HedgeError(f"unknown backend {backend!r}; choose auto, {', '.join(BACKENDS)}")
+    row = BACKENDS[backend]
+    if not find_spec(row.library):
+        raise HedgeError(f"{row.library} is not installed: pip install 'hedge-seg[{row.extra}]'")
+    try:
+        module = importlib.import_module(row.module)
+    except ImportError as error:  # a library whose own libraries are missing
+        fix = f"pip install 'hedge-seg[{row.extra}]'"
+        raise HedgeError(f"{backend} does not start: {error}; {fix}") from error
+    return module.load(bundle, manifest, threads, backend, in_flight)
+
+
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:  # named otherwise by its distribution
+        return ""

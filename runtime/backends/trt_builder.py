@@ -1,0 +1,162 @@
+"""ONNX graph → TensorRT plan, in TensorRT 10, 11 and TensorRT-RTX; none of it needs a GPU.
+
+Precision is written into the graph (FP16 types, INT8 Q/DQ), so networks are strongly typed:
+TensorRT 11 knows nothing else, TensorRT 10 is told by a flag.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from runtime.backends import trt_cache
+from runtime.backends.registry import BACKENDS
+from runtime.backends.trt_cache import BuildOptions
+from runtime.errors import HedgeError
+
+PORTABLE = "portable"  # what TensorRT-RTX builds where no compute capability is named
+
+
+def plan(graph: Path, library: str, device: str, options: BuildOptions, timing: Path) -> bytes:
+    """The serialized engine of an ONNX file; HedgeError names the node that is refused.
+
+    device: as ``capability`` takes it; timing: where TensorRT's measurements of kernels are kept
+    from one build to the next.
+    """
+    trt, log = load(library), logger(library)
+    log.errors.clear()
+    builder = trt.Builder(log)
+    network = parsed(builder, graph, library)
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    if options.level is not None:
+        config.builder_optimization_level = options.level
+    if (target := capability(library, device)) is not None:
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(target, 0)
+    if options.max_batch is not None:
+        take_up_to(options.max_batch, library, network)
+        config.add_optimization_profile(_profile(builder, network, options.max_batch))
+    known = trt_cache.read_sealed(timing)
+    config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+    built = builder.build_serialized_network(network, config)
+    if built is None:
+        reasons = "; ".join(log.errors[-2:]) or "no reason given"
+        raise HedgeError(f"{graph}: {library} cannot build it: {reasons}")
+    if library == "tensorrt":  # TensorRT-RTX compiles without timing kernels
+        trt_cache.save_sealed(timing, bytes(config.get_timing_cache().serialize()))
+    return bytes(built)
+
+
+def parsed(builder: Any, graph: Path, library: str) -> Any:
+    """The library's network of an ONNX file, from frame to labels."""
+    trt = load(library)
+    network = builder.create_network(_strongly_typed(trt))
+    parser = trt.OnnxParser(network, logger(library))
+    if not parser.parse_from_file(str(graph)):
+        raise HedgeError(f"{graph}: {library} refuses {_refused(parser)}")
+    # The scores are no output here: this GPU upsamples and compares them itself.
+    outputs = [network.get_output(number) for number in range(network.num_outputs)]
+    for tensor in outputs[1:]:
+        network.unmark_output(tensor)
+    return network
+
+
+def take_up_to(largest: int, library: str, network: Any) -> None:
+    """Let ``network`` take 1 to ``largest`` frames, whatever number its graph was written for.
+
+    That number stands in the input's shape and in the targets of resizes and reshapes.
+    """
+    kinds, frame = load(library).LayerType, network.get_input(0)
+    frame.shape = (-1, *tuple(frame.shape)[1:])
+    layers = [network.get_layer(number) for number in range(network.num_layers)]
+    shape = network.add_shape(frame).get_output(0)
+    batch = network.add_slice(shape, (0,), (1,), (1,)).get_output(0)
+    for layer in layers:  # in graph order: what one says of its shape is true for the next
+        if layer.type == kinds.RESIZE:
+            target = _constant(tuple(layer.get_output(0).shape)[1:])
+            size = network.add_constant(target.shape, target).get_output(0)
+            layer.set_input(1, network.add_concatenation([batch, size]).get_output(0))
+        elif layer.type == kinds.SHUFFLE and tuple(layer.get_input(0).shape)[:1] == (-1,):
+            layer.__class__ = load(library).IShuffleLayer
+            if layer.reshape_dims is not None:
+                layer.reshape_dims = (-1, *tuple(layer.reshape_dims)[1:])
+    if network.get_output(0).shape[0] != -1:
+        raise HedgeError(f"--max-batch {largest}: {library} keeps to the graph's number of frames")
+
+
+def capability(library: str, device: str) -> Any:
+    """TensorRT-RTX's name for a target such as "sm89"; None where no target is to be named."""
+    known = getattr(getattr(load(library), "ComputeCapability", None), "__members__", {})
+    if not known or device == PORTABLE:
+        return None
+    if device.upper() not in known:
+        targets = ", ".join(name.lower() for name in known if name.startswith("SM"))
+        raise HedgeError(f"--target {device}: tensorrt_rtx builds for {targets}")
+    return known[device.upper()]
+
+
+def load(library: str) -> ModuleType:
+    """The library's module; HedgeError says how to install it where it is missing."""
+    if not find_spec(library):
+        raise HedgeError(
+            f"{library} is not installed: pip install 'hedge-seg[{BACKENDS[library].extra}]' "
+            "(on a Jetson, JetPack brings tensorrt: make the venv with --system-site-packages)"
+        )
+    return importlib.import_module(library)
+
+
+def version(library: str) -> str:
+    """The library's version, as in "10.3.0"."""
+    return str(load(library).__version__)
+
+
+@cache
+def logger(library: str) -> Any:
+    """The one logger that a library accepts in a process; it keeps errors and drops the rest."""
+    trt = load(library)
+
+    class Logger(trt.ILogger):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.Severity.ERROR:
+                self.errors.append(" ".join(message.split()))
+
+    return Logger()
+
+
+@cache
+def _constant(numbers: tuple[int, ...]) -> np.ndarray:
+    """int64, and kept: networks refer to the memory of what they are given."""
+    return np.array(numbers, np.int64)
+
+
+def _profile(builder: Any, network: Any, largest: int) -> Any:
+    """1 to ``largest`` frames, tuned for ``largest``."""
+    frame, profile = network.get_input(0), builder.create_optimization_profile()
+    image = tuple(frame.shape)[1:]
+    profile.set_shape(frame.name, (1, *image), (largest, *image), (largest, *image))
+    return profile
+
+
+def _refused(parser: Any) -> str:
+    errors = [parser.get_error(number) for number in range(parser.num_errors)]
+    if not errors:
+        return "it without a reason"
+    error = errors[-1]
+    node = f"node {error.node_name()!r} ({error.node_operator()})" if error.node_name() else "it"
+    return f"{node}: {' '.join(error.desc().split())}"
+
+
+def _strongly_typed(trt: ModuleType) -> int:
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)

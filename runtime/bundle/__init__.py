@@ -1,0 +1,1 @@
+"""The exported folder: its manifest and its classes."""

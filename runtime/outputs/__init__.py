@@ -1,0 +1,1 @@
+"""What a run writes: video, label images, rows, overlays."""

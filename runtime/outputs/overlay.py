@@ -1,0 +1,149 @@
+"""Labels as colours, laid over the frame, with a heads-up display and a legend."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from runtime.bundle.classes import ClassSet
+
+_OPACITY = 0.5
+_SHADE = 0.3  # what is left of the picture under a panel: white text reads on any of it
+_BRIGHT, _DIM = 255, 190  # grey levels of the text
+_SHOWN = 1e-3  # classes below this share of the frame stay out of the legend
+_LEGEND_ROWS = 3
+_LEGEND_SHARE = 4  # the legend takes at most one part in so many of the image's height
+
+
+class Overlay:
+    """Draws predictions of one class set; ``footer`` names the model under the live numbers."""
+
+    def __init__(self, classes: ClassSet, footer: str = "") -> None:
+        self.classes = classes
+        self.footer = footer
+        self._palette = classes.palette()
+        self._tint = self._canvas = np.empty((0, 0, 3), np.uint8)  # fresh memory costs 1 ms at 720p
+        self._panel_width = 0  # grows only: a panel that breathes with its digits is hard to read
+
+    def colors(self, labels: np.ndarray) -> np.ndarray:
+        """(H, W) uint8 labels → (H, W, 3) uint8 BGR class colours."""
+        return cv2.applyColorMap(labels, self._palette.reshape(256, 1, 3))
+
+    def draw(self, image: np.ndarray, labels: np.ndarray, status: str = "") -> np.ndarray:
+        """Blend (H, W, 3) uint8 BGR ``image`` with its (H, W) ``labels``, the panels on top.
+
+        status: the line of live numbers. A panel that does not fit the image is left out. The
+        picture is the overlay's own memory: the next call draws into it again.
+        """
+        if self._canvas.shape != image.shape:
+            self._tint, self._canvas = np.empty_like(image), np.empty_like(image)
+        cv2.applyColorMap(labels, self._palette.reshape(256, 1, 3), self._tint)
+        cv2.addWeighted(image, 1 - _OPACITY, self._tint, _OPACITY, 0, self._canvas)
+        canvas = self._canvas
+        size = _text_size(canvas.shape[0])
+        self._draw_status(canvas, status, size)
+        self._draw_legend(canvas, labels, max(size - 2, 10))
+        return canvas
+
+    def _draw_status(self, canvas: np.ndarray, status: str, size: int) -> None:
+        lines = [(status, size, _BRIGHT), (self.footer, max(size - 3, 10), _DIM)]
+        masks = [(_text(line, points), shade) for line, points, shade in lines if line]
+        if not masks:
+            return
+        pad = size // 2
+        width = max(mask.shape[1] for mask, _ in masks) + 2 * pad
+        self._panel_width = max(self._panel_width, width)
+        height = sum(mask.shape[0] for mask, _ in masks) + pad
+        if not _shade(canvas, pad, pad, self._panel_width, height):
+            return
+        top = pad + pad // 2
+        for mask, shade in masks:
+            _stamp(canvas, mask, 2 * pad, top, shade)
+            top += mask.shape[0]
+
+    def _draw_legend(self, canvas: np.ndarray, labels: np.ndarray, size: int) -> None:
+        pad = size // 2
+        line = _text("X", size).shape[0]
+        room = canvas.shape[1] - 4 * pad
+        limit = min(_LEGEND_ROWS, canvas.shape[0] // _LEGEND_SHARE // line)
+        rows = self._legend_rows(labels, size, room, limit)
+        if not rows:
+            return
+        width = max(self._row_width(row, size) for row in rows) + 2 * pad
+        height = len(rows) * line + pad
+        top = canvas.shape[0] - pad - height
+        if not _shade(canvas, pad, top, width, height):
+            return
+        for number, row in enumerate(rows):
+            left, y = 2 * pad, top + pad // 2 + number * line
+            for index in row:
+                left += self._draw_entry(canvas, index, left, y, size)
+
+    def _legend_rows(self, labels: np.ndarray, size: int, room: int, limit: int) -> list[list[int]]:
+        """Class ids in at most ``limit`` rows, in id order; when short of room, the largest."""
+        areas = np.bincount(labels[::4, ::4].ravel(), minlength=256)[: len(self.classes)]
+        present = [int(i) for i in np.flatnonzero(areas > _SHOWN * areas.sum())]
+        while present:
+            rows = self._wrap(present, size, room)
+            if len(rows) <= limit:
+                return rows
+            present.remove(min(present, key=lambda index: areas[index]))
+        return []
+
+    def _wrap(self, present: list[int], size: int, room: int) -> list[list[int]]:
+        rows: list[list[int]] = [[]]
+        for index in present:
+            if rows[-1] and self._row_width([*rows[-1], index], size) > room:
+                rows.append([])
+            rows[-1].append(index)
+        return rows
+
+    def _row_width(self, row: list[int], size: int) -> int:
+        return sum(self._entry_width(index, size) for index in row) - size  # no gap at the end
+
+    def _entry_width(self, index: int, size: int) -> int:
+        """Swatch, gap, name, gap."""
+        return size + size // 2 + _text(self.classes.names[index], size).shape[1] + size
+
+    def _draw_entry(self, canvas: np.ndarray, index: int, left: int, top: int, size: int) -> int:
+        mask = _text(self.classes.names[index], size)
+        inset = (mask.shape[0] - size) // 2
+        swatch = (left, top + inset, size, size)
+        cv2.rectangle(canvas, swatch, self._palette[index].tolist(), cv2.FILLED)
+        cv2.rectangle(canvas, swatch, (_DIM, _DIM, _DIM), 1)
+        _stamp(canvas, mask, left + size + size // 2, top, _BRIGHT)
+        return self._entry_width(index, size)
+
+
+def _text_size(height: int) -> int:
+    """Font size in pixels for an image of ``height`` rows."""
+    return int(np.clip(height * 0.026, 12, 48))
+
+
+@lru_cache(maxsize=1024)
+def _text(text: str, size: int) -> np.ndarray:
+    """(h, w) uint8 coverage of a line of text; every line of a size has the same h."""
+    font = ImageFont.load_default(size)
+    ascent, descent = font.getmetrics()  # type: ignore[union-attr]
+    image = Image.new("L", (int(font.getlength(text)) + 2, ascent + descent + size // 4))
+    ImageDraw.Draw(image).text((0, size // 8), text, 255, font)
+    return np.asarray(image)
+
+
+def _shade(canvas: np.ndarray, left: int, top: int, width: int, height: int) -> bool:
+    """Darken a rectangle for a panel; False, and nothing done, when it does not fit."""
+    if left < 0 or top < 0 or left + width > canvas.shape[1] or top + height > canvas.shape[0]:
+        return False
+    area = canvas[top : top + height, left : left + width]
+    area[:] = cv2.convertScaleAbs(area, alpha=_SHADE)
+    return True
+
+
+def _stamp(canvas: np.ndarray, mask: np.ndarray, left: int, top: int, shade: int) -> None:
+    """Write text in grey ``shade`` on a darkened panel it fits in."""
+    area = canvas[top : top + mask.shape[0], left : left + mask.shape[1]]
+    level = cv2.convertScaleAbs(mask, alpha=shade / 255)
+    area[:] = cv2.max(area, cv2.cvtColor(level, cv2.COLOR_GRAY2BGR))

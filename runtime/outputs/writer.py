@@ -1,0 +1,103 @@
+"""What is written of each frame: the video, the label image, the row, the picture on the page."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from runtime import files
+from runtime.outputs import video_file
+from runtime.outputs.overlay import Overlay
+from runtime.segment import Prediction, Segmenter
+from runtime.sources.base import Source
+
+if TYPE_CHECKING:
+    from runtime.web.server import WebView
+
+
+class Writer:
+    """The outputs that a run asked for, opened together; a context manager.
+
+    out: a video; labels: a folder of palette PNGs; metrics: a file of JSON lines; blend: show the
+    frames under the colours; view: the page, where one is served.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        segmenter: Segmenter,
+        out: Path | None,
+        labels: Path | None,
+        metrics: Path | None,
+        blend: bool,
+        view: WebView | None,
+    ) -> None:
+        manifest = segmenter.manifest
+        self._view = view
+        self._blend = blend
+        footer = f"{manifest.name}  ·  {manifest.precision}  ·  {segmenter.backend}"
+        self._overlay = Overlay(manifest.classes, footer)
+        self._labels = None if labels is None else video_file.LabelSink(labels, manifest.classes)
+        self._rows = None if metrics is None else video_file.RowSink(metrics)
+        self._video = None if out is None else _video_sink(out, source)
+
+    @property
+    def videos(self) -> list[Path]:
+        """The video's files so far: more than one where the frames have changed their size."""
+        return [] if self._video is None else self._video.files
+
+    def write(self, prediction: Prediction, status: str, known: dict[str, float | None]) -> float:
+        """Write a frame's results; the milliseconds it took, without the row that holds them."""
+        start = time.perf_counter()
+        if self._labels is not None:
+            self._labels.write(prediction.frame.name, prediction.labels)
+        watched = self._view is not None and self._view.wants()
+        if self._video is not None or watched:
+            self._draw(self._picture(prediction, status), prediction.frame.time_s, watched)
+        if self._view is not None:
+            self._view.count(prediction.labels)
+        write_ms = (time.perf_counter() - start) * 1e3
+        if self._rows is not None:
+            self._rows.write(_row(prediction, write_ms) | known)
+        return write_ms
+
+    def _draw(self, picture: np.ndarray, time_s: float, watched: bool) -> None:
+        if self._video is not None:
+            self._video.write(picture, time_s)
+        if self._view is not None and watched:
+            self._view.show(picture)
+
+    def _picture(self, prediction: Prediction, status: str) -> np.ndarray:
+        if self._blend:
+            return self._overlay.draw(prediction.frame.image, prediction.labels, status)
+        return self._overlay.colors(prediction.labels)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with ExitStack() as stack:  # all are closed, also when the first one cannot be
+            for sink in (self._video, self._rows):
+                if sink is not None:
+                    stack.callback(sink.close)
+
+
+def _video_sink(out: Path, source: Source) -> video_file.VideoSink:
+    # A camera that changes its size goes on in another file; a folder of photos stays one video.
+    return video_file.VideoSink(out, source.fps, source.live, segments=source.timed)
+
+
+def _row(prediction: Prediction, write_ms: float) -> dict[str, Any]:
+    frame = prediction.frame
+    return {
+        "index": frame.index,
+        "time_s": frame.time_s,
+        "name": files.printable(frame.name),
+        "read_ms": prediction.read_ms,
+        "infer_ms": prediction.infer_ms,
+        "write_ms": write_ms,
+    }

@@ -1,0 +1,81 @@
+"""Any source of images by its name: a file, a folder, a glob, a camera, an address, a pipe."""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+
+from runtime.errors import HedgeError
+from runtime.sources.address import Address
+from runtime.sources.base import IMAGE_SUFFIXES, ImageSource, Source
+from runtime.sources.live import NetworkSource, PacedSource
+from runtime.sources.stdin import PipeSource
+from runtime.sources.video_file import VideoSource
+
+PIPE = "-"  # standard input, as everywhere
+
+
+def open_source(
+    source: str, realtime: bool = False, raw_size: tuple[int, int] | None = None
+) -> Source:
+    """Open a video file, an image folder, one image, a glob, a camera, an address or a pipe.
+
+    realtime: play files at their own rate, newest frame first, as a camera would; raw_size:
+    (height, width) of the uint8 BGR frames on standard input, which is called ``-``. Raises
+    HedgeError, in one line with the file, the cause and what to do, for anything else.
+    """
+    if source == PIPE:
+        return PipeSource(raw_size)
+    address = Address.parse(source)
+    if address is not None:
+        return NetworkSource(address)
+    opened = _open_files(source)
+    return PacedSource(opened) if realtime else opened
+
+
+def _open_files(source: str) -> Source:
+    path = Path(source)
+    if path.is_dir():
+        return ImageSource(source, _images_in(path))
+    if path.is_file():
+        is_image = path.suffix.lower() in IMAGE_SUFFIXES
+        return ImageSource(source, [path]) if is_image else VideoSource(path)
+    if path.exists():
+        raise HedgeError(f"{source}: neither a file nor a folder; give a video or images")
+    if glob.has_magic(source):
+        return _open_glob(source)
+    raise HedgeError(f"{source}: no such file or folder; check the path")
+
+
+def _open_glob(pattern: str) -> Source:
+    # pathlib's own glob takes no absolute pattern.
+    found = [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207
+    chosen = _images(found)
+    if chosen:
+        return ImageSource(pattern, chosen)
+    if len(found) == 1 and found[0].is_file():
+        return VideoSource(found[0])
+    what = f"matches {len(found)} paths, no image among them" if found else "matches nothing"
+    raise HedgeError(f"{pattern}: the pattern {what}; quote it and check the path")
+
+
+def _images_in(folder: Path) -> list[Path]:
+    found = _images(list(folder.iterdir()))
+    if not found:
+        raise HedgeError(
+            f"{folder}: no images in this folder ({', '.join(sorted(IMAGE_SUFFIXES))}); "
+            f"for folders inside it give a quoted pattern such as '{folder}/**/*.png'"
+        )
+    return found
+
+
+def _images(paths: list[Path]) -> list[Path]:
+    """The image files among ``paths`` in natural order (``f2`` before ``f10``)."""
+    chosen = (p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    return sorted((p for p in chosen if not p.name.startswith(".")), key=_natural)
+
+
+def _natural(path: Path) -> list[tuple[bool, int, str]]:
+    parts = re.split(r"([0-9]+)", str(path))
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]

@@ -1,0 +1,1 @@
+"""The page of a running stream, and its metrics for Prometheus."""
