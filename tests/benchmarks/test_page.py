@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.gate import judge
+from benchmarks.gate.judge import judge
 from benchmarks.gate.judge import parse
 from benchmarks.report.page import to_html, write
 from benchmarks.results import Cell, Results
