@@ -19,9 +19,11 @@ from benchmarks.studies.untrained import Case, bundle, random_checkpoint
 from export.config import Export
 from export.exporter import publish
 from runtime import cli
-from runtime.accuracy.metrics import BOUNDARY_TOLERANCE_PX, Latency
-from runtime.backends.registry import Engine, load_engine
+from runtime.accuracy.metrics import BOUNDARY_TOLERANCE_PX
+from runtime.backends.base import Engine
+from runtime.backends.registry import load_engine
 from runtime.errors import HedgeError
+from runtime.latency import Latency
 from train.__main__ import main as train
 from train.checkpoint import Checkpoint
 from train.config import EDGES, EdgeName, TrainConfig, VariantName

@@ -24,8 +24,9 @@ from torch import nn
 from benchmarks.host.machine import machine
 from benchmarks.studies.untrained import Case, bundle, random_checkpoint
 from runtime import cli, files
+from runtime.backends.base import Engine
 from runtime.backends.label_tail import upsampled_argmax
-from runtime.backends.registry import Engine, load_engine
+from runtime.backends.registry import load_engine
 from runtime.bundle.manifest import BUNDLES
 from runtime.errors import HedgeError
 from runtime.outputs.overlay import Overlay

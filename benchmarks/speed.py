@@ -23,11 +23,12 @@ from benchmarks.studies.interleaved import interleaved
 from benchmarks.studies.untrained import YARDSTICK, Case, bundle, torch_engines
 from export.config import PRECISIONS, Precision
 from runtime import cli, files
-from runtime.accuracy.metrics import Latency
-from runtime.backends.registry import BACKENDS, Engine, installed_backends, load_engine
+from runtime.backends.base import Engine
+from runtime.backends.registry import BACKENDS, installed_backends, load_engine
 from runtime.bundle.classes import CITYSCAPES
 from runtime.bundle.manifest import BUNDLES
 from runtime.errors import HedgeError
+from runtime.latency import Latency
 from train.config import BackboneName
 
 SLOW = {("onnxruntime", "fp16")}  # emulated on a CPU: timed only where asked for

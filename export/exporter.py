@@ -27,7 +27,8 @@ from export.verify import Budget
 from runtime import cli, files
 from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.backends.auto import medians, pick
-from runtime.backends.registry import Engine, installed_backends, load_engine
+from runtime.backends.base import Engine
+from runtime.backends.registry import installed_backends, load_engine
 from runtime.bundle.manifest import FILE_NAME, MODEL, Manifest
 from runtime.errors import GateError, HedgeError
 from runtime.machine import cpu_name

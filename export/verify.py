@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 from export.deploy import DeployGraph
-from export.int8.calibration import evenly_spaced
-from runtime.accuracy.metrics import ConfusionMatrix, Latency
-from runtime.backends.registry import OneAtATime
+from runtime.accuracy.metrics import ConfusionMatrix
+from runtime.backends.base import OneAtATime
 from runtime.bundle.classes import ClassSet
 from runtime.bundle.manifest import Manifest
 from runtime.errors import GateError
+from runtime.latency import Latency
 from runtime.segment import Segmenter
-from train.datasets.index import Index
+from train.datasets.index import Index, evenly_spaced
 from train.datasets.synthetic.generate import still
 
 # Share of pixels whose label must equal PyTorch's, by precision, or by what an engine makes of it.

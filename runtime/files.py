@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from runtime.errors import HedgeError
 
 
@@ -71,3 +73,8 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def safe_json(value: object) -> bytes:
+    """``value`` as JSON in which no name can be taken for HTML."""
+    return msgspec.json.encode(value).replace(b"<", b"\\u003c")

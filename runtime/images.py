@@ -79,3 +79,6 @@ def _holds_label_ids(folder: Path) -> bool:
 def read_label(path: Path, class_set: ClassSet) -> np.ndarray:
     """(H, W) uint8 training ids (IGNORE = 255) of a label file."""
     return classes.apply_lookup(read_ids(path), label_lookup(path, class_set), path)
+
+
+IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}

@@ -11,7 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from runtime.backends.registry import Engine, computes, load_engine
+from runtime.backends.base import Engine
+from runtime.backends.registry import computes, load_engine
 from runtime.sources.base import Frame
 
 

@@ -25,16 +25,20 @@ from runtime.accuracy.drift import Drift
 from runtime.accuracy.ground_truth import LabelFolder, Scorer
 from runtime.accuracy.metrics import BoundaryF
 from runtime.accuracy.streaming import Clock
-from runtime.backends.registry import Engine, SharedEngine, load_engine
+from runtime.backends.base import Engine
+from runtime.backends.registry import load_engine
+from runtime.backends.shared import SharedEngine
 from runtime.bundle.manifest import Manifest, newest_bundle
 from runtime.config import VideoConfig
 from runtime.errors import EXIT_INTERRUPTED, EXIT_OK, HedgeError, IncompleteError
 from runtime.interrupt import interruptible
 from runtime.outputs import checks, video_file
+from runtime.outputs.json_files import write_report
 from runtime.outputs.overlay import Overlay
 from runtime.outputs.writer import Writer
 from runtime.pipeline import stream
-from runtime.report import Run, table
+from runtime.report import table
+from runtime.run import Run
 from runtime.segment import Segmenter
 from runtime.sources.base import Source
 from runtime.sources.open import open_source
@@ -224,7 +228,7 @@ def _finish(config: VideoConfig, run: Run, interrupted: bool) -> int:
     """Report, then say by the exit code, or an error, how the run went."""
     report = run.report()
     if config.json is not None:
-        video_file.write_report(config.json, report)
+        write_report(config.json, report)
     cli.out.print(table(report, run.segmenter.manifest.name))
     written = (*run.videos, config.save_labels, config.worst, config.metrics, config.json)
     for path in written:

@@ -14,8 +14,7 @@ from rich.progress import track
 
 from runtime import cli, files
 from runtime.errors import HedgeError, OutputError
-from runtime.images import read_rgb
-from runtime.sources.base import IMAGE_SUFFIXES
+from runtime.images import IMAGE_SUFFIXES, read_rgb
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.evaluate import load_model
 from train.models import DeepLab

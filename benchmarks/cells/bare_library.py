@@ -31,8 +31,8 @@ import numpy as np
 from benchmarks.cells.engine import EngineCell
 from benchmarks.cells.worker import Served, Spec
 from runtime.backends import trt_cache
+from runtime.backends.base import OneAtATime
 from runtime.backends.label_tail import label_tail
-from runtime.backends.registry import OneAtATime
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
 

@@ -16,9 +16,10 @@ from benchmarks.cells.worker import Spec, from_json
 from benchmarks.host.energy import joules
 from runtime import files
 from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix
-from runtime.backends.auto import settled_ms
-from runtime.backends.registry import BACKENDS, Engine, computes, load_engine
+from runtime.backends.base import Engine
+from runtime.backends.registry import BACKENDS, computes, load_engine
 from runtime.images import read_ids, read_rgb
+from runtime.latency import settled_ms
 from runtime.segment import Segmenter, fill
 
 BATCHES = 8  # that are measured with, in turn

@@ -8,7 +8,7 @@ import onnxruntime
 from benchmarks.cells.engine import EngineCell
 from benchmarks.cells.worker import Spec
 from runtime.backends import ort
-from runtime.backends.registry import OneAtATime
+from runtime.backends.base import OneAtATime
 from runtime.bundle.manifest import Manifest
 
 

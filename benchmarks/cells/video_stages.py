@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from benchmarks.pipeline import engine_only, streamed
-from runtime.backends.registry import Engine
+from runtime.backends.base import Engine
 from runtime.outputs.overlay import Overlay
 from runtime.outputs.video_file import VideoSink
 from runtime.segment import Segmenter, fill

@@ -18,7 +18,7 @@ from benchmarks.endurance.check import Check
 from runtime import cli
 from runtime.outputs.writer import Writer
 from runtime.pipeline import stream
-from runtime.report import Run
+from runtime.run import Run
 from runtime.segment import Segmenter
 from runtime.sources.open import open_source
 from runtime.web.server import WebView

@@ -13,14 +13,13 @@ from PIL import Image
 
 from benchmarks.cells.engine import Scene
 from benchmarks.cells.worker import to_json
-from export.int8.calibration import evenly_spaced
 from runtime import files
 from runtime.bundle.classes import ClassSet
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
 from runtime.sources.open import open_source
 from train.datasets import is_data, open_index
-from train.datasets.index import Index
+from train.datasets.index import Index, evenly_spaced
 from train.datasets.synthetic.generate import still
 
 UNLABELLED = 16  # frames, where there is nothing to score on

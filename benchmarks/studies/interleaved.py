@@ -13,9 +13,8 @@ from functools import partial
 import cv2
 import numpy as np
 
-from runtime.accuracy.metrics import Latency
-from runtime.backends.auto import settled_ms
-from runtime.backends.registry import Engine
+from runtime.backends.base import Engine
+from runtime.latency import Latency, settled_ms
 
 WARM_UP = 3
 

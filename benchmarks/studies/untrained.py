@@ -18,7 +18,7 @@ from export.deploy import DeployGraph
 from export.exporter import export
 from export.verify import TorchEngine
 from runtime import files
-from runtime.backends.registry import Engine
+from runtime.backends.base import Engine
 from runtime.bundle.classes import CITYSCAPES
 from runtime.bundle.manifest import FILE_NAME, Manifest
 from runtime.errors import HedgeError

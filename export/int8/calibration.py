@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import msgspec
@@ -16,18 +16,15 @@ from rich.progress import track
 
 from runtime import cli, files
 from runtime.errors import HedgeError
-from runtime.images import read_rgb
+from runtime.images import IMAGE_SUFFIXES, read_rgb
 from runtime.segment import fill
-from runtime.sources.base import IMAGE_SUFFIXES
-from train.datasets.index import Index, Item
+from train.datasets.index import Index, Item, evenly_spaced
 from train.datasets.index import files as visible_files
 
 SCALES = "scales.json"
 FEW = 16  # images; fewer leave whole classes unseen
 POOL = 4  # labels looked at for each image chosen
 PREPROCESSING = "resized to the graph's frame (bilinear); normalisation is in the graph"
-
-Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True)
@@ -140,13 +137,6 @@ class Scales:
                 f"{path}: the scales of another model or input size; calibrate anew (no --scales)"
             )
         return scales
-
-
-def evenly_spaced(items: Sequence[Thing], count: int) -> list[Thing]:
-    """``count`` items spread over the whole sequence, all of them where it holds fewer."""
-    if len(items) <= count:
-        return list(items)
-    return [items[round(i)] for i in np.linspace(0, len(items) - 1, count)]
 
 
 def _checked(images: Images) -> Images:

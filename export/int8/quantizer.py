@@ -13,12 +13,13 @@ import onnx_ir as ir
 
 from export import bundle
 from export.int8 import qdq
-from export.int8.calibration import Images, evenly_spaced
+from export.int8.calibration import Images
 from export.int8.ranges import METHODS, Histogram, Method
 from runtime.backends.registry import BACKENDS
 from runtime.bundle.manifest import MODEL, Manifest
 from runtime.segment import Segmenter
 from train.checkpoint import Checkpoint
+from train.datasets.index import evenly_spaced
 
 CPU_MODEL = "model.cpu.onnx"
 TRIAL = 16  # calibration images that methods compete on

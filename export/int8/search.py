@@ -29,9 +29,9 @@ from export.int8.search_log import Layer, Log, Step
 from export.verify import Budget, Drop, FrameSet, TestFrame
 from runtime import cli
 from runtime.accuracy.metrics import ConfusionMatrix
-from runtime.backends.auto import settled_ms
 from runtime.backends.registry import BACKENDS, installed_backends
 from runtime.errors import GateError
+from runtime.latency import settled_ms
 from runtime.segment import Segmenter
 
 PROXY = 16  # frames that a layer's sensitivity is measured on

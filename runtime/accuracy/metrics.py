@@ -1,9 +1,7 @@
-"""Accuracy and latency: one implementation for training, export, runtime and benchmarks."""
+"""Accuracy: one implementation for training, export, runtime and benchmarks."""
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -115,21 +113,3 @@ def _boundary(mask: np.ndarray) -> np.ndarray:
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     inner = cv2.erode(mask.astype(np.uint8), cross, borderType=cv2.BORDER_REPLICATE)
     return mask & (inner == 0)
-
-
-@dataclass
-class Latency:
-    """Times in milliseconds; percentiles of the latest 100,000, for a stream may run for days."""
-
-    samples: deque[float] = field(default_factory=lambda: deque(maxlen=100_000))
-
-    def add(self, milliseconds: float) -> None:
-        """Record one time."""
-        self.samples.append(milliseconds)
-
-    def percentiles(self) -> dict[str, float | None]:
-        """``{"p50", "p95", "p99"}`` in milliseconds; None before the first sample."""
-        if not self.samples:
-            return {"p50": None, "p95": None, "p99": None}
-        p50, p95, p99 = np.percentile(self.samples, [50, 95, 99])
-        return {"p50": float(p50), "p95": float(p95), "p99": float(p99)}

@@ -9,18 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
 from runtime import cli, files
-
-if TYPE_CHECKING:
-    from runtime.backends.registry import Engine
+from runtime.backends.base import Engine
+from runtime.latency import settled_ms
 
 BUDGET_S = 3.0
-SETTLE_S = 0.05
 ROUNDS = (3, 20)  # at least, however slow the model; at most, however fast
 NOISE = 1.03  # closer than this, the first in the backends' table is taken
 KEPT = 32  # answers in a bundle's file
@@ -83,23 +80,6 @@ def pick(ms: Mapping[str, float]) -> str:
     """The backend with the least milliseconds; within noise the first of them."""
     best = min(ms.values())
     return next(name for name, value in ms.items() if value <= best * NOISE)
-
-
-def settled_ms(call: Callable[[], object]) -> float:
-    """Milliseconds of a call that follows others: one at least, and SETTLE_S seconds of them.
-
-    The first is up to three times slower beside other engines: the caches are theirs, and after a
-    call their libraries' threads go on spinning for a while, on the same cores. A stream has one
-    engine only. (Two idle cores, models of 6 to 30 ms: the first call takes 5 to 17 % longer than
-    in a row of its own, the second 1 to 4 %, those after 25 ms under 1 %. Behind ONNX Runtime, an
-    OpenVINO model of 7 ms takes 13 on the second call still.)
-    """
-    begin = start = time.perf_counter()
-    while start == begin or start - begin < SETTLE_S:
-        call()
-        start = time.perf_counter()
-    call()
-    return (time.perf_counter() - start) * 1e3
 
 
 def _start_all(

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from runtime.backends.base import OneAtATime, check_batch
 from runtime.backends.label_tail import label_tail
-from runtime.backends.registry import OneAtATime, check_batch
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
 
 
 class OrtEngine(OneAtATime):
-    """A bundle in an ONNX Runtime session; see ``runtime.backends.registry.Engine``."""
+    """A bundle in an ONNX Runtime session; see ``runtime.backends.base.Engine``."""
 
     def __init__(
         self, session: onnxruntime.InferenceSession, manifest: Manifest, backend: str

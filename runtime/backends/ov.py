@@ -11,8 +11,8 @@ import openvino
 from openvino import properties
 from openvino.properties import hint
 
+from runtime.backends.base import check_batch
 from runtime.backends.label_tail import label_tail
-from runtime.backends.registry import check_batch
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
 
@@ -21,7 +21,7 @@ _ARITHMETIC = {openvino.Type.bf16: "bf16", openvino.Type.f16: "fp16"}
 
 
 class OvEngine:
-    """A bundle in an OpenVINO infer request; see ``runtime.backends.registry.Engine``.
+    """A bundle in an OpenVINO infer request; see ``runtime.backends.base.Engine``.
 
     computes: the arithmetic of what is not quantised, as the library chose it: "fp32", "bf16" or
     "fp16".

@@ -1,21 +1,17 @@
-"""What every backend looks like from outside, and how one is chosen."""
+"""The backends by name, and how one is chosen and loaded."""
 
 from __future__ import annotations
 
 import importlib
-import threading
-from abc import ABC, abstractmethod
 from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, NamedTuple, Protocol
-
-import numpy as np
+from typing import Literal, NamedTuple
 
 from runtime import machine
 from runtime.backends.auto import Setting, fastest
+from runtime.backends.base import Engine
 from runtime.bundle.manifest import ENGINES, Manifest
 from runtime.errors import HedgeError
 
@@ -41,83 +37,6 @@ BACKENDS: dict[str, Backend] = {
     "onnxruntime": Backend("runtime.backends.ort", "onnxruntime", "runtime", "cpu"),
 }
 CHOICES = Path(ENGINES) / "auto.json"  # in the bundle: what "auto" measured
-
-
-class Engine(Protocol):
-    """A loaded bundle. One caller at a time; ``close`` frees what the library holds.
-
-    in_flight: how many batches may have been submitted without their results being taken.
-    """
-
-    manifest: Manifest
-    backend: str
-    in_flight: int
-
-    def infer(self, batch: np.ndarray) -> np.ndarray:
-        """(N, H, W, 3) uint8 BGR → (N, H, W) uint8 labels, in the manifest's shapes."""
-
-    def submit(self, batch: np.ndarray) -> None:
-        """Start on a batch, which is copied first; the results come in the same order."""
-
-    def result(self) -> np.ndarray:
-        """Wait for the oldest batch in flight: its labels."""
-
-    def close(self) -> None:
-        """Free the engine; calling it twice is harmless."""
-
-    def __enter__(self) -> Engine: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-
-class OneAtATime(ABC):
-    """``submit`` and ``result`` of an engine that only has ``infer``."""
-
-    in_flight = 1
-    _answer: np.ndarray | None = None
-
-    def submit(self, batch: np.ndarray) -> None:
-        """See ``Engine``."""
-        assert self._answer is None, "a batch is in flight; take its result first"
-        self._answer = self.infer(batch)
-
-    def result(self) -> np.ndarray:
-        """See ``Engine``."""
-        assert self._answer is not None, "nothing is in flight"
-        answer, self._answer = self._answer, None
-        return answer
-
-    @abstractmethod
-    def infer(self, batch: np.ndarray) -> np.ndarray:
-        """See ``Engine``."""
-
-
-class SharedEngine(OneAtATime):
-    """One of several callers' part in an engine; ``lock``, shared by all, says whose turn it is."""
-
-    def __init__(self, engine: Engine, lock: threading.Lock) -> None:
-        self.manifest, self.backend = engine.manifest, engine.backend
-        self.computes = computes(engine)
-        self._engine, self._lock = engine, lock
-
-    def infer(self, batch: np.ndarray) -> np.ndarray:
-        """(N, H, W, 3) uint8 BGR → (N, H, W) uint8 labels; waits for its turn."""
-        with self._lock:
-            return self._engine.infer(batch)
-
-    def close(self) -> None:
-        """Nothing: it belongs to whoever loaded it."""
-
-    def __enter__(self) -> SharedEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def installed_backends() -> list[str]:
@@ -166,14 +85,6 @@ def load_engine(
         model=manifest.files,
     )
     return fastest(candidates, load, setting, bundle / CHOICES)
-
-
-def check_batch(manifest: Manifest, batch: np.ndarray) -> None:
-    """Raise ValueError unless ``batch`` is exactly what the graph was exported for."""
-    if batch.shape != manifest.input.shape or batch.dtype != np.uint8:
-        raise ValueError(
-            f"the engine takes uint8 {manifest.input.shape}, got {batch.dtype} {batch.shape}"
-        )
 
 
 def _load(bundle: Path, manifest: Manifest, threads: int, in_flight: int, backend: str) -> Engine:

@@ -18,7 +18,8 @@ import numpy as np
 
 from runtime import cli, files, machine
 from runtime.backends import trt_builder, trt_cache
-from runtime.backends.registry import BACKENDS, check_batch
+from runtime.backends.base import check_batch
+from runtime.backends.registry import BACKENDS
 from runtime.backends.trt_builder import PORTABLE
 from runtime.backends.trt_cache import BuildOptions, Sidecar
 from runtime.bundle.manifest import ENGINES, Manifest
@@ -78,7 +79,7 @@ def load(
 
 
 class TrtEngine:
-    """A bundle on an NVIDIA GPU; see ``runtime.backends.registry.Engine``.
+    """A bundle on an NVIDIA GPU; see ``runtime.backends.base.Engine``.
 
     ``submit`` and ``result`` keep up to two batches in flight, answered in order, so that copies
     and kernels overlap; ``infer`` is one after the other. Each call makes the engine's own CUDA

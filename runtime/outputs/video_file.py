@@ -1,25 +1,18 @@
-"""Where results go: a video, label images, a row for each frame, a report."""
+"""H.264 video files that browsers play, and that survive a killed process."""
 
 from __future__ import annotations
 
-import io
-import time
 from contextlib import suppress
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
-import msgspec
 import numpy as np
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace
-from PIL import Image
 
-from runtime import files
-from runtime.bundle.classes import ClassSet
 from runtime.cli import warn
 from runtime.errors import HedgeError, OutputError
 from runtime.outputs.checks import writing
@@ -32,7 +25,6 @@ _GOP_SECONDS = 1  # what a killed process loses at most, and how far a player se
 # 1.7 instead of 3.1 ms of CPU (crf 23) for a smaller file that looks the same; "superfast" takes 5.
 # zerolatency: what was written is in the file, not in the encoder.
 _X264 = {"preset": "ultrafast", "tune": "zerolatency", "qp": "26", "forced-idr": "1"}
-_FLUSH_SECONDS = 1.0
 _LIVE_BASE = 90_000  # units a second of the times of live frames, as in RTP
 
 
@@ -40,17 +32,6 @@ def check_format(path: Path) -> None:
     """Raise HedgeError for a video name that no container goes by."""
     if path.suffix.lower() not in FORMATS:
         raise HedgeError(f"{path}: unknown video format; end its name in {', '.join(FORMATS)}")
-
-
-def write_report(path: Path, report: dict[str, Any]) -> None:
-    """Write ``report`` as indented JSON, whole or not at all."""
-    with writing(path):
-        files.write_bytes(path, msgspec.json.format(safe_json(report)) + b"\n")
-
-
-def safe_json(value: object) -> bytes:
-    """``value`` as JSON in which no name can be taken for HTML."""
-    return msgspec.json.encode(value).replace(b"<", b"\\u003c")
 
 
 class VideoSink:
@@ -171,50 +152,3 @@ def _free(path: Path) -> Path:
     """The first of ``name-2.mp4``, ``name-3.mp4``, … that does not exist."""
     names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
     return next(name for name in names if not name.exists())
-
-
-class LabelSink:
-    """A palette PNG for each frame: training ids as values, class colours to look at."""
-
-    def __init__(self, folder: Path, classes: ClassSet) -> None:
-        self.folder = folder
-        self._palette = np.ascontiguousarray(classes.palette()[:, ::-1]).tobytes()  # RGB
-
-    def write(self, name: str, labels: np.ndarray) -> None:
-        """Write (H, W) uint8 ``labels`` as ``name.png``, whole or not at all."""
-        image = Image.fromarray(labels)
-        image.putpalette(self._palette)
-        data = io.BytesIO()
-        image.save(data, "PNG", compress_level=1)
-        path = self.folder / f"{name}.png"
-        with writing(path):
-            files.write_bytes(path, data.getvalue())
-
-
-class RowSink:
-    """JSON lines, flushed every second and at the end; a context manager."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with writing(path):
-            self._file = path.open("wb")
-        self._flushed = time.monotonic()
-
-    def write(self, row: dict[str, Any]) -> None:
-        """Append ``row`` as one line."""
-        with writing(self.path):
-            self._file.write(safe_json(row) + b"\n")
-            if time.monotonic() - self._flushed > _FLUSH_SECONDS:
-                self._file.flush()
-                self._flushed = time.monotonic()
-
-    def close(self) -> None:
-        """Flush and close; harmless when repeated."""
-        with writing(self.path):
-            self._file.close()
-
-    def __enter__(self) -> RowSink:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

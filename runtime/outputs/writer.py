@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runtime import files
-from runtime.outputs import video_file
+from runtime.outputs.json_files import RowSink
+from runtime.outputs.label_images import LabelSink
 from runtime.outputs.overlay import Overlay
+from runtime.outputs.video_file import VideoSink
 from runtime.segment import Prediction, Segmenter
 from runtime.sources.base import Source
 
@@ -41,8 +43,8 @@ class Writer:
         self._blend = blend
         footer = f"{manifest.name}  ·  {manifest.precision}  ·  {segmenter.backend}"
         self._overlay = Overlay(manifest.classes, footer)
-        self._labels = None if labels is None else video_file.LabelSink(labels, manifest.classes)
-        self._rows = None if metrics is None else video_file.RowSink(metrics)
+        self._labels = None if labels is None else LabelSink(labels, manifest.classes)
+        self._rows = None if metrics is None else RowSink(metrics)
         self._video = None if out is None else _video_sink(out, source)
 
     @property
@@ -86,9 +88,9 @@ class Writer:
                     stack.callback(sink.close)
 
 
-def _video_sink(out: Path, source: Source) -> video_file.VideoSink:
+def _video_sink(out: Path, source: Source) -> VideoSink:
     # A camera that changes its size goes on in another file; a folder of photos stays one video.
-    return video_file.VideoSink(out, source.fps, source.live, segments=source.timed)
+    return VideoSink(out, source.fps, source.live, segments=source.timed)
 
 
 def _row(prediction: Prediction, write_ms: float) -> dict[str, Any]:

@@ -7,9 +7,12 @@ import re
 from pathlib import Path
 
 from runtime.errors import HedgeError
+from runtime.images import IMAGE_SUFFIXES
 from runtime.sources.address import Address
-from runtime.sources.base import IMAGE_SUFFIXES, ImageSource, Source
-from runtime.sources.live import NetworkSource, PacedSource
+from runtime.sources.base import Source
+from runtime.sources.image_files import ImageSource
+from runtime.sources.network import NetworkSource
+from runtime.sources.paced import PacedSource
 from runtime.sources.stdin import PipeSource
 from runtime.sources.video_file import VideoSource
 

@@ -9,13 +9,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import cv2
-import numpy as np
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 from runtime.errors import HedgeError
 from runtime.sources.base import DEFAULT_FPS, Frame, Source
+from runtime.sources.decode import bgr_image, packets_of
 
 _SLACK_S = 0.25  # by which a video may end before the length it promises
 # Real containers only. Playlists (HLS, DASH, concat, SDP) would open other files by themselves.
@@ -23,11 +22,6 @@ _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,"
     "flv,ogg,asf,mxf,nut,gif,yuv4mpegpipe,dv,wav,mp3,aac,flac"
 )
-_ROTATIONS = {
-    90: cv2.ROTATE_90_COUNTERCLOCKWISE,
-    180: cv2.ROTATE_180,
-    270: cv2.ROTATE_90_CLOCKWISE,
-}
 
 
 class VideoSource(Source):
@@ -103,28 +97,6 @@ class VideoSource(Source):
             failed = False
             if packet.size:
                 yield packet
-
-
-def bgr_image(converter: VideoReformatter, decoded: av.VideoFrame) -> np.ndarray:
-    """(H, W, 3) uint8 BGR, upright, contiguous; FFmpeg's own memory where rows have no padding."""
-    # In one thread: more of them spend a third more CPU, which the engine misses.
-    frame = converter.reformat(decoded, format="bgr24", threads=1)
-    plane = frame.planes[0]
-    if plane.line_size != 3 * frame.width:
-        image = np.ascontiguousarray(frame.to_ndarray())
-    else:
-        pixels = np.frombuffer(memoryview(plane), np.uint8, 3 * frame.width * frame.height)
-        image = pixels.reshape(frame.height, frame.width, 3)
-    turn = _ROTATIONS.get(round(decoded.rotation / 90) * 90 % 360)
-    return image if turn is None else cv2.rotate(image, turn)
-
-
-def packets_of(
-    container: av.container.InputContainer, stream: av.VideoStream
-) -> Iterator[av.Packet]:
-    """What ``container`` holds of ``stream``, in order."""
-    with suppress(IndexError):  # how PyAV ends where another stream had begun half-way
-        yield from container.demux(stream)
 
 
 def _promised_s(stream: av.VideoStream) -> float | None:

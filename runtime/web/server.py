@@ -7,40 +7,31 @@ get whatever is the latest when they are ready. Nothing is drawn or encoded whil
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
 import json
-import os
-import secrets
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import cv2
 import msgspec
 import numpy as np
 import uvicorn
-from prometheus_client import CollectorRegistry, Metric, generate_latest
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.errors import HedgeError
-from runtime.outputs.video_file import safe_json
-from runtime.report import Run
+from runtime.files import safe_json
+from runtime.run import Run
+from runtime.web.access import HEADERS, Guard, token_for
+from runtime.web.prometheus import prometheus_text
 
-LOOPBACK = "127.0.0.1"
-TOKEN_VARIABLE = "HEDGE_TOKEN"  # in the environment: a command line is seen by every user
 PICTURES_PER_S = 10
 WIDTH = 960  # of the picture on the page, at most
 _QUALITY = 80  # of its JPEG
@@ -48,13 +39,6 @@ _SEND_BYTES = 128 * 1024
 _STATE_S = 0.5  # the numbers are added up at most so often, however many ask
 _HISTORY = 180  # seconds of class shares
 _PAGE = Path(__file__).with_name("page.html")
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; img-src 'self'; connect-src 'self'; "
-    "style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 class WebView:
@@ -67,7 +51,7 @@ class WebView:
 
     def __init__(self, run: Run, host: str, port: int) -> None:
         self._run = run
-        self._token = _token(host)
+        self._token = token_for(host)
         self._socket = _listen(host, port)
         shown = f"[{host}]" if ":" in host else host
         token = f"/?token={self._token}" if self._token else ""
@@ -87,7 +71,7 @@ class WebView:
             Route("/state.json", self._state_json, methods=["GET"]),
             Route("/metrics", self._metrics, methods=["GET"]),
         ]
-        guard = Middleware(_Guard, token=self._token, local=self._token is None)
+        guard = Middleware(Guard, token=self._token, local=self._token is None)
         app = Starlette(routes=routes, middleware=[guard])
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
@@ -135,17 +119,17 @@ class WebView:
         self.close()
 
     async def _page(self, request: Request) -> Response:
-        return HTMLResponse(_PAGE.read_text(encoding="utf-8"), headers=_HEADERS)
+        return HTMLResponse(_PAGE.read_text(encoding="utf-8"), headers=HEADERS)
 
     async def _state_json(self, request: Request) -> Response:
-        return Response(safe_json(self._current()), media_type="application/json", headers=_HEADERS)
+        return Response(safe_json(self._current()), media_type="application/json", headers=HEADERS)
 
     async def _metrics(self, request: Request) -> Response:
-        return PlainTextResponse(_prometheus(self._current()), headers=_HEADERS)
+        return PlainTextResponse(prometheus_text(self._current()), headers=HEADERS)
 
     async def _stream(self, request: Request) -> Response:
         kind = "multipart/x-mixed-replace; boundary=frame"
-        return StreamingResponse(self._pictures(), media_type=kind, headers=_HEADERS)
+        return StreamingResponse(self._pictures(), media_type=kind, headers=HEADERS)
 
     async def _pictures(self) -> AsyncIterator[bytes]:
         """The latest picture whenever the client has taken the one before."""
@@ -192,58 +176,6 @@ class WebView:
         return state
 
 
-class _Guard:
-    """Refuses foreign Host headers (DNS rebinding), and who does not have the token."""
-
-    def __init__(self, app: ASGIApp, token: str | None, local: bool) -> None:
-        self._app, self._token, self._local = app, token, local
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        request = Request(scope)
-        if refusal := self._refusal(request):
-            await refusal(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-    def _refusal(self, request: Request) -> Response | None:
-        if request.method != "GET":
-            return PlainTextResponse("GET only", 405, headers={**_HEADERS, "Allow": "GET"})
-        if self._local and _host(request) not in (LOOPBACK, "localhost", "::1"):
-            return PlainTextResponse("unknown host", 400, headers=_HEADERS)
-        given = request.query_params.get("token", "")
-        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if self._token is not None and not any(
-            hmac.compare_digest(self._token.encode(), text.encode()) for text in (given, bearer)
-        ):
-            return PlainTextResponse("the address needs its ?token=", 401, headers=_HEADERS)
-        return None
-
-
-def _host(request: Request) -> str | None:
-    """The name in the Host header; Starlette's own puts the server's where there is none."""
-    try:
-        return urlsplit(f"//{request.headers.get('host', '')}").hostname
-    except ValueError:
-        return None
-
-
-def _token(host: str) -> str | None:
-    try:
-        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
-            return None
-    except ValueError:
-        raise HedgeError(f"--serve-host {host}: give an IP address of this machine") from None
-    token = os.environ.get(TOKEN_VARIABLE, "")
-    if len(token) < 8:
-        raise HedgeError(
-            f"--serve-host {host}: others can reach it; set {TOKEN_VARIABLE} to a secret of 8 "
-            f"characters or more, such as {secrets.token_urlsafe(12)}"
-        )
-    return token
-
-
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Named as TCP: asyncio only then sends small answers at once instead of after 40 ms.
@@ -277,44 +209,3 @@ def _passport(run: Run) -> dict[str, Any]:
         "calibration": {k: v for k, v in calibration.items() if k != "images"} or None,
         "built_with": manifest.built_with,
     }
-
-
-def _prometheus(state: dict[str, Any]) -> bytes:
-    collectors = CollectorRegistry()
-    collectors.register(_Metrics(state))
-    return generate_latest(collectors)
-
-
-class _Metrics(Collector):
-    """What Prometheus is told of one state of the stream; what is not known is left out."""
-
-    def __init__(self, state: dict[str, Any]) -> None:
-        self._state = state
-
-    def collect(self) -> Iterator[Metric]:
-        report = self._state["report"]
-        gaps = report["gaps"]
-        values = {
-            f"frames_{what}": (f"Frames {what} since the start", report[f"frames_{what}"])
-            for what in ("read", "written", "dropped", "damaged")
-        } | {
-            "fps": ("Frames per second since the start", report["fps"]),
-            "miou": ("Mean IoU so far, 0 to 1", report["miou"]),
-            "gaps": ("Times without frames that were survived", gaps and gaps["count"]),
-        }
-        for name, (text, value) in values.items():
-            if value is not None:
-                yield GaugeMetricFamily(f"hedge_{name}", text, value)
-        latency = GaugeMetricFamily(
-            "hedge_latency_ms", "Milliseconds a frame", labels=["stage", "quantile"]
-        )
-        for stage, percentiles in report["latency_ms"].items():
-            for name, value in percentiles.items():
-                if value is not None:
-                    latency.add_metric([stage, f"0.{name[1:]}"], value)
-        yield latency
-        share = GaugeMetricFamily("hedge_class_share", "Share of the picture", labels=["name"])
-        if self._state["shares"]:
-            for row, value in zip(self._state["classes"], self._state["shares"][-1], strict=True):
-                share.add_metric([row["name"]], value)
-        yield share

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.gate.judge import judge
-from benchmarks.gate.judge import Verdict, parse
+from benchmarks.gate.judge import Verdict, judge, parse
 from benchmarks.results import Results
 from benchmarks.stats.bootstrap import ratio
 from runtime.errors import GateError, HedgeError

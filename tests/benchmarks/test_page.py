@@ -15,8 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.gate.judge import judge
-from benchmarks.gate.judge import parse
+from benchmarks.gate.judge import judge, parse
 from benchmarks.report.page import to_html, write
 from benchmarks.results import Cell, Results
 from tests.benchmarks.runs import CELL, STAGES, WORST, changed, results, slowed, timing, with_bare

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export.int8 import calibration
-from export.int8.calibration import Scales, evenly_spaced
+from export.int8.calibration import Scales
 from runtime import files
 from runtime.errors import HedgeError
 from train.datasets import open_index
+from train.datasets.index import evenly_spaced
 
 MakeImages = Callable[..., Path]
 SaveIds = Callable[[Path, np.ndarray], Path]

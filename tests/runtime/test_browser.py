@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from runtime.outputs.video_file import VideoSink
-from runtime.report import Run
+from runtime.run import Run
 from runtime.segment import Segmenter
 from runtime.sources.open import open_source
 from runtime.web.server import WebView

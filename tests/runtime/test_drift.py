@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from runtime.accuracy.drift import Drift, Flicker
+from runtime.accuracy.drift import Drift
+from runtime.accuracy.flicker import Flicker
 from runtime.errors import HedgeError
 from runtime.outputs.overlay import Overlay
 from runtime.segment import Prediction, Segmenter

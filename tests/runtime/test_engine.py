@@ -18,14 +18,8 @@ import pytest
 from runtime import machine
 from runtime.backends import ort
 from runtime.backends.auto import NOISE, medians, pick
-from runtime.backends.registry import (
-    BACKENDS,
-    CHOICES,
-    Backend,
-    Engine,
-    installed_backends,
-    load_engine,
-)
+from runtime.backends.base import Engine
+from runtime.backends.registry import BACKENDS, CHOICES, Backend, installed_backends, load_engine
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
 

@@ -20,7 +20,7 @@ from runtime import cli
 from runtime.errors import HedgeError
 from runtime.pipeline import stream
 from runtime.segment import Segmenter
-from runtime.sources import live
+from runtime.sources import network
 from runtime.sources.address import Address, redacted
 from runtime.sources.base import Frame, Source
 from runtime.sources.live import LiveSource
@@ -124,7 +124,7 @@ def test_a_dropped_connection_is_opened_again_and_is_a_gap(clips: list[list[list
 def test_a_stall_is_noticed_and_survived(
     clips: list[list[list[bytes]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "STALL_S", 1.0)
+    monkeypatch.setattr(network, "STALL_S", 1.0)
 
     def script(connection: int, frame: int) -> str | None:
         return "stall" if connection == 0 and frame == 40 else None
@@ -141,7 +141,7 @@ def test_a_stall_is_noticed_and_survived(
         stalled = next(time_s for what, time_s in server.events if what == "stall")
         again = next(t for what, t in server.events if what == "connect" and t > stalled)
         # What the decoder still held is no new frame.
-        assert not [t for t in arrivals if stalled + live.STALL_S / 2 < t < again]
+        assert not [t for t in arrivals if stalled + network.STALL_S / 2 < t < again]
 
 
 def test_frames_may_change_their_size(clips: list[list[list[bytes]]]) -> None:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix, Latency
+from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix
 from runtime.bundle.classes import IGNORE, ClassSet
+from runtime.latency import Latency
 
 THREE = ClassSet(("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
 

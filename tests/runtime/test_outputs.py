@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import HedgeError, OutputError
-from runtime.outputs import video_file
 from runtime.outputs.checks import check_outputs
+from runtime.outputs.json_files import write_report
 
 
 def test_missing_parent_folders_are_made(tmp_path: Path) -> None:
@@ -56,9 +56,7 @@ def test_places_that_cannot_be_written(place: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(OutputError) as caught:
         check_outputs([tmp_path / place], None, [], True)
-        video_file.write_report(
-            tmp_path / place, {}
-        )  # root may write anywhere: then the system says no
+        write_report(tmp_path / place, {})  # root may write anywhere: then the system says no
     assert caught.value.exit_code == 5
 
 

@@ -14,8 +14,10 @@ from PIL import Image
 
 from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError, OutputError
-from runtime.outputs import video_file
-from runtime.outputs.video_file import LabelSink, RowSink, VideoSink
+from runtime.outputs import json_files
+from runtime.outputs.json_files import RowSink, write_report
+from runtime.outputs.label_images import LabelSink
+from runtime.outputs.video_file import VideoSink
 
 Decode = Callable[[Path], list[np.ndarray]]
 
@@ -191,7 +193,7 @@ def test_label_images_hold_ids_and_show_colors(tmp_path: Path, classes: ClassSet
 def test_rows_are_readable_while_the_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(video_file, "_FLUSH_SECONDS", -1.0)
+    monkeypatch.setattr(json_files, "_FLUSH_SECONDS", -1.0)
     path = tmp_path / "rows.jsonl"
     with RowSink(path) as rows:
         rows.write({"index": 0, "miou": None})
@@ -201,13 +203,13 @@ def test_rows_are_readable_while_the_run_goes_on(
 
 
 def test_a_report_never_holds_nan(tmp_path: Path) -> None:
-    video_file.write_report(tmp_path / "r.json", {"miou": float("nan")})
+    write_report(tmp_path / "r.json", {"miou": float("nan")})
     assert json.loads((tmp_path / "r.json").read_text()) == {"miou": None}
 
 
 def test_names_in_reports_and_rows_are_no_html(tmp_path: Path) -> None:
     named = {"name": "<img src=x onerror=alert(1)>"}
-    video_file.write_report(tmp_path / "r.json", named)
+    write_report(tmp_path / "r.json", named)
     with RowSink(tmp_path / "rows") as rows:
         rows.write(named)
     for path in (tmp_path / "r.json", tmp_path / "rows"):

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 from runtime.errors import HedgeError
-from runtime.report import Run
+from runtime.run import Run
 from runtime.segment import Segmenter
 from runtime.sources.open import open_source
 from runtime.video import VideoConfig, main
-from runtime.web.server import TOKEN_VARIABLE, WebView
+from runtime.web.access import TOKEN_VARIABLE
+from runtime.web.server import WebView
 
 Make = Callable[..., Path]
 Answer = tuple[http.client.HTTPResponse, bytes]

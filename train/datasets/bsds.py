@@ -14,8 +14,7 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError, matfile_version
 
 from runtime.errors import HedgeError
-from runtime.images import read_rgb
-from runtime.sources.base import IMAGE_SUFFIXES
+from runtime.images import IMAGE_SUFFIXES, read_rgb
 from train.datasets.index import Problem, files, pair, require_same_size
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from runtime import images
-from runtime.sources.base import IMAGE_SUFFIXES
+from runtime.images import IMAGE_SUFFIXES
 from train.datasets.index import Index, Layout, Survey, files, load_classes, pair
 
 

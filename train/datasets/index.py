@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -13,6 +14,8 @@ from PIL import Image
 from runtime.bundle.classes import IGNORE, ClassSet
 from runtime.errors import HedgeError
 from runtime.images import read_rgb
+
+Thing = TypeVar("Thing")
 
 
 class Problem(Enum):
@@ -196,6 +199,13 @@ def pair(
         if key not in seen
     ]
     return tuple(items.values()), faults
+
+
+def evenly_spaced(items: Sequence[Thing], count: int) -> list[Thing]:
+    """``count`` items spread over the whole sequence, all of them where it holds fewer."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(i)] for i in np.linspace(0, len(items) - 1, count)]
 
 
 def load_classes(path: Path) -> tuple[ClassSet, list[Fault]]:

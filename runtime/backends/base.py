@@ -1,0 +1,73 @@
+"""What an engine is, whatever library runs it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+
+from runtime.bundle.manifest import Manifest
+
+
+class Engine(Protocol):
+    """A loaded bundle. One caller at a time; ``close`` frees what the library holds.
+
+    in_flight: how many batches may have been submitted without their results being taken.
+    """
+
+    manifest: Manifest
+    backend: str
+    in_flight: int
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        """(N, H, W, 3) uint8 BGR → (N, H, W) uint8 labels, in the manifest's shapes."""
+
+    def submit(self, batch: np.ndarray) -> None:
+        """Start on a batch, which is copied first; the results come in the same order."""
+
+    def result(self) -> np.ndarray:
+        """Wait for the oldest batch in flight: its labels."""
+
+    def close(self) -> None:
+        """Free the engine; calling it twice is harmless."""
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class OneAtATime(ABC):
+    """``submit`` and ``result`` of an engine that only has ``infer``."""
+
+    in_flight = 1
+    _answer: np.ndarray | None = None
+
+    def submit(self, batch: np.ndarray) -> None:
+        """See ``Engine``."""
+        assert self._answer is None, "a batch is in flight; take its result first"
+        self._answer = self.infer(batch)
+
+    def result(self) -> np.ndarray:
+        """See ``Engine``."""
+        assert self._answer is not None, "nothing is in flight"
+        answer, self._answer = self._answer, None
+        return answer
+
+    @abstractmethod
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        """See ``Engine``."""
+
+
+def check_batch(manifest: Manifest, batch: np.ndarray) -> None:
+    """Raise ValueError unless ``batch`` is exactly what the graph was exported for."""
+    if batch.shape != manifest.input.shape or batch.dtype != np.uint8:
+        raise ValueError(
+            f"the engine takes uint8 {manifest.input.shape}, got {batch.dtype} {batch.shape}"
+        )

@@ -1,0 +1,146 @@
+"""A run: what is counted as it goes on, its live numbers and its report."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runtime import files
+from runtime.accuracy.drift import Drift
+from runtime.accuracy.ground_truth import Scorer
+from runtime.accuracy.streaming import Clock
+from runtime.latency import Latency
+from runtime.segment import Prediction, Segmenter
+from runtime.sources.base import Source
+from runtime.sources.live import LiveSource
+
+STAGES = ("read", "infer", "write", "total")
+
+LIVE_STAGES = ("infer", "write", "age")
+
+_RECENT = 30  # frames that the live fps is taken over
+
+
+@dataclass
+class Run:
+    """One pass over a source: who takes part, and frames, seconds and milliseconds so far.
+
+    stages: times by stage; "total" is the sum of a frame's stages, without the waiting in between;
+    "age", of a live source, is from a frame's arrival to its results written. The clock starts
+    with ``begin`` and stops at the last frame. videos: the files of the video written so far.
+    """
+
+    source: Source
+    segmenter: Segmenter
+    bundle: Path
+    scorer: Scorer | None = None
+    drift: Drift | None = None
+    videos: list[Path] = field(default_factory=list)
+    read: int = 0
+    written: int = 0
+    seconds: float = 0.0
+    stages: dict[str, Latency] = field(init=False)
+    _started: float = 0.0
+    _recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
+
+    def __post_init__(self) -> None:
+        names = LIVE_STAGES if self.source.live else STAGES
+        self.stages = {name: Latency() for name in names}
+
+    def begin(self) -> None:
+        """Start the clock: everything is loaded."""
+        self._started = time.perf_counter()
+
+    def score(self, prediction: Prediction) -> None:
+        """Count a frame that came out of the pipeline, against its label where there is one."""
+        self.read += 1
+        if self.scorer is not None:
+            self.scorer.update(prediction)
+
+    def add(self, prediction: Prediction, write_ms: float) -> None:
+        """Count a frame whose results are written."""
+        times = {"read": prediction.read_ms, "infer": prediction.infer_ms, "write": write_ms}
+        times["total"] = sum(times.values())
+        times["age"] = (time.monotonic() - prediction.frame.arrived) * 1e3
+        for stage, latency in self.stages.items():
+            latency.add(times[stage])
+        self.written += 1
+        self._recent.append(time.perf_counter())
+        self.seconds = self._recent[-1] - self._started
+
+    def miou(self) -> float | None:
+        """Mean IoU so far in 0..1; None without labels."""
+        return None if self.scorer is None else self.scorer.miou()
+
+    @property
+    def clock(self) -> Clock | None:
+        """What scores the frames as they would be seen live."""
+        return None if self.scorer is None else self.scorer.clock
+
+    def status(self, prediction: Prediction) -> str:
+        """The live line: milliseconds of this frame, frames per second lately, mIoU so far."""
+        parts = [f"{prediction.infer_ms:.1f} ms"]
+        if len(self._recent) > 1:
+            parts.append(
+                f"{(len(self._recent) - 1) / (self._recent[-1] - self._recent[0]):.1f} fps"
+            )
+        miou = self.miou()
+        return "   ".join([*parts, f"mIoU {miou:.1%}"] if miou is not None else parts)
+
+    def report(self) -> dict[str, Any]:
+        """The final numbers. Keys stay what they are from version to version; None, never NaN."""
+        manifest = self.segmenter.manifest
+        live = self.source if isinstance(self.source, LiveSource) else None
+        read = self.read if live is None else live.received
+        return {
+            "source": self.source.origin,
+            "frames_expected": self.source.expected,
+            "frames_read": read,
+            "frames_written": self.written,
+            "frames_dropped": read - self.written,
+            "frames_damaged": self.source.damaged,
+            "fps": self.written / self.seconds if self.seconds else None,
+            "latency_ms": {stage: times.percentiles() for stage, times in self.stages.items()},
+            **self._accuracy(),
+            "gaps": None if live is None else live.report(),
+            "deadline": None if self.clock is None else self.clock.report(),
+            "videos": [files.printable(str(path)) for path in self.videos],
+            "drift": None if self.drift is None else self.drift.report(),
+            "miou_of_bundle": _exported_miou(manifest.measured, self.segmenter.backend),
+            "miou_of_pytorch": _number(manifest.measured.get("miou_pytorch")),
+            "backend": self.segmenter.backend,
+            "precision": manifest.precision,
+            "bundle": files.printable(str(self.bundle)),
+            "machine": {"system": platform.platform(), "cpus": os.cpu_count()},
+        }
+
+    def _accuracy(self) -> dict[str, Any]:
+        miou = self.miou()
+        if self.scorer is None or miou is None:
+            scored = None if self.scorer is None else self.scorer.scored
+            nothing = dict.fromkeys(("miou", "iou", "pixel_accuracy", "boundary_f"))
+            return {"frames_scored": scored, **nothing}
+        matrix, boundary = self.scorer.matrix, self.scorer.boundary
+        return {
+            "frames_scored": self.scorer.scored,
+            "miou": miou,
+            "iou": matrix.iou_by_name(),
+            "pixel_accuracy": matrix.pixel_accuracy(),
+            **({"boundary_f": None} if boundary is None else boundary.to_json()),
+        }
+
+
+def _exported_miou(measured: dict[str, Any], backend: str) -> float | None:
+    """What export measured in this engine, or in the first it had."""
+    by_backend = measured.get("miou_by_backend")
+    own = by_backend.get(backend) if isinstance(by_backend, dict) else None
+    return _number(measured.get("miou") if own is None else own)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None

@@ -1,0 +1,48 @@
+"""Files played at their own rate, as a camera would send them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+
+from runtime.sources.base import Frame, Source
+from runtime.sources.live import LiveSource
+
+
+class PacedSource(LiveSource):
+    """A source of files played at its own rate, as if a camera sent it."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source.origin, source.fps, source.expected)
+        self.files, self._names, self._source = source.files, source.names, source
+        self.timed = source.timed
+
+    @property
+    def names(self) -> Sequence[str] | None:
+        return self._names
+
+    def _frames(self) -> Iterator[Frame]:
+        yield from super()._frames()
+        self.damaged, self.faults = self._source.damaged, self._source.faults
+        self.expected = None  # dropped frames are no shortfall; what the file lacks, the file says
+
+    def complaint(self) -> str | None:
+        return self._source.complaint()
+
+    def stop(self) -> None:
+        self._source.stop()
+        super().stop()
+
+    def close(self) -> None:
+        super().close()
+        self._source.close()
+
+    def _arrivals(self) -> Generator[Frame]:
+        first: float | None = None
+        for frame in self._source:
+            now = time.monotonic()
+            first = now - frame.time_s if first is None else first
+            if self._stopped.wait(max(0.0, first + frame.time_s - now)):
+                return
+            yield replace(frame, arrived=time.monotonic())
