@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.endurance import flow
-from benchmarks.endurance.__main__ import Endurance, main
-from benchmarks.endurance.cameras import Cycles
-from benchmarks.endurance.check import Check, remuxed, small_video
-from benchmarks.endurance.damage import damaged, mutated
+from benchmarks.endurance import Endurance, main
 from benchmarks.pipeline import drawn, engine_only, streamed
 from runtime.backends.registry import load_engine
 from runtime.segment import Segmenter
 from runtime.sources.open import open_source
+from tests.equipment import flow
+from tests.equipment.cameras import Cycles
+from tests.equipment.check import Check, remuxed, small_video
+from tests.equipment.damage import damaged, mutated
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +105,34 @@ def test_parts_of_the_checks_add_up_in_one_report(
 ) -> None:
     found = {name: [Check(name, "none", "nothing", name != "disk")] for name in ("long", "disk")}
     monkeypatch.setattr(
-        "benchmarks.endurance.__main__._runs",
+        "tests.equipment.checks.checks",
         lambda config: {name: lambda name=name: found[name] for name in found},
     )
     assert main(Endurance(("long",), out=tmp_path)) == 0
     assert main(Endurance(("disk",), out=tmp_path)) == 4
     report = json.loads((tmp_path / "report.json").read_bytes())
     assert report["checks"].keys() == {"long", "disk"}
+
+
+def test_an_installed_package_says_where_the_equipment_is(tmp_path: Path) -> None:
+    for package in ("benchmarks", "export", "runtime", "train"):  # what a wheel holds
+        (tmp_path / package).symlink_to(ROOT / package)
+    command = [sys.executable, "-m", "benchmarks.endurance", "--checks", "live"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    missing = f"error: {tmp_path / 'tests' / 'equipment'} is missing: "
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(missing)
+
+
+def test_the_command_finds_the_equipment_from_any_folder(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "__init__.py").write_text("raise ImportError('of somebody else')")
+    code = (
+        f"import sys; sys.path.append({str(ROOT)!r})\n"
+        "from benchmarks import endurance; endurance._find_equipment()\n"
+        "import tests.equipment; print(tests.__file__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(ROOT / "tests" / "__init__.py")

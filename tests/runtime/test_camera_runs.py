@@ -12,8 +12,8 @@ from pathlib import Path
 import av
 import pytest
 
-from benchmarks.endurance.rtsp import RtspServer, clip
 from runtime.video import VideoConfig, main
+from tests.equipment.rtsp import RtspServer, clip
 
 Start = Callable[..., "subprocess.Popen[str]"]
 

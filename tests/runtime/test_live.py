@@ -15,7 +15,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.endurance.rtsp import RtspServer, clip
 from runtime import cli
 from runtime.errors import HedgeError
 from runtime.pipeline import stream
@@ -27,6 +26,7 @@ from runtime.sources.live import LiveSource
 from runtime.sources.open import open_source
 from runtime.sources.stdin import PipeSource
 from runtime.video import VideoConfig, main
+from tests.equipment.rtsp import RtspServer, clip
 
 Make = Callable[..., Path]
 FILES = Path("/proc/self/fd")

@@ -13,10 +13,10 @@ from pathlib import Path
 import av
 from rich.progress import track
 
-from benchmarks.endurance.check import FPS, SIZE, Check
-from benchmarks.endurance.rtsp import RtspServer, clip
 from runtime import cli
 from runtime.errors import EXIT_INTERRUPTED, OutputError
+from tests.equipment.check import FPS, SIZE, Check
+from tests.equipment.rtsp import RtspServer, clip
 
 GROUP = FPS  # frames of a group of pictures, which is a second
 IN_HAND = 1  # frames: the one whose results were being written

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 from rich.table import Table
 
-from benchmarks.endurance.cameras import cameras
-from benchmarks.endurance.check import Check, remuxed, small_video
-from benchmarks.endurance.damage import damaged
-from benchmarks.endurance.flow import live, long_run
-from benchmarks.endurance.processes import disk_full, killed, terminated
-from benchmarks.endurance.viewers import viewers
 from benchmarks.host.machine import machine
-from benchmarks.pipeline import drawn
-from benchmarks.studies.untrained import Case, bundle
 from runtime import cli, files
 from runtime.bundle.manifest import BUNDLES
 from runtime.errors import EXIT_OK, GateError, HedgeError
 
+if TYPE_CHECKING:
+    from tests.equipment.check import Check
+
 Name = Literal["live", "long", "cameras", "kill", "term", "disk", "viewers", "damage"]
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -33,6 +29,7 @@ class Endurance:
 
     Each line states its own bound, and the command ends with 4 when one is not met. All of it
     takes ten minutes; --checks runs a part, and report.json keeps what the others found before.
+    The servers and the faults are the tests' own, so this runs in a checkout of the repository.
 
     Examples:
 
@@ -64,67 +61,43 @@ class Endurance:
 
 
 def main(config: Endurance) -> int:
-    """The command."""
+    """The command. HedgeError: a count below 2, or no test equipment beside this package."""
     if min(config.frames, config.cycles, config.kills, config.rounds, config.mutations) < 2:
         raise HedgeError("--frames, --cycles, --kills, --rounds and --mutations are at least 2")
+    _find_equipment()
+    from tests.equipment.checks import checks, earlier
+
     config.out.mkdir(parents=True, exist_ok=True)
     path = config.out / "report.json"
-    found = _known(path)
-    runs = _runs(config)
+    found, runs = earlier(path), checks(config)
     for name in config.checks:
         found[name] = runs[name]()
         report: dict[str, Any] = {"machine": machine(), "checks": found}
         files.write_bytes(path, msgspec.json.format(msgspec.json.encode(report)) + b"\n")
     asked = [check for name in config.checks for check in found[name]]
-    table = Table("check", "bound", "found", "")
-    for check in asked:
-        mark = {True: "yes", False: "NO", None: "–"}[check.passed]
-        table.add_row(check.name, check.bound, check.found, mark)
-    cli.out.print(table)
+    cli.out.print(_table(asked))
     cli.say(f"→ {path}")
     failed = [check.name for check in asked if check.passed is False]
     return cli.fail(f"not met: {', '.join(failed)}", GateError.exit_code) if failed else EXIT_OK
 
 
-def _runs(config: Endurance) -> dict[Name, Callable[[], list[Check]]]:
-    """What each check does; bundles and videos are made when one first needs them."""
-    out = config.out
-
-    def exported(case: str) -> Path:
-        return bundle(Case.parse(case), "int8", out, force=False)
-
-    def fast() -> Path:
-        return exported(config.case)
-
-    def small() -> Path:
-        return small_video(out / "small.mp4", 300)
-
-    def street() -> Path:
-        return drawn(out / "street.mp4", 150)
-
-    def containers() -> list[Path]:
-        names = ("indexed.mp4", "small.mkv", "small.ts")
-        return [small(), *(remuxed(small(), out / name) for name in names)]
-
-    return {
-        "live": lambda: live(exported(config.slow_case), street()),
-        "long": lambda: long_run(fast(), small(), config.frames),
-        "cameras": lambda: cameras(fast(), config.cycles),
-        "kill": lambda: killed(fast(), small(), out / "killed", config.kills),
-        "term": lambda: terminated(fast(), small(), out / "terminated", -(-config.kills // 2)),
-        "disk": lambda: disk_full(fast(), small(), out / "full"),
-        "viewers": lambda: viewers(exported(config.viewers_case), street(), config.rounds),
-        "damage": lambda: damaged(fast(), containers(), out / "damaged", config.mutations),
-    }
+def _find_equipment() -> None:
+    """Make ``tests.equipment`` of this checkout importable from any folder."""
+    equipment = ROOT / "tests" / "equipment"
+    if not (equipment / "checks.py").is_file():
+        raise HedgeError(
+            f"{equipment} is missing: an installed package has no test equipment; run this in a "
+            "checkout of the repository"
+        )
+    sys.path.insert(0, str(ROOT))
 
 
-def _known(path: Path) -> dict[Name, list[Check]]:
-    """What report.json holds from before, where it is one."""
-    try:
-        report = msgspec.json.decode(path.read_bytes())
-        return msgspec.convert(report["checks"], dict[Name, list[Check]])
-    except (OSError, LookupError, TypeError, msgspec.MsgspecError):
-        return {}
+def _table(checks: list[Check]) -> Table:
+    table = Table("check", "bound", "found", "")
+    for check in checks:
+        mark = {True: "yes", False: "NO", None: "–"}[check.passed]
+        table.add_row(check.name, check.bound, check.found, mark)
+    return table
 
 
 if __name__ == "__main__":

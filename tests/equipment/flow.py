@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from benchmarks.endurance.check import FPS, Check, resident
 from runtime import cli
 from runtime.pipeline import stream
 from runtime.segment import Segmenter
 from runtime.sources.base import Frame
 from runtime.sources.live import LiveSource
 from runtime.sources.open import open_source
+from tests.equipment.check import FPS, Check, resident
 
 MIB = 2**20
 GROWTH = 10 * MIB  # of memory after warm-up that counts as a leak

@@ -14,7 +14,6 @@ from statistics import median
 
 from rich.progress import track
 
-from benchmarks.endurance.check import Check
 from runtime import cli
 from runtime.outputs.writer import Writer
 from runtime.pipeline import stream
@@ -22,6 +21,7 @@ from runtime.run import Run
 from runtime.segment import Segmenter
 from runtime.sources.open import open_source
 from runtime.web.server import WebView
+from tests.equipment.check import Check
 
 READING, SILENT = 5, 45
 LOSS = 0.05  # of the frames per second

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from rich.progress import track
 
-from benchmarks.endurance.check import Check
 from runtime import cli
 from runtime.errors import HedgeError
 from runtime.pipeline import stream
 from runtime.segment import Segmenter
 from runtime.sources.open import open_source
+from tests.equipment.check import Check
 
 HANG_S = 30.0
 OUTCOMES = ("refused", "reported", "whole", "silently short", "tracebacks")

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from benchmarks.endurance.check import SIZE, Check
-from benchmarks.endurance.rtsp import RtspServer, clip
 from runtime import cli
 from runtime.pipeline import stream
 from runtime.segment import Segmenter
 from runtime.sources.live import LiveSource
 from runtime.sources.open import open_source
+from tests.equipment.check import SIZE, Check
+from tests.equipment.rtsp import RtspServer, clip
 
 NOTICED_S = {"drop": 1.0, "stall": 5.0}
 RESULT_S = 3.0

@@ -1,1 +1,0 @@
-"""What the streaming runtime does when the world misbehaves."""

@@ -1,0 +1,1 @@
+"""Test equipment: servers with planted faults, damaged files, web clients, and checks of them."""
