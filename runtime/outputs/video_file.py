@@ -53,6 +53,7 @@ class VideoSink:
         self.path = path
         self.files: list[Path] = []
         self._fps, self._live, self._segments = fps, live, segments
+        self._base = Fraction(1, _LIVE_BASE) if live else 1 / fps  # seconds, of frame times
         self._container: av.container.OutputContainer | None = None
         self._stream: av.VideoStream | None = None
         self._size = (0, 0)  # (width, height) of this file's first frame
@@ -69,7 +70,7 @@ class VideoSink:
             self._size, self._start = size, time_s
             self._open()
         frame = av.VideoFrame.from_ndarray(_yuv(self._fitted(image)), format="yuv420p")
-        frame.pts, frame.time_base = self._time(time_s)
+        frame.pts, frame.time_base = self._time(time_s), self._base
         if self._live and frame.time >= self._next_key:
             frame.pict_type = PictureType.I
             self._next_key = frame.time + _GOP_SECONDS
@@ -96,6 +97,8 @@ class VideoSink:
         stream.pix_fmt = "yuv420p"
         stream.options = _X264
         context = stream.codec_context
+        # PyAV's own is 1 / fps, which gives frames of a camera that bunch one and the same time.
+        context.time_base = self._base
         context.gop_size = max(1, round(_GOP_SECONDS * self._fps))
         # Said aloud: a player that guesses by the size of the picture shifts the reds.
         context.colorspace, context.color_range = Colorspace.ITU601, ColorRange.MPEG
@@ -113,12 +116,10 @@ class VideoSink:
                 container.close()
             raise
 
-    def _time(self, time_s: float) -> tuple[int, Fraction]:
-        if not self._live:
-            self._last += 1
-            return self._last, 1 / self._fps
-        self._last = max(self._last + 1, round((time_s - self._start) * _LIVE_BASE))
-        return self._last, Fraction(1, _LIVE_BASE)
+    def _time(self, time_s: float) -> int:
+        arrived = round((time_s - self._start) / self._base) if self._live else 0
+        self._last = max(self._last + 1, arrived)
+        return self._last
 
     def _fitted(self, image: np.ndarray) -> np.ndarray:
         """``image`` at the size of this file's first one."""
