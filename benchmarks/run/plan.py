@@ -98,7 +98,7 @@ class Shared:
     def spec(self, module: str, model: Model, cell: Cell, weights: tuple[Path, ...] = ()) -> Spec:
         """What the process of ``cell`` loads, with a scratch folder of its own."""
         return Spec(
-            f"benchmarks.{module}", model.path, cell.backend, self.threads, self.frames,
+            f"benchmarks.cells.{module}", model.path, cell.backend, self.threads, self.frames,
             self.scratch / quote(cell.name, safe=" "), cell.way, weights,
         )  # fmt: skip
 
@@ -140,13 +140,13 @@ def plan(found: Sequence[Model], asked: Asked, shared: Shared) -> list[Planned]:
 
 def _engine(model: Model, backend: str, shared: Shared) -> Iterator[Planned]:
     cell = model.cell("bundle", backend)
-    yield Planned(cell, model, shared.spec("serve", model, cell))
+    yield Planned(cell, model, shared.spec("engine", model, cell))
 
 
 def _bare(model: Model, backend: str, quick: bool, shared: Shared) -> Iterator[Planned]:
     for way in bare_library.WAYS[backend][: 2 if quick else None]:
         cell = model.cell("bare", backend, way)
-        yield Planned(cell, model, shared.spec("bare", model, cell))
+        yield Planned(cell, model, shared.spec("bare_library", model, cell))
 
 
 def _peers(model: Model, asked: Asked, first: bool, shared: Shared) -> Iterator[Planned]:
@@ -154,7 +154,8 @@ def _peers(model: Model, asked: Asked, first: bool, shared: Shared) -> Iterator[
     for way in PEERS:
         if asked.quick and way in COMPILED:
             continue
-        backend, module = ("onnxruntime", "plain") if way == PLAIN else ("pytorch", "peers")
+        backend = "onnxruntime" if way == PLAIN else "pytorch"
+        module = "naive_onnxruntime" if way == PLAIN else "pytorch"
         cell = model.cell("peer", backend, way, way if first else f"{way} · {model.name}")
         if weights:
             yield Planned(cell, model, shared.spec(module, model, cell, weights))
