@@ -25,6 +25,7 @@ from benchmarks.stats.interval import width
 from runtime import cli
 from runtime.backends.registry import BACKENDS, installed_backends
 from runtime.errors import HedgeError
+from runtime.interrupt import handling
 from runtime.sources.open import open_source
 
 QUICK_MINUTES = 2.7
@@ -102,6 +103,16 @@ class Benchmark:
         return replace(pace, frames=self.frames or pace.frames)
 
 
+def benchmark(config: Benchmark) -> Results:
+    """Measure as the command does, write the report, and give what it holds. Raises HedgeError."""
+    with tempfile.TemporaryDirectory() as folder:
+        results, interrupted = _measured(config, Path(folder))
+        page.write(results, config.out, Path(folder))
+    if interrupted:
+        raise KeyboardInterrupt
+    return results
+
+
 def main(config: Benchmark) -> None:
     """The command."""
     rule = judge.parse(config.fail_if)
@@ -130,10 +141,9 @@ def _measured(config: Benchmark, scratch: Path) -> tuple[Results, bool]:
     shown = frames.gather(config.data, config.video, config.pace.frames, scratch)
     asked = plan.Asked(backends, config.peers, config.checkpoints, config.quick)
     record = Record(plan.plan(models, asked, plan.Shared(config.threads, shown.path, scratch)))
-    for number in (signal.SIGINT, signal.SIGTERM):  # a job in the background ignores the first
-        signal.signal(number, signal.default_int_handler)
     interrupted = False
-    with _bar(record, config.seconds) as tell:
+    # A job in the background ignores SIGINT unless a handler is set.
+    with handling(signal.default_int_handler), _bar(record, config.seconds) as tell:
         run = Run(record, shown, config.video, config.threads, config.pace, config.timeout,
                   scratch, tell)  # fmt: skip
         try:

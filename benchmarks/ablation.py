@@ -187,11 +187,11 @@ def _judged(run: TrainConfig, bundles: Path) -> Result:
         path, int8=True, data=run.data, name=run.run.name, out=bundles, force=True,
         frames=len(index.items), max_miou_drop=ANY_LOSS,
     )  # fmt: skip
-    [(_, manifest)] = publish(asked)
+    [published] = publish(asked)
     confusion = found.confusion
     return Result(
         _design(run), run.seed, confusion.miou(), found.boundary.mean(), confusion.iou_by_name(),
-        manifest.measured["miou_by_backend"][BACKEND],
+        published.manifest.measured["miou_by_backend"][BACKEND],
     )  # fmt: skip
 
 

@@ -22,11 +22,13 @@ def main(config: Export) -> None:
         return
     # The box that builds its engine has no torch, so what needs it comes no earlier.
     cli.require(("torch", "torchvision", "onnx", "onnxscript"), "export")
-    from export.exporter import publish
+    from export.exporter import Bundle, publish
 
-    for target, manifest in publish(config):
-        cli.out.print(_table(manifest, target))
-        _deliver(config, target)
+    def deliver(bundle: Bundle) -> None:
+        cli.out.print(_table(bundle.manifest, bundle.path))
+        _deliver(config, bundle.path)
+
+    publish(config, deliver)
 
 
 def _deliver(config: Export, bundle: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -99,8 +99,30 @@ class Task:
         return verify.labelled(index, count)
 
 
-def publish(config: Export) -> Iterator[tuple[Path, Manifest]]:
-    """Write every bundle that was asked for, and yield each with its place once it is there."""
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was published: its folder, and what its manifest says."""
+
+    path: Path
+    manifest: Manifest
+
+
+def publish(
+    config: Export, on_bundle: Callable[[Bundle], None] = lambda bundle: None
+) -> list[Bundle]:
+    """Write, verify and publish every bundle that was asked for.
+
+    on_bundle: called with each as soon as it is there. Raises HedgeError, GateError where one does
+    not agree with PyTorch or loses too much.
+    """
+    published = []
+    for target, manifest in _published(config):
+        published.append(Bundle(target, manifest))
+        on_bundle(published[-1])
+    return published
+
+
+def _published(config: Export) -> Iterator[tuple[Path, Manifest]]:
     path = find_checkpoint(config.run)
     checkpoint = Checkpoint.load(path)
     name = config.name or path.parent.name

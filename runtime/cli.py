@@ -5,15 +5,22 @@ from __future__ import annotations
 import errno
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import tyro
 from rich.console import Console
 
 from runtime import files
-from runtime.errors import EXIT_INTERRUPTED, EXIT_OK, HedgeError, OutputError
+from runtime.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    HedgeError,
+    MissingExtraError,
+    OutputError,
+)
 
 Config = TypeVar("Config")
 
@@ -30,39 +37,69 @@ EXIT_CODES = (
 )
 
 
-def run(config: type[Config], main: Callable[[Config], int | None], prog: str) -> NoReturn:
-    """Parse the command line into ``config``, run ``main`` and exit with its documented code."""
+def run(
+    config: type[Config],
+    main: Callable[[Config], int | None],
+    prog: str,
+    arguments: Sequence[str] | None = None,
+) -> NoReturn:
+    """Parse the command line into ``config``, run ``main`` and exit with its documented code.
+
+    arguments: the command line; default ``sys.argv[1:]``.
+    """
+    sys.exit(exit_code(lambda: main(parse(config, prog, arguments))))
+
+
+def exit_code(work: Callable[[], int | None]) -> int:
+    """Do ``work``; its exit code, or that of the error that ended it, told in one line."""
     try:
-        code = main(_parsed(config, prog)) or EXIT_OK
+        return work() or EXIT_OK
     except HedgeError as error:
-        code = fail(str(error), error.exit_code)
+        return fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        code = fail("interrupted", EXIT_INTERRUPTED)
+        return fail("interrupted", EXIT_INTERRUPTED)
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
-        code = fail(f"{error.filename or 'output'}: {error.strerror}", OutputError.exit_code)
-    sys.exit(code)
+        return fail(f"{error.filename or 'output'}: {error.strerror}", OutputError.exit_code)
 
 
-def _parsed(config: type[Config], prog: str) -> Config:
+def parse(config: type[Config], prog: str, arguments: Sequence[str] | None = None) -> Config:
+    """The command line as a ``config``; exits after ``--help``, or with 2 on a wrong option."""
     description = f"{inspect.getdoc(config)}\n\n{EXIT_CODES}"
     try:
-        return tyro.cli(config, prog=prog, description=description)
+        return tyro.cli(config, prog=prog, description=description, args=arguments)
     except BrokenPipeError:  # --help | head: leave as the Console does, without a traceback
         out.on_broken_pipe()
         raise
 
 
+def module_command(module: str, *arguments: str) -> list[str]:
+    """The command that runs a module of ours in a process of its own, whatever folder it is in.
+
+    ``python -m`` would look in the current folder first, where somebody's own ``train.py`` may be.
+    """
+    root = str(Path(__file__).resolve().parents[1])
+    code = (
+        f"import runpy, sys; sys.path[0] = {root!r}; sys.argv[0] = {module!r}; "
+        f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    )
+    return [sys.executable, "-c", code, *arguments]
+
+
 def require(libraries: tuple[str, ...], extra: str) -> None:
-    """Leave with one line and the way to install them where ``libraries`` are missing.
+    """Raise MissingExtraError, which tells how to install them, where ``libraries`` are missing.
 
     Called by packages as they are imported, since nothing in them works without.
     """
     missing = [name for name in libraries if not find_spec(name)]
-    if missing:
-        fix = f"pip install 'hedge-seg[{extra}]'"
-        sys.exit(fail(f"{', '.join(missing)} not installed; {fix}", HedgeError.exit_code))
+    if not missing:
+        return
+    fix = f"pip install 'hedge-seg[{extra}]'"
+    error = MissingExtraError(f"{', '.join(missing)} not installed; {fix}")
+    if sys.argv[0] == "-m":  # ``python -m`` imports the package before the command can catch it
+        sys.exit(fail(str(error), error.exit_code))
+    raise error
 
 
 def say(text: str, to: Console = out, style: str | None = None) -> None:

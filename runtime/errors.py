@@ -13,6 +13,10 @@ class HedgeError(ValueError):
     exit_code = 2
 
 
+class MissingExtraError(HedgeError, ImportError):
+    """A library is not installed; the message names the extra that brings it."""
+
+
 class IncompleteError(HedgeError):
     """Everything readable was processed, but the input held less than it promised."""
 

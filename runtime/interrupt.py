@@ -25,9 +25,22 @@ def interruptible(wakes: Sequence[Callable[[], None]]) -> Iterator[threading.Eve
         for wake in wakes:
             threading.Thread(target=wake, name="wake", daemon=True).start()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handling(handle):
         yield stop
+
+
+@contextmanager
+def handling(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Let ``handler`` take SIGINT and SIGTERM meanwhile; in the main thread only.
+
+    Python lets no other thread set handlers, and a notebook's server keeps its own.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)

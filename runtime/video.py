@@ -31,7 +31,7 @@ from runtime.backends.shared import SharedEngine
 from runtime.bundle.manifest import Manifest, newest_bundle
 from runtime.config import VideoConfig
 from runtime.errors import EXIT_INTERRUPTED, EXIT_OK, HedgeError, IncompleteError
-from runtime.interrupt import interruptible
+from runtime.interrupt import handling, interruptible
 from runtime.outputs import checks, video_file
 from runtime.outputs.json_files import write_report
 from runtime.outputs.overlay import Overlay
@@ -52,8 +52,8 @@ _WARNINGS = 5  # damaged frames named one by one
 def main(config: VideoConfig) -> int:
     """Run the command; its exit code, or a HedgeError with one."""
     config.validate()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
+        stack.enter_context(handling(signal.default_int_handler))
         parts = config.parts()
         opened = [
             stack.enter_context(open_source(part.source, part.realtime, part.raw_size))

@@ -18,6 +18,12 @@ MAY_IMPORT = {
 }
 # The command whose servers and planted faults are the tests' own; an installed wheel has none.
 USES_THE_EQUIPMENT = ROOT / "benchmarks" / "endurance.py"
+HIDDEN = """
+import sys
+from importlib import util
+real = util.find_spec
+util.find_spec = lambda name, *rest: None if name == "torchvision" else real(name, *rest)
+"""
 NOT_AT_THE_EDGE = {"torch", "torchvision", "onnx", "onnxscript", "matplotlib", "tensorboard"}
 
 
@@ -63,17 +69,32 @@ def test_the_test_equipment_is_imported_where_a_check_needs_it() -> None:
 
 @pytest.mark.parametrize(
     ("package", "use"),
-    [("train", "import train"), ("export", "from export import __main__ as e; e.main(e.Export())")],
+    [
+        ("train", "import train"),
+        ("train", "import hedge_seg; hedge_seg.train"),
+        ("export", "from export import __main__ as e; e.main(e.Export())"),
+    ],
 )
-def test_a_missing_library_is_one_line_with_its_extra(package: str, use: str) -> None:
+def test_a_missing_library_is_an_import_error_that_names_its_extra(package: str, use: str) -> None:
     """As after ``pip install hedge-seg[runtime]``: the stage is there, its libraries are not."""
     code = f"""
-import sys
-from importlib import util
-real = util.find_spec
-util.find_spec = lambda name, *rest: None if name == "torchvision" else real(name, *rest)
-{use}
+{HIDDEN}
+try:
+    {use}
+except ImportError as error:
+    print(error)
 """
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    fix = f"error: torchvision not installed; pip install 'hedge-seg[{package}]'\n"
+    assert result.stdout == f"torchvision not installed; pip install 'hedge-seg[{package}]'\n"
+
+
+def test_a_command_says_what_is_missing_in_one_line() -> None:
+    code = f"""
+{HIDDEN}
+import runpy
+sys.argv = ["-m"]  # as it is while python -m looks for its module
+runpy.run_module("train", run_name="__main__")
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    fix = "error: torchvision not installed; pip install 'hedge-seg[train]'\n"
     assert (result.returncode, result.stderr) == (2, fix)

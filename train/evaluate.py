@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -149,6 +149,14 @@ def evaluation_index(checkpoint: Checkpoint, data: Path | None, split: str) -> I
 def main(config: Evaluate) -> None:
     """The command."""
     path = find_checkpoint(config.run)
+    evaluation = evaluate_run(replace(config, run=path))
+    where = f" on {config.data}" if config.data else ""
+    cli.out.print(_table(evaluation, f"{path}{where} ({config.split})"))
+
+
+def evaluate_run(config: Evaluate) -> Evaluation:
+    """Measure a run as the command does, saving what ``config`` asks for. Raises HedgeError."""
+    path = find_checkpoint(config.run)
     checkpoint = Checkpoint.load(path)
     index = evaluation_index(checkpoint, config.data, config.split)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -158,11 +166,11 @@ def main(config: Evaluate) -> None:
     if config.save:
         answers = _saved(answers, index.classes, config.save)
     evaluation = score(answers, index.classes)
-    cli.out.print(_table(evaluation, f"{path} on {index.root} ({config.split})"))
     if config.json:
         files.write_bytes(
             config.json, msgspec.json.format(msgspec.json.encode(evaluation.to_json()))
         )
+    return evaluation
 
 
 def side_by_side(answer: Answer, classes: ClassSet) -> np.ndarray:

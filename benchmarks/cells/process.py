@@ -6,7 +6,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -18,8 +17,9 @@ import msgspec
 
 from benchmarks.cells.worker import Spec, to_json
 from benchmarks.host.machine import resident_mb, used_s
+from runtime.cli import module_command
 
-COMMAND = (sys.executable, "-m", "benchmarks.cells.worker")
+COMMAND = tuple(module_command("benchmarks.cells.worker"))
 START = 5  # times the patience: libraries load, engines are built
 GOODBYE_S = 5.0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from benchmarks.run.frames import Frames
 from benchmarks.run.plan import PLAIN, Planned
 from benchmarks.run.questions import Pace, looks, score, stages, worst
 from benchmarks.run.record import Record, is_program, on_gpu
+from runtime import cli
 from runtime.backends import trt_cache
 from runtime.machine import cores
 
@@ -115,7 +115,7 @@ class Run:
             return spec
         graph = self.scratch / f"{spec.scratch.name}.onnx"
         files = map(str, (spec.bundle, graph, *spec.weights))
-        command = [sys.executable, "-m", "benchmarks.cells.pytorch", *files]
+        command = cli.module_command("benchmarks.cells.pytorch", *files)
         processes.run(command, graph.with_suffix(".txt"), EXPORT * self.patience)
         return replace(spec, weights=(graph,))
 
@@ -159,7 +159,7 @@ class Run:
     def _measure_ceilings(self) -> None:
         """At both ends of the run: a ceiling is what the machine reaches when it is left alone."""
         self.tell("measuring what this machine reaches")
-        command = [sys.executable, "-m", "benchmarks.host.ceiling", str(self.threads)]
+        command = cli.module_command("benchmarks.host.ceiling", str(self.threads))
         try:
             done = subprocess.run(command, capture_output=True, timeout=CEILING_S, check=True)
             found = msgspec.json.decode(done.stdout.splitlines()[-1], type=dict[str, float])

@@ -66,12 +66,12 @@ def config(torn_run: Path, blocks: Path, tmp_path_factory: pytest.TempPathFactor
 def found(config: Export) -> Path:
     """The bundle that a search found."""
     asked = replace(config, max_miou_drop=BUDGET.miou, max_class_drop=BUDGET.worst, name="found")
-    return next(publish(asked))[0]
+    return publish(asked)[0].path
 
 
 def test_without_a_search_it_is_refused(config: Export) -> None:
     with pytest.raises(GateError, match=r"points of mIoU .* allowed are 3 points") as caught:
-        list(publish(config))
+        publish(config)
     lost = float(str(caught.value).split(" loses ")[1].split()[0])
     assert lost > 5
     assert [path.name for path in config.out.iterdir() if path.is_dir()] in ([], ["found-int8"])
@@ -131,7 +131,7 @@ def test_a_search_that_was_stopped_goes_on(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Search, "_save", stop)
-        list(publish(asked))
+        publish(asked)
     assert [path.name for path in tmp_path.iterdir()] == [".torn-int8.search"]
     tried: list[str] = []
 
@@ -140,7 +140,8 @@ def test_a_search_that_was_stopped_goes_on(
         return engine(search, kept, name)
 
     monkeypatch.setattr(Search, "_engine", counted)
-    target, manifest = next(publish(asked))
+    [bundle] = publish(asked)
+    target, manifest = bundle.path, bundle.manifest
     assert "going on with" in capsys.readouterr().err
     log = msgspec.json.decode((target / "sensitivity.json").read_bytes(), type=Log)
     left, steps = len(log.layers) - 4, len(log.steps) - 1  # the first set was measured before
@@ -162,7 +163,7 @@ def test_a_budget_that_cannot_be_met_names_the_best_found(
     monkeypatch.setattr(exporter, "_trained", better)
     asked = replace(short, max_miou_drop=0.0, out=tmp_path)
     with pytest.raises(GateError, match=r"the best found loses .* see .*sensitivity\.json") as e:
-        list(publish(asked))
+        publish(asked)
     assert e.value.exit_code == 4
     assert [path.name for path in tmp_path.iterdir()] == [".torn-int8.search"]
     assert (tmp_path / ".torn-int8.search" / "sensitivity.json").is_file()
@@ -178,7 +179,7 @@ def test_a_budget_needs_labels(config: Export, torn_run: Path, tmp_path: Path) -
         calibration_data=config.data / "images" / "train",
     )  # fmt: skip
     with pytest.raises(HedgeError, match="need labelled frames: --data PATH"):
-        list(publish(asked))
+        publish(asked)
 
 
 def test_rank_correlation_is_spearmans() -> None:
@@ -207,5 +208,5 @@ def test_both_sides_of_a_budget_bind(drop: tuple[float, float], inside: bool) ->
 
 def test_layers_that_stay_in_floating_point_can_be_named(config: Export, tmp_path: Path) -> None:
     with pytest.raises(HedgeError, match="--keep conv_of_another: no such layer; the graph has"):
-        list(publish(replace(config, keep=("conv_of_another",), out=tmp_path)))
+        publish(replace(config, keep=("conv_of_another",), out=tmp_path))
     assert not list(tmp_path.iterdir())

@@ -22,3 +22,17 @@ def test_the_first_signal_asks_and_the_second_interrupts(number: signal.Signals)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
     assert signal.getsignal(number) is before
+
+
+def test_no_handler_is_set_outside_the_main_thread() -> None:
+    found: list[object] = []
+
+    def run() -> None:
+        with interruptible([]) as stop:
+            found.extend([signal.getsignal(signal.SIGINT), stop.is_set()])
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found == [before, False]
