@@ -69,5 +69,10 @@ def writing(path: Path) -> Iterator[None]:
     """Turn what the system or FFmpeg says about writing ``path`` into one line."""
     try:
         yield
-    except (OSError, av.FFmpegError) as error:
+    except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+    except av.FFmpegError as error:  # no fault of the disk
+        raise OutputError(
+            f"{path}: FFmpeg refuses what it was given ({error.strerror}); what came before is "
+            "in the file; try another format, such as .mkv"
+        ) from error

@@ -16,6 +16,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from runtime.cli import warn
 from runtime.errors import HedgeError, OutputError
 from runtime.outputs.checks import writing
+from runtime.timeline import Timeline
 
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
@@ -25,7 +26,7 @@ _GOP_SECONDS = 1  # what a killed process loses at most, and how far a player se
 # 1.7 instead of 3.1 ms of CPU (crf 23) for a smaller file that looks the same; "superfast" takes 5.
 # zerolatency: what was written is in the file, not in the encoder.
 _X264 = {"preset": "ultrafast", "tune": "zerolatency", "qp": "26", "forced-idr": "1"}
-_LIVE_BASE = 90_000  # units a second of the times of live frames, as in RTP
+_LIVE_UNIT = Fraction(1, 10_000)  # of the times of live frames: mp4 holds pauses of 59 hours then
 
 
 def check_format(path: Path) -> None:
@@ -43,7 +44,7 @@ class VideoSink:
     what was written. A file is fragmented and flushed: when the process is killed or the disk is
     full, everything but the last second, a group of pictures, plays. live: frames are shown at
     their times, since they come when they come; of a file they are one ``1 / fps`` after the
-    other. Raises OutputError.
+    other. No time ends a recording: see ``Timeline``. Raises OutputError.
     """
 
     def __init__(
@@ -52,28 +53,29 @@ class VideoSink:
         check_format(path)
         self.path = path
         self.files: list[Path] = []
-        self._fps, self._live, self._segments = fps, live, segments
-        self._base = Fraction(1, _LIVE_BASE) if live else 1 / fps  # seconds, of frame times
+        self._fps, self._live, self._segments = Fraction(fps), live, segments
         self._container: av.container.OutputContainer | None = None
         self._stream: av.VideoStream | None = None
         self._size = (0, 0)  # (width, height) of this file's first frame
-        self._start = self._next_key = 0.0  # seconds: of that frame, and in this file
-        self._last = -1  # time of the last frame, in units of its base
+        self._unit = _unit(path, _LIVE_UNIT if live else 1 / self._fps)
+        self._timeline = Timeline(self._unit, 1 / self._fps)
+        self._next_key = Fraction(0)  # seconds in this file
         self._scaled = False
 
-    def write(self, image: np.ndarray, time_s: float = 0.0) -> None:
+    def write(self, image: np.ndarray, time_s: float | None = None) -> None:
         """Append an (H, W, 3) uint8 BGR image; ``time_s``: when it is shown, of a live source."""
         size = (image.shape[1], image.shape[0])
         if self._segments and size != self._size:
             self.close()
         if self._container is None:
-            self._size, self._start = size, time_s
+            self._size = size
             self._open()
         frame = av.VideoFrame.from_ndarray(_yuv(self._fitted(image)), format="yuv420p")
-        frame.pts, frame.time_base = self._time(time_s), self._base
-        if self._live and frame.time >= self._next_key:
+        frame.pts = self._timeline.place(time_s if self._live else None)
+        frame.time_base = self._unit
+        if self._live and frame.pts * self._unit >= self._next_key:
             frame.pict_type = PictureType.I
-            self._next_key = frame.time + _GOP_SECONDS
+            self._next_key = frame.pts * self._unit + _GOP_SECONDS
         self._encode(frame)
 
     def close(self) -> None:
@@ -85,20 +87,18 @@ class VideoSink:
                 container.close()
 
     def _open(self) -> None:
-        self._last, self._next_key = -1, 0.0
+        self._timeline, self._next_key = Timeline(self._unit, 1 / self._fps), Fraction(0)
         self.files.append(_free(self.path) if self.files else self.path)
         kind = FORMATS[self.path.suffix.lower()]
         options = {"flush_packets": "1"} | ({} if kind == "matroska" else _FRAGMENTED)
         with writing(self.files[-1]):
             url = f"file:{self.files[-1].absolute()}"
             self._container = av.open(url, "w", format=kind, options=options)
-        stream = self._container.add_stream("libx264", rate=self._fps)
+        stream = self._container.add_stream("libx264", rate=self._fps, time_base=self._unit)
         stream.width, stream.height = (n + n % 2 for n in self._size)
         stream.pix_fmt = "yuv420p"
         stream.options = _X264
         context = stream.codec_context
-        # PyAV's own is 1 / fps, which gives frames of a camera that bunch one and the same time.
-        context.time_base = self._base
         context.gop_size = max(1, round(_GOP_SECONDS * self._fps))
         # Said aloud: a player that guesses by the size of the picture shifts the reds.
         context.colorspace, context.color_range = Colorspace.ITU601, ColorRange.MPEG
@@ -115,11 +115,6 @@ class VideoSink:
             with suppress(av.FFmpegError):
                 container.close()
             raise
-
-    def _time(self, time_s: float) -> int:
-        arrived = round((time_s - self._start) / self._base) if self._live else 0
-        self._last = max(self._last + 1, arrived)
-        return self._last
 
     def _fitted(self, image: np.ndarray) -> np.ndarray:
         """``image`` at the size of this file's first one."""
@@ -147,6 +142,16 @@ def _yuv(image: np.ndarray) -> np.ndarray:
     if rows or columns:
         image = cv2.copyMakeBorder(image, 0, rows, 0, columns, cv2.BORDER_REPLICATE)
     return cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420)
+
+
+def _unit(path: Path, wanted: Fraction) -> Fraction:
+    """The unit of the times in the file, of which ``wanted`` is a multiple where it can be."""
+    if FORMATS[path.suffix.lower()] == "matroska":
+        return Fraction(1, 1000)  # the only one there is
+    units = wanted.denominator
+    while units < 10_000:  # as FFmpeg's muxer does
+        units *= 2
+    return Fraction(1, units if units < 100_000 else 90_000)  # finer ones hold short pauses only
 
 
 def _free(path: Path) -> Path:

@@ -129,16 +129,6 @@ def test_key_frames_of_a_slow_engine_come_every_second_too(tmp_path: Path) -> No
     assert key_times(path) == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_frames_that_bunch_are_shown_at_their_own_times(suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"a{suffix}"
-    times = [0, 0.040, 0.041, 0.042, 0.080, 0.120]  # 25 fps, over a network
-    with VideoSink(path, Fraction(25), live=True) as sink:
-        for time_s in times:
-            sink.write(plain((90, 90, 90)), 7 + time_s)
-    assert [time_s for time_s, _ in frames_in(path)] == pytest.approx(times, abs=0.0006)
-
-
 def test_what_was_written_is_not_kept_in_the_encoder(
     tmp_path: Path, playable: Callable[[Path], int]
 ) -> None:
