@@ -1,4 +1,4 @@
-"""The README's table is written from a report, and only from it."""
+"""The tables of documents are written from a report, and only from it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.readme import BEGIN, END, Readme, main, replaced
+from benchmarks.readme import BEGIN, END, SHORT, Readme, main, replaced, shortened
 from benchmarks.results import Results
 from benchmarks.schema import schema
 from runtime.errors import GateError, HedgeError
 from tests.benchmarks.runs import CELL, changed, results
 
 ROOT = Path(__file__).parents[2]
-README, REPORT = ROOT / "README.md", ROOT / "benchmarks" / "results" / "report.json"
+REPORT = ROOT / "benchmarks" / "results" / "report.json"
 
 
 @pytest.fixture
@@ -31,14 +31,38 @@ def readme(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_readme_holds_the_committed_report_and_nothing_else() -> None:
-    text = README.read_text(encoding="utf-8")
-    marked = BEGIN in text or END in text
-    assert marked == REPORT.is_file(), "comments in README.md and a committed report go together"
-    if marked:
-        assert replaced(text, Results.load(REPORT), README) == text, (
-            "python -m benchmarks.readme benchmarks/results/report.json README.md"
-        )
+@pytest.mark.parametrize(
+    ("name", "begin"), [("README.md", SHORT), ("docs/results/2026-11-26-matrix.md", BEGIN)]
+)
+def test_a_document_holds_the_committed_report_and_nothing_else(name: str, begin: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert begin in text and replaced(text, Results.load(REPORT), ROOT / name) == text, (
+        f"python -m benchmarks.readme benchmarks/results/report.json {name}"
+    )
+
+
+def test_the_short_table_has_pytorch_and_the_fastest_engine_of_each_bundle(
+    report: Path, readme: Path
+) -> None:
+    readme.write_text(f"{SHORT}\nold\n{END}\n")
+    main(Readme(report, readme))
+    text = readme.read_text()
+    assert text.startswith(f"{SHORT}\n| model |") and text.endswith(f"{END}\n")
+    whole, short = Results.load(report).settled(), shortened(Results.load(report).settled())
+    kinds = [cell.kind for cell in short.cells]
+    bundles = short.cells[kinds.index("bundle") :]
+    assert kinds[0] == "peer" and {cell.kind for cell in bundles} == {"bundle"}
+    assert len([line for line in text.splitlines() if line.startswith("| ")]) == 2 + len(
+        short.cells
+    )
+    for cell in bundles:
+        rivals = [
+            other.timing.p50
+            for other in whole.cells
+            if (other.kind, other.model, other.precision) == ("bundle", cell.model, cell.precision)
+            and other.timing
+        ]
+        assert cell.timing and cell.timing.p50 == min(rivals) and len(rivals) > 1
 
 
 def test_the_schema_in_docs_is_that_of_the_code() -> None:

@@ -1,0 +1,62 @@
+"""Every command of Hedge, found in its code; a MkDocs hook writes their ``--help`` into a page."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import tyro
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("train", "export", "runtime", "benchmarks")  # in the order of the data
+MARK = "<!-- commands -->"
+COLUMNS = "88"
+
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: what is typed ("python -m train"), and the dataclass that is its command line."""
+
+    name: str
+    config: type
+
+    def parse(self, arguments: list[str]) -> object:
+        """The configuration that ``arguments`` give; SystemExit or HedgeError where they do not."""
+        return tyro.cli(self.config, prog=self.name, args=arguments)
+
+    def help(self) -> str:
+        """What ``--help`` prints."""
+        text = io.StringIO()
+        narrow = patch.dict(os.environ, COLUMNS=COLUMNS)
+        with narrow, redirect_stdout(text), suppress(SystemExit):
+            self.parse(["--help"])
+        return text.getvalue().strip()
+
+
+def commands() -> Iterator[Command]:
+    """Every module that ends in ``cli.run(Config, main, "python -m …")``."""
+    ends = re.compile(r'^    cli\.run\((\w+), \w+, "(python -m [\w.]+)"\)', re.MULTILINE)
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if found := ends.search(path.read_text(encoding="utf-8")):
+                module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+                yield Command(found[2], getattr(importlib.import_module(module), found[1]))
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """MkDocs calls this for every page: put the help of all commands where the mark stands."""
+    if MARK not in markdown:
+        return markdown
+    parts = (f"## {one.name}\n\n```text\n{one.help()}\n```" for one in commands())
+    return markdown.replace(MARK, "\n\n".join(parts))
