@@ -29,7 +29,6 @@ from runtime.bundle.classes import CITYSCAPES
 from runtime.bundle.manifest import BUNDLES
 from runtime.errors import HedgeError
 from runtime.latency import Latency
-from train.config import BackboneName
 
 SLOW = {("onnxruntime", "fp16")}  # emulated on a CPU: timed only where asked for
 FRAMES = 4  # distinct ones, fed in turn
@@ -212,7 +211,7 @@ def _row(case: Case, engine: str, latency: Latency, yardstick: float) -> Row:
     return Row(str(case), engine, p50, p95, fps=1e3 / p50, speedup=yardstick / p50)
 
 
-def costs(backbone: BackboneName, size: tuple[int, int], config: Speed) -> list[Cost]:
+def costs(backbone: str, size: tuple[int, int], config: Speed) -> list[Cost]:
     """SE: dlse against vanilla; HED: dlse_hed against dlse; our code: dlse_hed in our engine
     against a bare loop over the library that gives the same labels
     (``benchmarks.cells.bare_library``)."""

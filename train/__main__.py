@@ -17,6 +17,7 @@ from runtime import cli, files
 from runtime.errors import HedgeError, OutputError
 from train.config import TrainConfig, to_builtins
 from train.datasets import default_data, open_index
+from train.datasets.mixture import Portion, mixed
 from train.device import keep_freed_memory
 from train.distributed import world
 from train.loop import Epoch, Step, Trainer
@@ -32,6 +33,9 @@ def main(config: TrainConfig) -> None:
         train, val = open_index(data, "train"), open_index(data, "val")
         if train.classes != val.classes:
             raise HedgeError(f"{data}: train and val have different class lists")
+        portions = [Portion.parse(text) for text in config.also]
+        others = [(open_index(each.data, "train"), each.weight) for each in portions]
+        train = mixed(train, others, quiet=not place.first)
         trainer = Trainer(config, train, val, place)
         last = config.run / "last.pt"
         if config.resume:
@@ -67,10 +71,11 @@ def _headline(config: TrainConfig, trainer: Trainer, data: Path) -> str:
     given = config.start or config.weights
     start = "from scratch" if given is None else f"from {given}"
     dtype = str(trainer.amp_dtype or "float32").removeprefix("torch.")
+    sources = " + ".join([str(data), *config.also])
     parameters = sum(p.numel() for p in trainer.model.parameters()) / 1e6
     return (
         f"{config.variant} on {config.backbone} ({parameters:.1f} M parameters, {start}), "
-        f"{len(trainer.train_index)} + {len(trainer.val_index)} images of {data}, "
+        f"{len(trainer.train_index)} + {len(trainer.val_index)} images of {sources}, "
         f"crop {trainer.crop[0]}×{trainer.crop[1]}, {trainer.world.device.type} {dtype}"
     )
 

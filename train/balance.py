@@ -39,13 +39,17 @@ def class_weights(counts: np.ndarray, power: float) -> torch.Tensor:
     return torch.from_numpy(weights / (share * weights).sum()).float()
 
 
-def repeat_factors(counts: np.ndarray, threshold: float) -> np.ndarray:
+def repeat_factors(
+    counts: np.ndarray, threshold: float, weights: np.ndarray | None = None
+) -> np.ndarray:
     """(images,) float64 with mean 1: how often each image is drawn in an epoch.
 
     A class that fewer than ``threshold`` of the images show is drawn more often, by the root of
-    what it lacks; an image goes by its rarest class (LVIS: Gupta et al., CVPR 2019).
+    what it lacks; an image goes by its rarest class (LVIS: Gupta et al., CVPR 2019). weights:
+    (images,) factors on top of it.
     """
     present = counts > PRESENT * counts.sum(1, keepdims=True)
     share = np.maximum(present.mean(0), 1 / len(counts))
     repeats = np.where(present, np.maximum(1, np.sqrt(threshold / share)), 1).max(1)
+    repeats = repeats if weights is None else repeats * weights
     return repeats / repeats.mean()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 import tyro
@@ -12,6 +12,7 @@ import tyro
 from runtime.errors import HedgeError
 
 BackboneName = Literal["resnet50", "resnet18", "mobilenet_v2", "mobilenet_v3_large"]
+TIMM = "timm/"  # in front of the names of timm's networks
 SqueezeExciteGate = Literal["sigmoid", "softmax"]
 HedName = Literal["vgg16", "lite"]
 EdgeName = Literal["vgg16", "lite", "shared", "supervised", "blank"]
@@ -67,7 +68,7 @@ class ModelConfig:
     None for a model that knows nothing of edges.
     """
 
-    backbone: BackboneName
+    backbone: str
     num_classes: int
     output_stride: Literal[8, 16, 32] = 16
     atrous_rates: tuple[int, ...] = (6, 12, 18)
@@ -98,13 +99,19 @@ class TrainConfig:
 
     variant: VariantName = "dlse_hed"
     """Which model: plain DeepLab, with SE, with softmax SE, with SE and HED edges."""
-    backbone: BackboneName = "mobilenet_v2"
-    """The torchvision network that extracts features."""
+    backbone: str = "mobilenet_v2"
+    """The network that extracts features: resnet50, resnet18, mobilenet_v2 or mobilenet_v3_large
+    of torchvision, or timm/NAME for any network of timm with feature maps at 1/4 and 1/8."""
     data: Path | None = None
     """Cityscapes tree, folder with images/labels/classes.json, or text list. Default:
     $CITYSCAPES_DATASET, else data/cityscapes, else a generated street scene."""
+    also: tuple[str, ...] = ()
+    """More data sets to train on, each PATH or PATH:WEIGHT, whose images are then drawn WEIGHT
+    times as often. Their classes are those of --data by name, others are ignored; --data alone
+    validates."""
     weights: str | None = None
-    """Backbone weights: a state-dict file, or "imagenet" (torchvision downloads them)."""
+    """Backbone weights: a state-dict file, or "imagenet" (torchvision downloads them, for its own
+    networks)."""
     start: Path | None = None
     """Run or checkpoint of ours to start from; what does not fit (other classes) starts afresh."""
     edge_weights: Path | None = None
@@ -150,6 +157,9 @@ class TrainConfig:
     jaccard: float = 1.0
     """Weight of a soft Jaccard loss (1 - IoU, each class of an image alike) beside the
     cross-entropy."""
+    loss_stride: int = 1
+    """Compare with every n-th label pixel a row and column, others the next step. The network
+    answers at 1/4, so 2 loses little, and the losses take a quarter of the time."""
     ema: float | None = 0.995
     """Validate and keep an exponential moving average of the weights (None: the weights)."""
     validate_every: int = 1
@@ -172,10 +182,15 @@ class TrainConfig:
     """Stop after this epoch, to be resumed later; the schedule stays that of --epochs."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "lr", "validate_every"):
+        for name in ("epochs", "batch", "lr", "validate_every", "loss_stride"):
             if getattr(self, name) <= 0:
                 option = name.replace("_", "-")
                 raise HedgeError(f"--{option} must be positive, not {getattr(self, name)}")
+        known = get_args(BackboneName)
+        if self.backbone not in known and not self.backbone.startswith(TIMM):
+            raise HedgeError(
+                f"--backbone {self.backbone}: not one of {', '.join(known)}, nor {TIMM}NAME"
+            )
         if self.ohem is not None and not 0 < self.ohem <= 1:
             raise HedgeError(f"--ohem is a share of the pixels, in (0, 1], not {self.ohem}")
         for name in ("label_smoothing", "class_balance", "oversample"):
@@ -192,7 +207,7 @@ class TrainConfig:
     @property
     def run(self) -> Path:
         """The folder of this run."""
-        return self.out / (self.name or f"{self.variant}-{self.backbone}")
+        return self.out / (self.name or f"{self.variant}-{self.backbone.removeprefix(TIMM)}")
 
     @property
     def last_epoch(self) -> int:

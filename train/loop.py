@@ -92,12 +92,11 @@ class Trainer:
         self.model.to(world.device).to(memory_format=torch.channels_last)
         self.class_weights: torch.Tensor | None = None
         repeats = None
-        if config.class_balance or config.oversample:
+        if config.class_balance or config.oversample or train.weights is not None:
             counts = label_counts(train, quiet=not world.first)
             if config.class_balance:
                 self.class_weights = class_weights(counts, config.class_balance).to(world.device)
-            if config.oversample:
-                repeats = repeat_factors(counts, config.oversample)
+            repeats = repeat_factors(counts, config.oversample, train.weights)
         if world.size > 1 and world.device.type == "cuda":
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.ema = average(self.model, config.ema)
@@ -170,8 +169,10 @@ class Trainer:
         device = self.world.device
         image, target, edges = (tensor.to(device, non_blocking=True) for tensor in sample)
         image = (image.float() / 255).to(memory_format=torch.channels_last)
+        target, edges = (self._thinned(labels) for labels in (target, edges))
+        size = (target.shape[-2], target.shape[-1])
         with torch.autocast(device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
-            logits, edge_logits = parallel(image)
+            logits, edge_logits = parallel(image, size)
         loss = segmentation_loss(
             logits, target, self.config.ohem, self.config.label_smoothing, self.class_weights
         )
@@ -193,6 +194,11 @@ class Trainer:
         if self.ema is not None:
             self.ema.update_parameters(self.model)
         return loss.detach()
+
+    def _thinned(self, labels: torch.Tensor) -> torch.Tensor:
+        """Every loss_stride-th row and column of (N, H, W) labels, the first by the step's turn."""
+        stride, step = self.config.loss_stride, self.progress.step
+        return labels[:, step % stride :: stride, step // stride % stride :: stride]
 
     def _finish_epoch(
         self, loss: float, images_per_s: float, seconds: float, on_epoch: Callable[[Epoch], None]

@@ -23,7 +23,7 @@ from runtime.bundle.classes import CITYSCAPES
 from runtime.bundle.manifest import FILE_NAME, Manifest
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
-from train.config import VARIANTS, BackboneName, EdgeName, TrainConfig, VariantName
+from train.config import TIMM, VARIANTS, BackboneName, EdgeName, TrainConfig, VariantName
 from train.datasets.synthetic.generate import SyntheticConfig, generate
 from train.device import cpu_has_bf16
 from train.evaluate import load_model
@@ -40,7 +40,7 @@ class Case:
     hed: where the edges of dlse_hed come from; by default a network, whose cost is in question.
     """
 
-    backbone: BackboneName
+    backbone: str
     variant: VariantName
     size: tuple[int, int]
     hed: EdgeName | None = None
@@ -48,20 +48,21 @@ class Case:
     @classmethod
     def parse(cls, text: str) -> Case:
         """From the command line's form; HedgeError says what the form is."""
-        found = re.fullmatch(r"(\w+):(?:(\w+):)?(\d+)x(\d+)", text)
+        found = re.fullmatch(r"([\w/.]+):(?:(\w+):)?(\d+)x(\d+)", text)
         if not found:
             raise HedgeError(f"--cases {text}: write BACKBONE:HEIGHTxWIDTH, as resnet50:256x512")
         backbone, variant, height, width = found.groups(default="dlse_hed")
         for word, known in ((backbone, get_args(BackboneName)), (variant, tuple(VARIANTS))):
-            if word not in known:
+            if word not in known and not word.startswith(TIMM):
                 raise HedgeError(f"--cases {text}: {word} is none of {', '.join(known)}")
         if min(int(height), int(width)) < 32:
             raise HedgeError(f"--cases {text}: at least 32x32")
         return cls(backbone, variant, (int(height), int(width)))  # type: ignore[arg-type]
 
     def __str__(self) -> str:
+        backbone = self.backbone.replace("/", "-")
         edges = f"-{self.hed}" if self.hed else ""
-        return f"{self.backbone}-{self.variant}{edges}-{self.size[0]}x{self.size[1]}"
+        return f"{backbone}-{self.variant}{edges}-{self.size[0]}x{self.size[1]}"
 
 
 def random_checkpoint(case: Case, out: Path) -> Checkpoint:

@@ -70,7 +70,8 @@ class Item:
 class Index:
     """A split of a data set: its items in a fixed order, and how to read them.
 
-    read_label: path → (H, W) uint8 training ids, IGNORE = 255.
+    read_label: path → (H, W) uint8 training ids, IGNORE = 255; weights: (items,) how often each is
+    drawn in training, relative to the others; None where all are alike.
     """
 
     root: Path
@@ -79,6 +80,7 @@ class Index:
     classes: ClassSet
     items: tuple[Item, ...]
     read_label: Callable[[Path], np.ndarray]
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.items)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +14,11 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from runtime.errors import HedgeError
 from train.checkpoint import load_state
-from train.config import BackboneName, ModelConfig, SqueezeExciteGate
+from train.config import ModelConfig, SqueezeExciteGate
 from train.models.blocks import Depthwise, SqueezeExcite
+from train.models.spec import BackboneSpec, describe_keys
 
-
-@dataclass(frozen=True)
-class BackboneSpec:
-    """Where a torchvision network is cut, and what comes out.
-
-    cuts: ends of the four stages in ``features`` (None: a ResNet, whose layers are the stages);
-    channels: of the stages at 1/4, 1/8 and the last; decoder: widths at 1/8 and 1/4.
-    """
-
-    cuts: tuple[int, int, int, int] | None
-    channels: tuple[int, int, int]
-    decoder: tuple[int, int]
-
-
-BACKBONES: dict[BackboneName, BackboneSpec] = {
+BACKBONES: dict[str, BackboneSpec] = {
     "resnet50": BackboneSpec(None, (256, 512, 2048), (256, 128)),
     "resnet18": BackboneSpec(None, (64, 128, 512), (256, 128)),
     "mobilenet_v2": BackboneSpec((4, 7, 14, 18), (24, 32, 320), (128, 64)),
@@ -71,7 +57,7 @@ class Backbone(nn.Module):
         return quarter, eighth, self.stages[3](self.stages[2](eighth))  # 1/output_stride
 
 
-def load_backbone_weights(network: nn.Module, name: BackboneName, weights: str) -> None:
+def load_backbone_weights(network: nn.Module, name: str, weights: str) -> None:
     """Fill a plain torchvision network from a state-dict file, or from torchvision ("imagenet").
 
     The classifier, which segmentation drops, may be missing. HedgeError names keys that differ.
@@ -96,16 +82,6 @@ def load_backbone_weights(network: nn.Module, name: BackboneName, weights: str) 
             f"{weights}: not weights of {name}: {describe_keys(missing, extra, shapes)}"
         )
     network.load_state_dict(state, strict=False)
-
-
-def describe_keys(missing: list[str], extra: list[str], shapes: list[str]) -> str:
-    """One line that names the first keys in which a state dict differs."""
-    parts = {"missing": missing, "unexpected": extra, "of another shape": shapes}
-    return "; ".join(
-        f"{len(keys)} {what} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
-        for what, keys in parts.items()
-        if keys
-    )
 
 
 def _stages(network: nn.Module, spec: BackboneSpec) -> list[nn.Sequential]:
@@ -137,12 +113,10 @@ def _dilate(stage: nn.Module, rate: int) -> None:
 
 
 def _replace_depthwise(stage: nn.Module) -> None:
-    """Put ours where a depthwise convolution has a stride or a dilation."""
+    """Put ours where a depthwise convolution is slow to train."""
     for parent in list(stage.modules()):
         for name, conv in parent.named_children():
-            if not isinstance(conv, nn.Conv2d) or conv.groups == 1:
-                continue
-            if conv.stride != (1, 1) or conv.dilation != (1, 1):
+            if isinstance(conv, nn.Conv2d) and Depthwise.suits(conv):
                 setattr(parent, name, Depthwise.of(conv))
 
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from train.config import SqueezeExciteGate
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, 0..1
 IMAGENET_STD = (0.229, 0.224, 0.225)
+WIDEST = 128  # input channels of a convolution whose bf16 gradients are fast on a CPU
 
 
 class Normalize(nn.Module):
@@ -30,6 +32,20 @@ class Normalize(nn.Module):
         return (image - self.mean) / self.std
 
 
+class WideConv(nn.Conv2d):
+    """A convolution whose bf16 gradients stay fast on a CPU with many input channels.
+
+    oneDNN's gradients of 3×3 weights take three to ten times as long once an input has more than
+    about 176 channels (torch 2.14), so training there sums over parts of the input.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.in_channels <= WIDEST or not _trains_in_half(x):
+            return super().forward(x)
+        parts = zip(x.split(WIDEST, 1), self.weight.split(WIDEST, 1), strict=True)
+        return sum(self._conv_forward(part, weight, None) for part, weight in parts)
+
+
 class ConvBNReLU(nn.Sequential):
     """Convolution that keeps the size at stride 1, batch-norm, ReLU."""
 
@@ -37,7 +53,7 @@ class ConvBNReLU(nn.Sequential):
         self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, rate: int = 1
     ) -> None:
         super().__init__(
-            nn.Conv2d(
+            WideConv(
                 in_channels,
                 out_channels,
                 kernel,
@@ -52,12 +68,20 @@ class ConvBNReLU(nn.Sequential):
 
 
 class Depthwise(nn.Conv2d):
-    """A depthwise convolution with stride or dilation; on a CPU it always trains in FP32.
+    """A depthwise convolution with stride, dilation or a large kernel; fast to train on a CPU.
 
-    oneDNN's gradients of these in bf16 are slow: at stride 2 they take five to thirty times those
-    of FP32, at dilation 2 twice. Its gradient of dilated weights is garbage, too, once the features
-    are larger than about 16×16 (seen with torch 2.14: off by up to 1e35).
+    oneDNN's bf16 gradients of these are slow: at stride 2 they take five to thirty times those of
+    FP32, with 5×5 weights three times. Such a layer trains in FP32. Dilated ones are slow, too, and
+    their bf16 weight gradients are garbage once the features are larger than about 16×16 (seen with
+    torch 2.14: off by up to 1e35): where the features split evenly, training treats every
+    dilation-th row and column as an image of its own, which needs no dilation.
     """
+
+    @staticmethod
+    def suits(conv: nn.Conv2d) -> bool:
+        """Whether ``conv`` is depthwise and trains faster as one of these."""
+        unusual = conv.stride != (1, 1) or conv.dilation != (1, 1) or conv.kernel_size[0] > 3
+        return unusual and conv.groups > 1 and conv.bias is None
 
     @classmethod
     def of(cls, conv: nn.Conv2d) -> Depthwise:
@@ -81,10 +105,45 @@ class Depthwise(nn.Conv2d):
         return same
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled():
-            with torch.autocast("cpu", enabled=False):
-                return super().forward(x.float()).to(x.dtype)
-        return super().forward(x)
+        if not _trains_in_half(x):
+            return super().forward(x)
+        rate = self._splits_into(x)
+        assert isinstance(self.padding, tuple)
+        padding, dilation = (
+            [int(n) // rate for n in pair] for pair in (self.padding, self.dilation)
+        )
+        slow = self.stride != (1, 1) or dilation != [1, 1] or self.kernel_size[0] > 3
+        with torch.autocast("cpu", enabled=not slow):
+            parts = _interleaved(x.float() if slow else x, rate)
+            y = F.conv2d(parts, self.weight, None, self.stride, padding, dilation, self.groups)
+        return _woven(y.to(x.dtype), rate)
+
+    def _splits_into(self, x: torch.Tensor) -> int:
+        """The dilation where ``x`` splits evenly into as many rows and columns, else 1."""
+        rate = self.dilation[0]
+        sides = (*x.shape[-2:], *self.padding, self.dilation[1])
+        return rate if self.stride == (1, 1) and not any(int(s) % rate for s in sides) else 1
+
+
+def _trains_in_half(x: torch.Tensor) -> bool:
+    """Whether gradients of half-precision convolutions are computed on a CPU."""
+    return x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()
+
+
+def _interleaved(x: torch.Tensor, rate: int) -> torch.Tensor:
+    """(N, C, H, W) → (N·rate², C, H/rate, W/rate): every rate-th row and column by itself."""
+    count, channels, height, width = x.shape
+    grid = x.permute(0, 2, 3, 1).reshape(count, height // rate, rate, width // rate, rate, channels)
+    parts = grid.permute(0, 2, 4, 1, 3, 5).reshape(-1, height // rate, width // rate, channels)
+    return parts.permute(0, 3, 1, 2)
+
+
+def _woven(x: torch.Tensor, rate: int) -> torch.Tensor:
+    """(N·rate², C, h, w) → (N, C, h·rate, w·rate), the inverse of ``_interleaved``."""
+    _, channels, height, width = x.shape
+    parts = x.permute(0, 2, 3, 1).reshape(-1, rate, rate, height, width, channels)
+    grid = parts.permute(0, 3, 1, 4, 2, 5).reshape(-1, height * rate, width * rate, channels)
+    return grid.permute(0, 3, 1, 2)
 
 
 def global_average(x: torch.Tensor) -> torch.Tensor:

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from train.config import ModelConfig
+from train.config import TIMM, ModelConfig
 from train.models.backbone import BACKBONES, Backbone
 from train.models.blocks import ASPP, ConvBNReLU, Normalize
 from train.models.hed import HEDS, HedLite, SideOutputs, upsample
+from train.models.timm_backbone import TimmBackbone, timm_spec
 
 SKIP_CHANNELS = 48
 EDGE_CHANNELS = 16
@@ -38,16 +39,17 @@ class DeepLab(nn.Module):
 
     def __init__(self, config: ModelConfig, weights: str | None = None) -> None:
         super().__init__()
-        spec = BACKBONES[config.backbone]
+        ours = not config.backbone.startswith(TIMM)
+        spec = BACKBONES[config.backbone] if ours else timm_spec(config)
         quarter, eighth, deep = spec.channels
         wide, narrow = spec.decoder
         design = config.edges
         self.config = config
-        self.normalize = Normalize()
+        self.normalize = Normalize(spec.mean, spec.std)
         self.hed = HEDS[design.network]() if design.network else None
         self.edge_stem = _edge_stem(self.edge_stride) if config.edge_map else None
         self.sides = SideOutputs(spec.channels) if design.trunk else None
-        self.backbone = Backbone(config, weights)
+        self.backbone = (Backbone if ours else TimmBackbone)(config, weights)
         edge = EDGE_CHANNELS if config.edge_map else 0
         if self.sides is not None and design.fused:
             edge = self.sides.maps

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from runtime.errors import HedgeError
 from train.checkpoint import load_state
 from train.config import HedName
-from train.models.backbone import describe_keys
 from train.models.blocks import ConvBNReLU, Normalize
+from train.models.spec import describe_keys
 
 # Caffe's means, BGR, on the 0-255 scale: the published weights expect them.
 MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)
