@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from train.models.spec import describe_keys
 # Caffe's means, BGR, on the 0-255 scale: the published weights expect them.
 MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)
 PIXEL_DEVIATION = 64  # on that scale, about: what comes after the first layer is near 1
-_PUBLISHED = ("One", "Two", "Three", "Four", "Five")
+_PUBLISHED = ("One", "Two", "Thr", "Fou", "Fiv")
 
 
 class Hed(nn.Module):
@@ -148,8 +149,11 @@ def upsample(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 
 def load_hed_weights(hed: Hed, path: Path) -> None:
-    """Fill ``hed`` from a file: the published key names (moduleVggOne.0.weight …), its own keys,
-    or a checkpoint of ours that holds an edge network. HedgeError names the keys that differ."""
+    """Fill ``hed`` from a file; HedgeError names the keys that differ.
+
+    It takes published key names (moduleVggOne.0.weight … or Caffe's conv1_1.weight …), the
+    network's own keys, and checkpoints of ours that hold an edge network.
+    """
     _fill(hed, _edge_state(path), path)
 
 
@@ -180,9 +184,16 @@ def _fill(hed: Hed, state: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def _own_key(key: str) -> str:
-    for prefix in ("module", "net"):
-        for index, number in enumerate(_PUBLISHED):
-            key = key.replace(f"{prefix}Vgg{number}.", f"stages.{index}.")
-            key = key.replace(f"{prefix}Score{number}.", f"scores.{index}.")
-        key = key.replace(f"{prefix}Combine.0.", "combine.")
-    return key
+    """Our name for a published key: moduleVggThr.1.weight, or Caffe's conv3_1.weight."""
+    for index, number in enumerate(_PUBLISHED):
+        key = re.sub(rf"^(module|net)Vgg{number}\.", f"stages.{index}.", key)
+        key = re.sub(rf"^(module|net)Score{number}\.", f"scores.{index}.", key)
+    key = re.sub(r"^conv(\d)_(\d)\.", _from_caffe, key)
+    key = re.sub(r"^score[_-]dsn(\d)\.", lambda found: f"scores.{int(found[1]) - 1}.", key)
+    return re.sub(r"^((module|net)Combine\.0|score[_-]final)\.", "combine.", key)
+
+
+def _from_caffe(found: re.Match[str]) -> str:
+    """conv3_1. → stages.2.1.: behind a max-pool in all stages but the first, and between ReLUs."""
+    stage, layer = int(found[1]) - 1, int(found[2]) - 1
+    return f"stages.{stage}.{2 * layer + (stage > 0)}."

@@ -159,7 +159,7 @@ def published_hed() -> dict[str, torch.Tensor]:
     widths = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)
     state, last = {}, 3
     for number, (name, stage) in enumerate(
-        zip(("One", "Two", "Three", "Four", "Five"), widths, strict=True)
+        zip(("One", "Two", "Thr", "Fou", "Fiv"), widths, strict=True)
     ):
         for position, width in enumerate(stage):
             layer = 2 * position + (number > 0)  # behind the max-pool of stages two to five
@@ -173,13 +173,40 @@ def published_hed() -> dict[str, torch.Tensor]:
     return state
 
 
-def test_published_hed_weights_load_under_their_names(tmp_path: Path) -> None:
-    state, path = published_hed(), tmp_path / "network-bsds500.pytorch"
-    torch.save(state, path)
+# Published names beside ours, of each stage and kind.
+OWN_NAMES = {
+    "moduleVggOne.2.weight": "stages.0.2.weight",
+    "moduleVggTwo.1.bias": "stages.1.1.bias",
+    "moduleVggThr.3.weight": "stages.2.3.weight",
+    "moduleVggFou.5.bias": "stages.3.5.bias",
+    "moduleVggFiv.5.weight": "stages.4.5.weight",
+    "moduleScoreThr.weight": "scores.2.weight",
+    "moduleScoreFiv.bias": "scores.4.bias",
+    "moduleCombine.0.weight": "combine.weight",
+}
+
+
+def caffe_key(key: str) -> str:
+    """A published key under the name of Caffe's layer."""
+    kind, position, *rest = key.removeprefix("module").split(".")
+    if kind == "Combine":
+        return f"score_final.{rest[0]}"
+    number = ("One", "Two", "Thr", "Fou", "Fiv").index(kind[-3:]) + 1
+    if kind.startswith("Score"):
+        return f"score_dsn{number}.{position}"
+    return f"conv{number}_{int(position) // 2 + 1}.{rest[0]}"
+
+
+@pytest.mark.parametrize("spelling", ["module", "net", "caffe"])
+def test_published_hed_weights_load_under_their_names(spelling: str, tmp_path: Path) -> None:
+    published, path = published_hed(), tmp_path / "network-bsds500.pytorch"
+    rename = caffe_key if spelling == "caffe" else lambda key: key.replace("module", spelling)
+    torch.save({rename(key): value for key, value in published.items()}, path)
     hed = HedVgg16()
     load_hed_weights(hed, path)
-    torch.testing.assert_close(hed.stages[1][1].weight, state["moduleVggTwo.1.weight"])
-    torch.testing.assert_close(hed.combine.bias, state["moduleCombine.0.bias"])
+    assert type(read_hed(path)) is HedVgg16
+    for name, own in OWN_NAMES.items():
+        torch.testing.assert_close(hed.state_dict()[own], published[name])
 
 
 def test_hed_input_is_bgr_minus_caffes_means() -> None:
