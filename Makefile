@@ -26,7 +26,7 @@ demo: $(DEMO)/drive.mp4
 		--json $(DEMO)/report.json --force
 	@echo "Watch it: $(DEMO)/drive_segmented.mp4 plays in any browser."
 	@echo "Your own video, by the demo's model:"
-	@echo "  $(RUN) -m runtime.video YOUR.mp4 --bundle $(DEMO)/bundles/street-fp32 --out overlay.mp4"
+	@echo "  $(VENV)/bin/hedge video YOUR.mp4 --bundle $(DEMO)/bundles/street-fp32 --out overlay.mp4"
 	@echo "Your own camera and classes: docs/tutorials/your-data.md"
 
 # Two files at a time; passive, so that PyTorch's idle threads leave the cores to the other one.

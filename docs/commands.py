@@ -23,13 +23,24 @@ COLUMNS = "88"
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from hedge_seg.commands import COMMANDS as DOORS  # noqa: E402
+
 
 @dataclass(frozen=True)
 class Command:
-    """A command: what is typed ("python -m train"), and the dataclass that is its command line."""
+    """A command: its module ("train"), its name behind ``hedge``, and its command line.
 
-    name: str
+    door: None where ``hedge`` does not have it.
+    """
+
+    module: str
+    door: str | None
     config: type
+
+    @property
+    def name(self) -> str:
+        """What is typed."""
+        return f"hedge {self.door}" if self.door else f"python -m {self.module}"
 
     def parse(self, arguments: list[str]) -> object:
         """The configuration that ``arguments`` give; SystemExit or HedgeError where they do not."""
@@ -46,17 +57,23 @@ class Command:
 
 def commands() -> Iterator[Command]:
     """Every module that ends in ``cli.run(Config, main, "python -m …")``."""
-    ends = re.compile(r'^    cli\.run\((\w+), \w+, "(python -m [\w.]+)"\)', re.MULTILINE)
+    doors = {row.module: name for name, row in DOORS.items()}
+    ends = re.compile(r'^    cli\.run\((\w+), \w+, "python -m ([\w.]+)"\)', re.MULTILINE)
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             if found := ends.search(path.read_text(encoding="utf-8")):
-                module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-                yield Command(found[2], getattr(importlib.import_module(module), found[1]))
+                file = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+                config = getattr(importlib.import_module(file), found[1])
+                yield Command(found[2], doors.get(file), config)
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """MkDocs calls this for every page: put the help of all commands where the mark stands."""
     if MARK not in markdown:
         return markdown
-    parts = (f"## {one.name}\n\n```text\n{one.help()}\n```" for one in commands())
-    return markdown.replace(MARK, "\n\n".join(parts))
+    return markdown.replace(MARK, "\n\n".join(map(_section, commands())))
+
+
+def _section(command: Command) -> str:
+    as_module = f"Also `python -m {command.module}`.\n\n" if command.door else ""
+    return f"## {command.name}\n\n{as_module}```text\n{command.help()}\n```"

@@ -15,11 +15,14 @@ from pathlib import Path
 import pytest
 
 from docs.commands import commands
+from hedge_seg.commands import COMMANDS as DOORS
+from hedge_seg.commands import SHELLS
 from runtime.errors import HedgeError
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
-COMMANDS = {command.name.removeprefix("python -m "): command for command in commands()}
+COMMANDS = {command.module: command for command in commands()}
+BY_DOOR = {command.door: command for command in COMMANDS.values() if command.door}
 WITHOUT_PARSER = {"benchmarks.schema", "mkdocs", "pytest", "venv"}  # modules that are no dataclass
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`((?:python -m|hedge|make) [^`]+)`(?!`)")
@@ -58,6 +61,14 @@ def check(words: list[str]) -> None:
             assert module in WITHOUT_PARSER and find_spec(module), f"no command {module}"
         elif arguments or words[0] == "torchrun":
             COMMANDS[module].parse(arguments)
+    elif words[0].split("/")[-1] == "hedge":
+        name, *arguments = words[1:] or ["--help"]
+        if name == "--completion":
+            assert arguments[0] in SHELLS, f"no completion for {arguments}"
+        elif name not in {"--help", "--version"}:
+            assert name in BY_DOOR, f"no command hedge {name}"
+            if arguments and arguments != ["--help"]:
+                BY_DOOR[name].parse(arguments)
     elif words[0] == "ssh":
         check(words[2:])
     elif words[0] == "make":
@@ -75,11 +86,15 @@ def test_the_commands_of_a_document_are_understood(path: Path) -> None:
         _require(line, str(path))
 
 
+def test_every_command_of_the_front_door_is_known() -> None:
+    assert BY_DOOR.keys() == DOORS.keys()
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_examples_of_a_help_are_understood(name: str) -> None:
     text = inspect.getdoc(COMMANDS[name].config) or ""
     for line in re.findall(
-        r"^(?:Example: |Then: )?((?:python -m|torchrun) .*?)(?:  .*)?$", text, re.M
+        r"^(?:Example: |Then: )?((?:python -m|hedge|torchrun) .*?)(?:  .*)?$", text, re.M
     ):
         _require(line, name)
 
@@ -88,7 +103,8 @@ def test_the_demo_is_understood_and_says_what_comes_next() -> None:
     dry = subprocess.run(
         ["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    steps = [line for line in dry.stdout.replace("\\\n", " ").splitlines() if " -m " in line]
+    lines = dry.stdout.replace("\\\n", " ").splitlines()
+    steps = [line for line in lines if " -m " in line or "/hedge " in line]
     for line in steps:
         _require(line.removeprefix('echo "').removesuffix('"').strip(), "make demo")
     assert "YOUR.mp4" in steps[-1]
@@ -98,6 +114,9 @@ def test_the_demo_is_understood_and_says_what_comes_next() -> None:
     "line",
     [
         "python -m train --epoch-count 3",
+        "hedge train --epoch-count 3",
+        "hedge trane",
+        "hedge --completion tcsh",
         "python -m train.nothing --data x",
         "python -m runtime.video a.mp4 | python -m export --int9",
         "ssh box python -m export --size 3",
