@@ -18,7 +18,7 @@ import tyro
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("train", "export", "runtime", "benchmarks")  # in the order of the data
 MARK = "<!-- commands -->"
-COLUMNS = "88"
+COLUMNS = "74"
 
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))

@@ -15,7 +15,12 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the top floor down: a package imports only from floors below its own.
 FLOORS = ("hedge_seg", "benchmarks", "export", "train", "runtime")
 PICTURE, ROOMS = "<!-- house:picture -->", "<!-- house:rooms -->"
-WIDTH, LEFT, RIGHT, ROW, CHIP = 560, 10, 430, 30, 136
+# A number stays legible where another arrow crosses it.
+HALO = (
+    "font-size='12' stroke='var(--md-default-bg-color, white)' stroke-width='5' "
+    "paint-order='stroke' stroke-linejoin='round'"
+)
+WIDTH, LEFT, RIGHT, ROW, CHIP = 590, 10, 460, 30, 146
 
 
 def modules(package: str) -> list[Path]:
@@ -64,7 +69,7 @@ def picture() -> str:
             x, y = LEFT + 8 + CHIP * (number % 3), top + 40 + ROW * (number // 3)
             name = room.removeprefix(f"{package}.").replace(".", "/")
             parts.append(_box(x, y, CHIP - 6, ROW - 6, 5, 0.1))
-            parts.append(_text(x + 8, y + 16, f"{name}/ {count}", "font-size='12'"))
+            parts.append(_text(x + 8, y + 16, f"{name}/ {count}", "font-size='11'"))
         top += height + 26
     parts += [
         _arrow(number, *places[above], *places[below], count)
@@ -98,7 +103,7 @@ def _arrow(
         f"<path d='M{RIGHT} {start} C{reach} {start} {reach} {end} {RIGHT + 7} {end}' "
         "fill='none' stroke='currentColor' stroke-opacity='.7'/>"
         f"<path d='M{RIGHT + 1} {end} l8 -4 v8 z'/>"
-        + _text((RIGHT + 3 * reach) / 4 + 5, (start + end) / 2 + 4, str(count), "font-size='12'")
+        + _text((RIGHT + 3 * reach) / 4 + 5, (start + end) / 2 + 4, str(count), HALO)
     )
 
 
