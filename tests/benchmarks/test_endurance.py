@@ -19,8 +19,9 @@ from runtime.segment import Segmenter
 from runtime.sources.open import open_source
 from tests.equipment import flow
 from tests.equipment.cameras import Cycles
-from tests.equipment.check import Check, remuxed, small_video
+from tests.equipment.check import Check
 from tests.equipment.damage import damaged, mutated
+from tests.equipment.videos import remuxed, small_video
 
 ROOT = Path(__file__).parents[2]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -16,16 +15,15 @@ from runtime.pipeline import stream
 from runtime.segment import Segmenter
 from runtime.sources.live import LiveSource
 from runtime.sources.open import open_source
-from tests.equipment.check import SIZE, Check
+from tests.equipment.check import Check, left_open, open_files
 from tests.equipment.rtsp import RtspServer, clip
+from tests.equipment.videos import SIZE
 
 NOTICED_S = {"drop": 1.0, "stall": 5.0}
 RESULT_S = 3.0
 AWAY_S = 1.0  # how long the camera is gone after it has hung up
 FRAMES = 50  # until a connection fails; at half of them the pictures change their size
 LOGIN = "viewer:geheim"
-GONE_S = 8.0
-_THREADS = {"capture", "read", "infer", "wake"}
 
 
 @dataclass
@@ -53,9 +51,9 @@ def cameras(fast: Path, count: int) -> list[Check]:
     """``count`` faults, drops and stalls in turn: how soon each is noticed and over."""
     with Segmenter(fast, "openvino", threads=1) as segmenter:
         segmenter.warm_up()
-        before = _descriptors()
+        before = open_files()
         cycles = _cycles(segmenter, count)
-        left = _left_open(before)
+        left = left_open(before)
     found = ", ".join(f"{name} {_p95(times)}" for name, times in cycles.noticed.items())
     passed = all(_within(cycles.noticed[name], NOTICED_S[name]) for name in NOTICED_S)
     again = _within(cycles.results, RESULT_S) and cycles.exact and len(cycles.sizes) == 2
@@ -106,20 +104,3 @@ def _within(seconds: list[float], bound: float) -> bool:
 
 def _p95(seconds: list[float]) -> str:
     return f"{np.percentile(seconds, 95):.2f} s"
-
-
-def _descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def _left_open(before: int) -> str:
-    """What is still there of a source that was closed; FFmpeg may take its timeouts to let go."""
-    deadline = time.monotonic() + GONE_S
-    while True:
-        threads = sorted(_THREADS & {thread.name for thread in threading.enumerate()})
-        more = max(0, _descriptors() - before)
-        if not threads and not more:
-            return ""
-        if time.monotonic() > deadline:
-            return f"threads {threads}, {more} descriptors"
-        time.sleep(0.05)

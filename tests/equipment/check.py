@@ -1,19 +1,16 @@
-"""A line of the table, and the videos that the checks are made with."""
+"""A line of the endurance table, and what a process holds: memory, open files, threads."""
 
 from __future__ import annotations
 
 import os
+import threading
+import time
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
-import av
-import numpy as np
-
-from runtime.outputs.video_file import VideoSink
-
-FPS = 30  # of the videos that are streamed
-SIZE = (96, 160)
+_FILES = Path("/proc/self/fd")
+_THREADS = {"capture", "read", "infer", "wake"}
+_GONE_S = 8.0
 
 
 @dataclass(frozen=True)
@@ -26,30 +23,27 @@ class Check:
     passed: bool | None
 
 
-def small_video(path: Path, count: int) -> Path:
-    """A drifting pattern of 96×160 at 30 fps."""
-    if not path.exists():
-        height, width = SIZE
-        pattern = np.random.default_rng(0).integers(256, size=(height, 640, 3), dtype=np.uint8)
-        with VideoSink(path, Fraction(FPS)) as sink:
-            for number in range(count):
-                start = number % (640 - width)
-                sink.write(np.ascontiguousarray(pattern[:, start : start + width]))
-    return path
-
-
-def remuxed(video: Path, path: Path) -> Path:
-    """The same pictures in another container; an mp4 has its index, and their number, in front."""
-    options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
-    with av.open(str(video)) as source, av.open(str(path), "w", options=options) as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
-    return path
-
-
 def resident() -> int:
     """Bytes of memory this process holds now."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_files() -> int:
+    """How many file descriptors this process has; 0 where the system does not tell."""
+    return len(list(_FILES.iterdir())) if _FILES.exists() else 0
+
+
+def left_open(before: int) -> str:
+    """What a closed source still holds, in words; ``before``: ``open_files()`` of the start.
+
+    FFmpeg may take its timeouts to let go, so this waits some seconds.
+    """
+    deadline = time.monotonic() + _GONE_S
+    while True:
+        threads = sorted(_THREADS & {thread.name for thread in threading.enumerate()})
+        more = max(0, open_files() - before)
+        if not threads and not more:
+            return ""
+        if time.monotonic() > deadline:
+            return f"threads {threads}, {more} descriptors"
+        time.sleep(0.05)

@@ -17,7 +17,8 @@ from runtime.segment import Segmenter
 from runtime.sources.base import Frame
 from runtime.sources.live import LiveSource
 from runtime.sources.open import open_source
-from tests.equipment.check import FPS, Check, resident
+from tests.equipment.check import Check, resident
+from tests.equipment.videos import FPS
 
 MIB = 2**20
 GROWTH = 10 * MIB  # of memory after warm-up that counts as a leak

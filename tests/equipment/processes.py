@@ -1,4 +1,4 @@
-"""``runtime.video`` in processes of its own that are killed, asked to end, or short of disk."""
+"""``runtime.video`` in processes of its own that are killed or asked to end."""
 
 from __future__ import annotations
 
@@ -10,20 +10,28 @@ import sys
 import time
 from pathlib import Path
 
-import av
 from rich.progress import track
 
 from runtime import cli
-from runtime.errors import EXIT_INTERRUPTED, OutputError
-from tests.equipment.check import FPS, SIZE, Check
+from runtime.errors import EXIT_INTERRUPTED
+from tests.equipment.check import Check
 from tests.equipment.rtsp import RtspServer, clip
+from tests.equipment.videos import FPS, SIZE, playable
 
+ROOT = Path(__file__).parents[2]
 GROUP = FPS  # frames of a group of pictures, which is a second
 IN_HAND = 1  # frames: the one whose results were being written
 ROWS_S = 1.0  # of unflushed rows
 SLACK_S = 0.2  # this machine's clock
 END_S = 2.0  # from a signal to the end of the process
 HANG_S = 30.0
+
+
+def start_video(*arguments: str | Path) -> subprocess.Popen[str]:
+    """Start ``python -m runtime.video`` in a process of its own, from the repository's root."""
+    command = [sys.executable, "-m", "runtime.video", *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
 
 
 class Started:
@@ -33,13 +41,10 @@ class Started:
         self.out, self.metrics, self.labels = folder / "o.mp4", folder / "rows", folder / "labels"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        command: list[str | Path] = [
-            sys.executable, "-m", "runtime.video", source, "--bundle", fast,
-            "--backend", "openvino", "--out", self.out, "--metrics", self.metrics,
-            "--save-labels", self.labels, *options,
-        ]  # fmt: skip
-        quiet = subprocess.DEVNULL
-        self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet)
+        self.process = start_video(
+            source, "--bundle", fast, "--backend", "openvino", "--out", self.out,
+            "--metrics", self.metrics, "--save-labels", self.labels, *options,
+        )  # fmt: skip
         while not self.truth() and self.process.poll() is None:
             time.sleep(0.02)
 
@@ -47,12 +52,12 @@ class Started:
         """Send a signal; the seconds until the process has ended."""
         asked = time.monotonic()
         self.process.send_signal(number)
-        self.process.wait(HANG_S)
+        self.process.communicate(timeout=HANG_S)
         return time.monotonic() - asked
 
     def whole(self) -> bool:
         """Whether the video, the rows and the label images are of the same frames."""
-        return self.shown() == self.rows() == self.truth() > 0
+        return playable(self.out) == self.rows() == self.truth() > 0
 
     def truth(self) -> int:
         """Frames whose label image is there, each of which is whole as soon as it is there."""
@@ -62,22 +67,6 @@ class Started:
         """Whole rows that are on the disk."""
         return self.metrics.read_bytes().count(b"\n") if self.metrics.exists() else 0
 
-    def shown(self) -> int:
-        """Frames that a player gets out of the video."""
-        return playable(self.out)
-
-
-def playable(video: Path) -> int:
-    """Frames that decode, up to the end or to where it breaks off."""
-    count = 0
-    try:
-        with av.open(str(video)) as container:
-            for _ in container.decode(video=0):
-                count += 1
-    except (av.FFmpegError, OSError):
-        pass
-    return count
-
 
 def killed(fast: Path, video: Path, out: Path, count: int) -> list[Check]:
     """kill -9 at random moments: what is lost of the video and of the rows."""
@@ -86,7 +75,7 @@ def killed(fast: Path, video: Path, out: Path, count: int) -> list[Check]:
         run = Started(fast, str(video), out / str(number), "--realtime")
         time.sleep(rng.uniform(1.5, 3.5))
         run.end(signal.SIGKILL)
-        truth, shown = run.truth(), run.shown()
+        truth, shown = run.truth(), playable(run.out)
         plays += shown > 0
         frames, rows = max(frames, truth - shown), max(rows, truth - run.rows())
     found = f"{plays} of {count} play; lost: {frames} frames of video, {rows / FPS:.1f} s of rows"
@@ -112,36 +101,10 @@ def _stalled(fast: Path, out: Path) -> list[Check]:
     """Ctrl-C while a camera has stopped sending."""
     with RtspServer([clip(*SIZE)], lambda _, frame: "stall" if frame > 60 else None) as server:
         run = Started(fast, server.url(), out / "stalled")
-        while not any(what == "stall" for what, _ in server.events):
-            time.sleep(0.02)
+        server.wait_for("stall")
         time.sleep(0.5)
         seconds = run.end(signal.SIGINT)
     code = run.process.returncode
     found = f"{'whole' if run.whole() else 'NOT WHOLE'}, exit code {code}, {seconds:.1f} s"
     passed = run.whole() and code == EXIT_INTERRUPTED and seconds <= END_S
     return [Check("Ctrl-C in a stall", "whole within 2 s", found, passed)]
-
-
-def disk_full(fast: Path, video: Path, out: Path) -> list[Check]:
-    """A file system of 512 KiB, in a name space of its own: the exit code, and what plays."""
-    bound = "exit code 5, one line, what was written plays"
-    shutil.rmtree(out, ignore_errors=True)
-    (out / "disk").mkdir(parents=True)
-    script = (
-        'mount -t tmpfs -o size=512k tmpfs "$0/disk" || exit 99; '
-        '"$@" --out "$0/disk/o.mp4"; code=$?; cp "$0/disk/o.mp4" "$0"; exit $code'
-    )
-    isolated: list[str | Path] = [
-        "unshare", "--mount", "--map-root-user", "sh", "-c", script, out,
-        sys.executable, "-m", "runtime.video", video, "--bundle", fast,
-    ]  # fmt: skip
-    try:
-        run = subprocess.run(isolated, capture_output=True, text=True, timeout=4 * HANG_S)
-    except FileNotFoundError:
-        return [Check("disk full", bound, "not tried: no unshare on this system", None)]
-    if run.returncode == 99:
-        return [Check("disk full", bound, "not tried: mounting is not allowed here", None)]
-    frames, lines = playable(out / "o.mp4"), run.stderr.strip().splitlines()
-    passed = run.returncode == OutputError.exit_code and frames > 0 and len(lines) == 1
-    found = f"exit code {run.returncode}, {len(lines)} line, {frames} frames play"
-    return [Check("disk full", bound, found, passed)]

@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from http.client import parse_headers
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 import av
 import numpy as np
@@ -18,13 +20,16 @@ FPS = 25
 _PAYLOAD = 96  # the first dynamic RTP payload type
 _PACKET = 1200  # bytes of a NAL unit in one RTP packet
 _IDR, _SPS, _PPS, _FU_A = 5, 7, 8, 28
+_WAIT_S = 60.0
 
+Clip = list[list[bytes]]
+"""NAL units by frame."""
 Script = Callable[[int, int], str | None]
 """(connection, frame) → None, "drop" (hang up), "stall" (send nothing), "swap" (other clip)."""
 
 
-def clip(height: int, width: int, count: int = 50) -> list[list[bytes]]:
-    """NAL units by frame; a bar wanders over grey, a key frame comes every ten frames."""
+def clip(height: int, width: int, count: int = 50) -> Clip:
+    """A bar that wanders over grey; a key frame comes every ten frames."""
     data = io.BytesIO()
     with av.open(data, "w", format="h264") as container:
         stream = container.add_stream("libx264", rate=FPS)
@@ -42,16 +47,15 @@ def clip(height: int, width: int, count: int = 50) -> list[list[bytes]]:
 
 
 def _frames(stream: bytes) -> Iterator[list[bytes]]:
-    units = [u.rstrip(b"\0") for u in stream.split(b"\0\0\1")]
     frame: list[bytes] = []
-    for unit in filter(None, units):
+    for unit in filter(None, (part.rstrip(b"\0") for part in stream.split(b"\0\0\1"))):
         frame.append(unit)
         if unit[0] & 31 in (1, _IDR):
             yield frame
             frame = []
 
 
-class RtspServer:
+class RtspServer(ThreadingTCPServer):
     """Serves ``clips[0]`` in a loop to everyone who connects; a context manager.
 
     script: what goes wrong; login: "user:password" to ask for; away: seconds after a "drop" in
@@ -59,71 +63,71 @@ class RtspServer:
     "drop", "stall".
     """
 
+    daemon_threads = True
+    block_on_close = False  # a client may stay after the test
+
     def __init__(
         self,
-        clips: list[list[list[bytes]]],
+        clips: list[Clip],
         script: Script = lambda connection, frame: None,
         login: str | None = None,
         away: float = 0.0,
     ) -> None:
         self.clips, self.script, self.login, self.away = clips, script, login, away
         self.events: list[tuple[str, float]] = []
-        self._plays = 0
-        self._back = 0.0  # when it answers again
-        self._alive = True
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        self._clients: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.plays = 0
+        self.back = 0.0  # when it answers again
+        self.alive = True
+        super().__init__(("127.0.0.1", 0), _Camera)
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def url(self, login: str = "") -> str:
-        return f"rtsp://{login}{'@' if login else ''}127.0.0.1:{self.port}/live"
+        """Its address, with ``login`` in it where there is one."""
+        return f"rtsp://{login}{'@' if login else ''}127.0.0.1:{self.server_address[1]}/live"
 
-    def close(self) -> None:
-        self._alive = False
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
-        self._socket.close()
-        for client in self._clients:
-            client.close()
+    def happens(self, what: str) -> None:
+        """Note an event."""
+        self.events.append((what, time.monotonic()))
 
-    def __enter__(self) -> RtspServer:
-        return self
+    def wait_for(self, what: str) -> float:
+        """When ``what`` first happened, as soon as it has; TimeoutError after a minute."""
+        deadline = time.monotonic() + _WAIT_S
+        while time.monotonic() < deadline:
+            for event, time_s in self.events:
+                if event == what:
+                    return time_s
+            time.sleep(0.02)
+        raise TimeoutError(f"no {what} among {self.events}")
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def verify_request(self, request: object, client_address: object) -> bool:
+        """Whether who connects is let in."""
+        self.happens("connect")
+        return time.monotonic() >= self.back
 
-    def _accept(self) -> None:
-        while self._alive:
-            try:
-                client, _ = self._socket.accept()
-            except OSError:
-                return
-            self.events.append(("connect", time.monotonic()))
-            if time.monotonic() < self._back:
-                client.close()
-                continue
-            self._clients.append(client)
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+    def server_close(self) -> None:
+        """Hang up on nobody, but let nobody in any more, and send nothing more."""
+        self.alive = False
+        self.shutdown()
+        super().server_close()
 
-    def _serve(self, client: socket.socket) -> None:
-        lines = client.makefile("rb")
-        try:
-            while request := lines.readline().decode("latin1").split():
-                headers = dict(_headers(lines))
-                code, extra, body = self._answer(request[0], request[1], headers)
-                text = f"RTSP/1.0 {code}\r\nCSeq: {headers.get('cseq', '0')}\r\n{extra}\r\n{body}"
-                client.sendall(text.encode())
+
+class _Camera(StreamRequestHandler):
+    """One client: its requests are answered, and PLAY is the last of them."""
+
+    server: RtspServer
+
+    def handle(self) -> None:
+        with suppress(OSError, ValueError):  # the client left, or the test is over
+            while request := self.rfile.readline().decode("latin1").split():
+                headers = parse_headers(self.rfile)
+                code, extra, body = self._answer(request[0], request[1], headers["authorization"])
+                text = f"RTSP/1.0 {code}\r\nCSeq: {headers['cseq']}\r\n{extra}\r\n{body}"
+                self.wfile.write(text.encode())
                 if request[0] == "PLAY":
-                    self._play(client)
-                    return
-        except (OSError, ValueError):
-            pass  # the client left, or the test is over
-        finally:
-            lines.close()
-            client.close()
+                    return self._play()
 
-    def _answer(self, method: str, url: str, headers: dict[str, str]) -> tuple[str, str, str]:
+    def _answer(self, method: str, url: str, login: str | None) -> tuple[str, str, str]:
+        """Status, header lines and body."""
         if method == "OPTIONS":
             return "200 OK", "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n", ""
         if method == "SETUP":
@@ -131,11 +135,11 @@ class RtspServer:
             return "200 OK", f"{transport}Session: 1;timeout=60\r\n", ""
         if method != "DESCRIBE":
             return "200 OK", "Session: 1\r\n", ""
-        if self.login is not None:
-            wanted = "Basic " + base64.b64encode(self.login.encode()).decode()
-            if headers.get("authorization") != wanted:
-                return "401 Unauthorized", 'WWW-Authenticate: Basic realm="camera"\r\n', ""
-        units = {unit[0] & 31: base64.b64encode(unit).decode() for unit in self.clips[0][0]}
+        wanted = self.server.login
+        if wanted is not None and login != f"Basic {base64.b64encode(wanted.encode()).decode()}":
+            return "401 Unauthorized", 'WWW-Authenticate: Basic realm="camera"\r\n', ""
+        first = self.server.clips[0][0]
+        units = {unit[0] & 31: base64.b64encode(unit).decode() for unit in first}
         body = (
             "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=camera\r\nt=0 0\r\nc=IN IP4 0.0.0.0\r\n"
             f"m=video 0 RTP/AVP {_PAYLOAD}\r\na=rtpmap:{_PAYLOAD} H264/90000\r\n"
@@ -145,33 +149,30 @@ class RtspServer:
         kind = f"Content-Base: {url}/\r\nContent-Type: application/sdp\r\n"
         return "200 OK", f"{kind}Content-Length: {len(body)}\r\n", body
 
-    def _play(self, client: socket.socket) -> None:
-        connection, self._plays = self._plays, self._plays + 1
-        self.events.append(("play", time.monotonic()))
-        frames, sequence, number, started = self.clips[0], 0, 0, time.monotonic()
-        while self._alive:
-            fault = self.script(connection, number)
+    def _play(self) -> None:
+        server = self.server
+        connection, server.plays = server.plays, server.plays + 1
+        server.happens("play")
+        frames, sequence, number, started = server.clips[0], 0, 0, time.monotonic()
+        while server.alive:
+            fault = server.script(connection, number)
             if fault in ("drop", "stall"):
-                self.events.append((fault, time.monotonic()))
+                server.happens(fault)
             if fault == "drop":
-                self._back = time.monotonic() + self.away
+                server.back = time.monotonic() + server.away
                 return
-            while fault == "stall" and self._alive:
-                if _has_left(client):
+            while fault == "stall" and server.alive:
+                if _has_left(self.connection):
                     return
-                fault = self.script(connection, number)
-            frames = self.clips[1] if fault == "swap" else frames
-            units = frames[number % len(frames)]
-            for unit in units:
-                for payload, last in _fragments(unit):
-                    marker = 0x80 if last and unit is units[-1] else 0
-                    stamp = number * 90_000 // FPS & 0xFFFFFFFF
-                    header = struct.pack(
-                        "!BBHII", 0x80, _PAYLOAD | marker, sequence & 0xFFFF, stamp, 1
-                    )
-                    sequence += 1
-                    packet = header + payload
-                    client.sendall(b"$\0" + struct.pack("!H", len(packet)) + packet)
+                fault = server.script(connection, number)
+            frames = server.clips[1] if fault == "swap" else frames
+            stamp = number * 90_000 // FPS & 0xFFFFFFFF
+            for payload, last in _payloads(frames[number % len(frames)]):
+                kind = _PAYLOAD | (0x80 if last else 0)
+                head = struct.pack("!BBHII", 0x80, kind, sequence & 0xFFFF, stamp, 1)
+                length = struct.pack("!H", len(head) + len(payload))
+                self.wfile.write(b"$\0" + length + head + payload)
+                sequence += 1
             number += 1
             time.sleep(max(0.0, started + number / FPS - time.monotonic()))
 
@@ -187,19 +188,14 @@ def _has_left(client: socket.socket) -> bool:
         client.settimeout(None)
 
 
-def _fragments(unit: bytes) -> Iterator[tuple[bytes, bool]]:
-    """RTP payloads of a NAL unit, and whether each is the last (RFC 6184, FU-A)."""
-    if len(unit) <= _PACKET:
-        yield unit, True
-        return
-    pieces = [unit[at : at + _PACKET] for at in range(1, len(unit), _PACKET)]
-    for number, piece in enumerate(pieces):
-        last = number == len(pieces) - 1
-        flags = (0x80 if number == 0 else 0) | (0x40 if last else 0)
-        yield bytes([unit[0] & 0xE0 | _FU_A, flags | unit[0] & 31]) + piece, last
-
-
-def _headers(lines: io.BufferedReader) -> Iterator[tuple[str, str]]:
-    while line := lines.readline().strip():
-        name, _, value = line.decode("latin1").partition(":")
-        yield name.lower(), value.strip()
+def _payloads(units: list[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """RTP payloads of a frame's NAL units, and whether each is its last (RFC 6184, FU-A)."""
+    for unit in units:
+        if len(unit) <= _PACKET:
+            yield unit, unit is units[-1]
+            continue
+        pieces = [unit[at : at + _PACKET] for at in range(1, len(unit), _PACKET)]
+        for number, piece in enumerate(pieces):
+            ends = number == len(pieces) - 1
+            flags = (0x80 if number == 0 else 0) | (0x40 if ends else 0) | unit[0] & 31
+            yield bytes([unit[0] & 0xE0 | _FU_A, flags]) + piece, ends and unit is units[-1]

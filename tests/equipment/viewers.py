@@ -67,8 +67,7 @@ def _clients(view: WebView) -> Iterator[None]:
     """Everybody connected, in a process of their own."""
     context = multiprocessing.get_context("spawn")
     ready, over = context.Event(), context.Event()
-    port = int(view.url.rstrip("/").rsplit(":", 1)[1])
-    process = context.Process(target=_watch, args=(port, ready, over), daemon=True)
+    process = context.Process(target=_watch, args=(port_of(view), ready, over), daemon=True)
     process.start()
     try:
         assert ready.wait(_READY_S), "the clients did not connect"
@@ -78,14 +77,24 @@ def _clients(view: WebView) -> Iterator[None]:
         process.join(_READY_S)
 
 
+def port_of(view: WebView) -> int:
+    """The port that the page is served at."""
+    return int(view.url.split("?")[0].rstrip("/").rsplit(":", 1)[1])
+
+
+def watch(port: int) -> socket.socket:
+    """Ask the page at ``port`` for its stream; the answer has yet to be read."""
+    client = socket.create_connection(("127.0.0.1", port))
+    client.sendall(b"GET /stream.mjpeg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return client
+
+
 def _watch(port: int, ready: Event, over: Event) -> None:
     """Ask for the stream fifty times; read of five answers only."""
-    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(READING + SILENT)]
+    clients = [watch(port) for _ in range(READING + SILENT)]
     awake = selectors.DefaultSelector()
-    for number, client in enumerate(clients):
-        client.sendall(b"GET /stream.mjpeg HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        if number < READING:
-            awake.register(client, selectors.EVENT_READ)
+    for client in clients[:READING]:
+        awake.register(client, selectors.EVENT_READ)
     ready.set()
     while not over.is_set():
         for key, _ in awake.select(0.1):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,9 +32,7 @@ def test_a_signal_finishes_the_files_while_the_camera_is_silent(
             server.url(), "--bundle", shared_bundle, "--backend", "onnxruntime", "--out", out,
             "--metrics", rows,
         )  # fmt: skip
-        while not any(what == "stall" for what, _ in server.events):
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.02)
+        server.wait_for("stall")
         process.send_signal(number)
         printed, complaint = process.communicate(timeout=30)  # the stall would last for ever
     assert process.returncode == 130, complaint

@@ -7,10 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-import cv2
 import msgspec
 import numpy as np
 import pytest
@@ -26,14 +24,15 @@ from runtime.sources.live import LiveSource
 from runtime.sources.open import open_source
 from runtime.sources.stdin import PipeSource
 from runtime.video import VideoConfig, main
-from tests.equipment.rtsp import RtspServer, clip
+from tests.equipment.check import left_open, open_files
+from tests.equipment.http_server import mjpeg
+from tests.equipment.rtsp import Clip, RtspServer, clip
 
 Make = Callable[..., Path]
-FILES = Path("/proc/self/fd")
 
 
 @pytest.fixture(scope="module")
-def clips() -> list[list[list[bytes]]]:
+def clips() -> list[Clip]:
     return [clip(48, 64), clip(96, 128)]
 
 
@@ -46,16 +45,9 @@ def segmenter(shared_bundle: Path) -> Iterator[Segmenter]:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_open() -> Iterator[None]:
-    before = len(list(FILES.iterdir())) if FILES.exists() else 0
+    before = open_files()
     yield
-    deadline = time.monotonic() + 8
-    while time.monotonic() < deadline:
-        threads = {thread.name for thread in threading.enumerate()}
-        files = len(list(FILES.iterdir())) if before else 0
-        if not threads & {"capture", "read", "infer", "wake"} and files <= before:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"left open: {threads}, {files - before} descriptors")
+    assert not left_open(before)
 
 
 def take(source: Source, count: int) -> list[Frame]:
@@ -71,7 +63,7 @@ def arrivals_after(source: LiveSource, count: int) -> int:
     return source.received
 
 
-def test_every_arrival_is_iterated_or_dropped(clips: list[list[list[bytes]]]) -> None:
+def test_every_arrival_is_iterated_or_dropped(clips: list[Clip]) -> None:
     with RtspServer(clips) as server, open_source(server.url()) as source:
         assert isinstance(source, LiveSource)
         indices, arrived = [], []
@@ -86,9 +78,7 @@ def test_every_arrival_is_iterated_or_dropped(clips: list[list[list[bytes]]]) ->
     assert (np.diff(indices).cumsum() >= np.subtract(arrived[1:-1], arrived[0])).all()
 
 
-def test_the_engine_gets_the_newest_frame(
-    clips: list[list[list[bytes]]], segmenter: Segmenter
-) -> None:
+def test_the_engine_gets_the_newest_frame(clips: list[Clip], segmenter: Segmenter) -> None:
     with RtspServer(clips) as server, open_source(server.url()) as source:
         assert isinstance(source, LiveSource)
         indices, arrived = [], []
@@ -103,7 +93,7 @@ def test_the_engine_gets_the_newest_frame(
     assert (np.subtract(indices[3:], indices[0]) >= np.subtract(arrived[1:4], arrived[0])).all()
 
 
-def test_a_dropped_connection_is_opened_again_and_is_a_gap(clips: list[list[list[bytes]]]) -> None:
+def test_a_dropped_connection_is_opened_again_and_is_a_gap(clips: list[Clip]) -> None:
     def script(connection: int, frame: int) -> str | None:
         return "drop" if connection < 2 and frame == 40 else None
 
@@ -122,7 +112,7 @@ def test_a_dropped_connection_is_opened_again_and_is_a_gap(clips: list[list[list
 
 
 def test_a_stall_is_noticed_and_survived(
-    clips: list[list[list[bytes]]], monkeypatch: pytest.MonkeyPatch
+    clips: list[Clip], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(network, "STALL_S", 1.0)
 
@@ -138,13 +128,13 @@ def test_a_stall_is_noticed_and_survived(
                 break
         assert source.gaps[0].cause == "nothing arrives"
         assert 1 <= source.gaps[0].seconds < 5
-        stalled = next(time_s for what, time_s in server.events if what == "stall")
+        stalled = server.wait_for("stall")
         again = next(t for what, t in server.events if what == "connect" and t > stalled)
         # What the decoder still held is no new frame.
         assert not [t for t in arrivals if stalled + network.STALL_S / 2 < t < again]
 
 
-def test_frames_may_change_their_size(clips: list[list[list[bytes]]]) -> None:
+def test_frames_may_change_their_size(clips: list[Clip]) -> None:
     def script(connection: int, frame: int) -> str | None:
         return "swap" if frame == 60 else None
 
@@ -159,7 +149,7 @@ def test_frames_may_change_their_size(clips: list[list[list[bytes]]]) -> None:
 
 
 def test_a_password_opens_and_is_never_shown(
-    clips: list[list[list[bytes]]], shared_bundle: Path, tmp_path: Path,
+    clips: list[Clip], shared_bundle: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     with RtspServer(clips, login="me:geheim") as server:
@@ -182,31 +172,17 @@ def test_a_password_opens_and_is_never_shown(
     assert set(told["latency_ms"]) == {"infer", "write", "age"}
 
 
-def test_stop_wakes_a_source_that_waits(clips: list[list[list[bytes]]]) -> None:
+def test_stop_wakes_a_source_that_waits(clips: list[Clip]) -> None:
     with (
         RtspServer(clips, lambda again, frame: "stall" if frame > 40 or again else None) as server,
         open_source(server.url()) as source,
     ):
         watcher = threading.Thread(target=take, args=(source, 10_000), daemon=True)
         watcher.start()
-        while not any(what == "stall" for what, _ in server.events):
-            time.sleep(0.02)
+        server.wait_for("stall")
         source.stop()
         watcher.join(20)  # nothing would come for ever
         assert not watcher.is_alive()
-
-
-def mjpeg(request: BaseHTTPRequestHandler) -> None:
-    """Send JPEGs as web cameras do."""
-    request.send_response(200)
-    request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-    request.end_headers()
-    for number in range(1000):
-        image = np.full((48, 64, 3), number % 200, np.uint8)
-        data = cv2.imencode(".jpg", image)[1].tobytes()
-        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
-        request.wfile.write(head.encode() + data + b"\r\n")
-        time.sleep(0.02)
 
 
 def test_web_cameras_are_read(serve: Callable[..., str]) -> None:

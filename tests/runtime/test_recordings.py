@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
@@ -15,6 +13,8 @@ from runtime.errors import HedgeError
 from runtime.sources.base import Frame
 from runtime.sources.live import LiveSource
 from runtime.sources.open import open_source
+from tests.equipment.http_server import pages
+from tests.equipment.videos import make_clip
 
 Put = Callable[[str, bytes], str]
 HEADER = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:2\n"
@@ -23,35 +23,18 @@ END = "#EXT-X-ENDLIST\n"
 
 def piece(path: Path, grey: int) -> bytes:
     """Two seconds of one grey as an MPEG transport stream."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10, options={"tune": "zerolatency"})
-        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
-        for _ in range(20):
-            image = np.full((48, 64, 3), grey, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "bgr24")))
-        container.mux(stream.encode(None))
-    return path.read_bytes()
+    images = [np.full((48, 64, 3), grey, np.uint8)] * 20
+    return make_clip(path, images, codec="libx264", pixels="yuv420p").read_bytes()
 
 
 @pytest.fixture
 def put(serve: Callable[..., str]) -> Put:
     """Serve bytes under a name; its address. Bytes that are an address redirect to it."""
-    pages: dict[str, bytes] = {}
-
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        body = pages.get(request.path)
-        moved = body is not None and body.startswith(b"file:")
-        request.send_response(404 if body is None else 302 if moved else 200)
-        if moved and body is not None:
-            request.send_header("Location", body.decode())
-        request.send_header("Content-Length", str(len(body or b"")))
-        request.end_headers()
-        request.wfile.write(body or b"")
-
-    address = serve(answer)
+    bodies: dict[str, bytes] = {}
+    address = serve(pages(bodies))
 
     def keep(name: str, body: bytes) -> str:
-        pages[f"/{name}"] = body
+        bodies[f"/{name}"] = body
         return f"{address}/{name}"
 
     return keep
@@ -71,9 +54,7 @@ def test_the_pieces_of_a_playlist_are_played(put: Put, tmp_path: Path) -> None:
     assert abs(frames[-1].image.mean() - 180) < 5
 
 
-def test_a_recording_from_a_phone_is_upright(
-    put: Put, make_clip: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_recording_from_a_phone_is_upright(put: Put, tmp_path: Path) -> None:
     image = np.zeros((16, 32, 3), np.uint8)
     image[:8, :16, 2] = 255
     clip = make_clip(tmp_path / "a.mp4", [image] * 40, turned=90)

@@ -22,6 +22,7 @@ from runtime.sources.open import open_source
 from runtime.video import VideoConfig, main
 from runtime.web.access import TOKEN_VARIABLE
 from runtime.web.server import WebView
+from tests.equipment.viewers import port_of, watch
 
 Make = Callable[..., Path]
 Answer = tuple[http.client.HTTPResponse, bytes]
@@ -56,10 +57,6 @@ def view(run: Run) -> Iterator[WebView]:
         yield view
 
 
-def port_of(view: WebView) -> int:
-    return int(view.url.split("?")[0].rstrip("/").rsplit(":", 1)[1])
-
-
 def ask(view: WebView, path: str, method: str = "GET", **headers: str) -> Answer:
     connection = http.client.HTTPConnection("127.0.0.1", port_of(view), timeout=10)
     connection.request(method, path, headers=headers)
@@ -85,12 +82,6 @@ def pictures(view: WebView, client: socket.socket, count: int) -> list[np.ndarra
             found.append(cv2.imdecode(np.frombuffer(data[start:end], np.uint8), cv2.IMREAD_COLOR))
             data = data[end:]
     return found
-
-
-def watch(view: WebView) -> socket.socket:
-    client = socket.create_connection(("127.0.0.1", port_of(view)))
-    client.sendall(b"GET /stream.mjpeg HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    return client
 
 
 def wait_for_watchers(view: WebView) -> None:
@@ -160,7 +151,7 @@ def test_no_path_leads_out(view: WebView) -> None:
 
 def test_who_watches_gets_the_latest_pictures(view: WebView) -> None:
     assert not view.wants()
-    with watch(view) as client:
+    with watch(port_of(view)) as client:
         wait_for_watchers(view)
         found = pictures(view, client, 3)
     assert [image.shape for image in found] == [(48, 64, 3)] * 3
@@ -169,13 +160,13 @@ def test_who_watches_gets_the_latest_pictures(view: WebView) -> None:
 
 def test_clients_that_never_read_hold_nobody_up(view: WebView) -> None:
     large = np.random.default_rng(0).integers(256, size=(540, 960, 3), dtype=np.uint8)
-    idle = [watch(view) for _ in range(45)]
+    idle = [watch(port_of(view)) for _ in range(45)]
     try:
         wait_for_watchers(view)
         for _ in range(20):  # 20 × 45 pictures of half a megabyte: far beyond what buffers hold
             view.show(large)
             time.sleep(0.02)
-        with watch(view) as client:
+        with watch(port_of(view)) as client:
             assert len(pictures(view, client, 2)) == 2
         assert ask(view, "/state.json")[0].status == 200
     finally:

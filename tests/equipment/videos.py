@@ -1,0 +1,95 @@
+"""Clips made on the spot, and what comes out of a video file."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from runtime.outputs.video_file import VideoSink
+from tests.equipment.pictures import picture
+
+FPS = 30  # of the videos that the checks stream
+SIZE = (96, 160)
+
+
+def make_clip(
+    path: Path,
+    images: Sequence[np.ndarray] | int = 5,
+    fps: int = 10,
+    codec: str = "libx264rgb",
+    pixels: str = "bgr24",
+    turned: int = 0,
+) -> Path:
+    """Write (H, W, 3) uint8 BGR images with PyAV; lossless unless ``codec`` says another.
+
+    turned: degrees, for an mp4 of a phone that was held sideways.
+    """
+    if isinstance(images, int):
+        images = [picture(index) for index in range(images)]
+    with av.open(f"file:{path.absolute()}", "w") as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = pixels
+        stream.options = {"qp": "0"} if codec.startswith("libx264") else {}
+        for image in images:
+            frame = av.VideoFrame.from_ndarray(image, "bgr24").reformat(format=pixels)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    if turned:
+        _turn(path, turned)
+    return path
+
+
+def _turn(path: Path, degrees: int) -> None:
+    """Write the display matrix of a phone held sideways into the track header of an mp4."""
+    one = 1 << 16
+    a, b, c, d = {90: (0, one, -one, 0), 180: (-one, 0, 0, -one), 270: (0, -one, one, 0)}[degrees]
+    data = bytearray(path.read_bytes())
+    start = data.index(b"tkhd") + 44
+    data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+
+
+def small_video(path: Path, count: int) -> Path:
+    """A drifting pattern of 96×160 at 30 fps, as the product writes it."""
+    if not path.exists():
+        height, width = SIZE
+        pattern = np.random.default_rng(0).integers(256, size=(height, 640, 3), dtype=np.uint8)
+        with VideoSink(path, Fraction(FPS)) as sink:
+            for number in range(count):
+                start = number % (640 - width)
+                sink.write(np.ascontiguousarray(pattern[:, start : start + width]))
+    return path
+
+
+def remuxed(video: Path, path: Path) -> Path:
+    """The same pictures in another container; an mp4 has its index, and their number, in front."""
+    options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
+    with av.open(str(video)) as source, av.open(str(path), "w", options=options) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    return path
+
+
+def decode(path: Path) -> list[np.ndarray]:
+    """Every frame of a video that decodes, as (H, W, 3) uint8 BGR."""
+    with av.open(f"file:{path.absolute()}") as container:
+        return [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+
+
+def playable(path: Path) -> int:
+    """Frames that decode, up to the end or to where the video breaks off."""
+    count = 0
+    with suppress(av.FFmpegError, OSError), av.open(f"file:{path.absolute()}") as container:
+        for _ in container.decode(video=0):
+            count += 1
+    return count
