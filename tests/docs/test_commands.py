@@ -54,12 +54,12 @@ def calls(line: str) -> Iterator[list[str]]:
 def check(words: list[str]) -> None:
     """Raise what the command line raises; AssertionError for what is no command of ours."""
     if "-m" in words[:4] and words[0].split("/")[-1] in {"python", "python3", "torchrun", "ssh"}:
-        module, *arguments = words[words.index("-m") + 1 :]
+        module, *arguments = words[words.index("-m") + 1 :] or [""]
         if module == "pip":
             check([module, *arguments])
-        elif module not in COMMANDS:
+        elif module and module not in COMMANDS:
             assert module in WITHOUT_PARSER and find_spec(module), f"no command {module}"
-        elif arguments or words[0] == "torchrun":
+        elif arguments:
             COMMANDS[module].parse(arguments)
     elif words[0].split("/")[-1] == "hedge":
         name, *arguments = words[1:] or ["--help"]
