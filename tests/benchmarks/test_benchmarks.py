@@ -26,7 +26,7 @@ from benchmarks.run.rounds import LEAST
 from runtime.bundle.classes import ClassSet
 from runtime.errors import GateError, HedgeError
 
-PLANTED = Path(__file__).with_name("planted.py")
+PLANTED = Path(__file__).parent / "cells" / "planted.py"
 SOON = 0.001  # minutes
 
 

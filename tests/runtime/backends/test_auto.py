@@ -23,7 +23,7 @@ from runtime.backends.registry import BACKENDS, CHOICES, Backend, installed_back
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 REAL = installed_backends()
 CALLS: list[str] = []  # what happened to the planted engines
 

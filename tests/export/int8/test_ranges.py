@@ -24,7 +24,7 @@ from runtime.errors import HedgeError
 from train.config import ModelConfig
 from train.models import DeepLab
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SIZE = (64, 96)
 
 
