@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +20,7 @@ from export.int8 import calibration, ranges, search, search_log
 from export.int8.calibration import SCALES, Images, Scales
 from export.int8.quantizer import Quantizer, best_method, fingerprint
 from export.int8.ranges import Method
-from export.staging import staged
+from export.staging import scratch, staged
 from export.to_onnx import to_onnx
 from export.verify import Budget
 from runtime import cli, files
@@ -130,16 +129,16 @@ def _published(config: Export) -> Iterator[tuple[Path, Manifest]]:
         target = config.out / f"{name}-best"
         yield target, _publish_best(config, checkpoint, target)
         return
-    with tempfile.TemporaryDirectory() as work:
+    with scratch() as work:
         for precision in config.precisions():
             target = config.out / f"{name}-{precision}"
-            yield target, export(config, checkpoint, target, precision, Path(work))
+            yield target, export(config, checkpoint, target, precision, work)
 
 
 def _publish_best(config: Export, checkpoint: Checkpoint, target: Path) -> Manifest:
     """Write all precisions, time them in every engine in turn, and publish the fastest."""
     with staged(target, config.force, FILE_NAME) as folder, ExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        work = stack.enter_context(scratch())
         engines: dict[str, Engine] = {}
         for precision in PRECISIONS:
             try:

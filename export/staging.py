@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from runtime import files
 from runtime.errors import OutputError
 
 
@@ -16,20 +16,20 @@ def staged(target: Path, force: bool, mark: str) -> Iterator[Path]:
     """Yield an empty folder beside ``target``; at the end it takes the target's place.
 
     mark: the file by which a folder of ours is known. On an error the new folder disappears, and
-    what was at ``target`` stays. OutputError if ``target`` exists without ``force``, or is
-    something else than a folder of ours.
+    what was at ``target`` stays. OutputError if ``target`` exists without ``force``, is something
+    else than a folder of ours, or is being written by another process.
     """
-    ours = (target / mark).is_file()
-    if target.exists() and not (force and ours):
-        fix = "--force replaces it" if ours else f"it holds no {mark}: choose another place or name"
-        raise OutputError(f"{target}: exists; {fix}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    folder.chmod(0o755)
-    try:
-        yield folder
-        if target.exists():
-            shutil.rmtree(target)
-        folder.rename(target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    files.sweep(target.parent)
+    with files.locked(target):
+        ours = (target / mark).is_file()
+        if target.exists() and not (force and ours):
+            no = f"it holds no {mark}: choose another place or name"
+            raise OutputError(f"{target}: exists; {'--force replaces it' if ours else no}")
+        with files.temporary_folder(target) as folder:
+            yield folder
+            files.replace_folder(folder, target)
+
+
+def scratch() -> AbstractContextManager[Path]:
+    """A folder for work in progress; what killed exports left of theirs is removed."""
+    return files.temporary_folder(Path(tempfile.gettempdir()) / "hedge-export")

@@ -1,17 +1,30 @@
-"""Files that are either whole or not there, hashes of them, and the newest of a kind."""
+"""Files and folders that are either whole or not there, locks, hashes, and the newest of a kind."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from runtime.errors import HedgeError
+from runtime.errors import HedgeError, OutputError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+_PART = ".part-"  # in the names of temporary files and folders: .NAME.part-RANDOM
+_OLD = ".old-"  # in the name of a folder whose replacement is being put in its place
+_OPEN = getattr(os, "O_NOFOLLOW", 0)  # a link in a folder that others write into is not ours
+_swept: set[Path] = set()  # folders that this process has cleaned
 
 
 @contextmanager
@@ -19,19 +32,144 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is fsynced and renamed onto it.
 
     A crash, a full disk or Ctrl-C in between leaves the previous content of ``path`` untouched.
+    What a killed process left is removed when the next one writes into the folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    if path.parent not in _swept:
+        _swept.add(path.parent)
+        sweep(path.parent)
+    with ExitStack() as stack:
+        temporary = _reserved(partial(_new_file, path), stack)
+        stack.callback(temporary.unlink, missing_ok=True)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+
+
+@contextmanager
+def temporary_folder(beside: Path) -> Iterator[Path]:
+    """Yield an empty hidden folder beside ``beside``; at the end it is gone or has been moved.
+
+    What killed processes left there is removed first.
+    """
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    sweep(beside.parent)
+    with ExitStack() as stack:
+        folder = _reserved(partial(_new_folder, beside), stack)
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder.chmod(0o777 & ~_umask())
+        yield folder
+
+
+def replace_folder(folder: Path, target: Path) -> None:
+    """Move ``folder`` to ``target``; what stands there goes only when the new one is in its place.
+
+    Killed between the two renames, the old folder is put back by the next ``sweep``.
+    """
+    old = target.with_name(f".{target.name}{_OLD}{os.getpid()}")
+    if target.exists():
+        target.rename(old)
+    try:
+        folder.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files and folders of processes that are gone from ``folder``."""
+    if sys.platform == "win32":
+        return  # where nobody can tell what is still in use
+    for path in folder.glob(f".*{_PART}*"):
+        with suppress(OSError), _held(path):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in folder.glob(f".*{_OLD}*"):
+        target = path.with_name(path.name[1:].rpartition(_OLD)[0])
+        with suppress(OSError, OutputError), locked(target):
+            shutil.rmtree(path) if target.exists() else path.rename(target)
+
+
+@contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Hold ``target`` for one process; OutputError where another one is writing it.
+
+    The system frees the lock of a process that dies, however it dies.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = target.with_name(f".{target.name}.lock")
+    with ExitStack() as stack:
+        while True:
+            lock.touch()
+            try:
+                stack.enter_context(_held(lock))
+            except FileNotFoundError:  # its holder has just finished
+                continue
+            except BlockingIOError:
+                raise OutputError(
+                    f"{target}: another process is writing it; wait for it, or choose another name"
+                ) from None
+            except OSError:  # a file system without locks
+                pass
+            break
+        stack.callback(lock.unlink, missing_ok=True)
+        yield
+
+
+def _reserved(make: Callable[[], str], stack: ExitStack) -> Path:
+    """A new path that the ``sweep`` of no other process removes while ``stack`` is open."""
+    while True:
+        path = Path(make())
+        try:
+            stack.enter_context(_held(path))
+        except (BlockingIOError, FileNotFoundError):  # swept before it was locked
+            continue
+        except OSError:  # a file system without locks
+            pass
+        return path
+
+
+def _new_file(path: Path) -> str:
+    prefix = f".{path.name}{_PART}"
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
+    os.close(handle)
+    return name
+
+
+def _new_folder(path: Path) -> str:
+    return tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}{_PART}")
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Lock an existing file or folder; BlockingIOError where another process holds it.
+
+    FileNotFoundError where it is another file by the time that it is locked.
+    """
+    if sys.platform == "win32" and path.suffix != ".lock":
+        yield  # a locked file could be neither written nor moved there
+        return
+    handle = os.open(path, _OPEN | (os.O_RDWR if path.is_file() else os.O_RDONLY))
+    try:
+        _lock(handle)
+        if not os.path.samestat(os.fstat(handle), path.lstat()):
+            raise FileNotFoundError(path)
+        yield
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    if sys.platform == "win32":
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            raise BlockingIOError from None
+    else:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -62,8 +200,12 @@ def printable(name: str) -> str:
 
 
 def newest(root: Path, marker: str, hint: str) -> Path:
-    """The folder under ``root`` whose file ``marker`` is newest; ``hint`` says how to make one."""
-    found = sorted(root.glob(f"*/{marker}"), key=lambda path: path.stat().st_mtime_ns)
+    """The folder under ``root`` whose file ``marker`` is newest; ``hint`` says how to make one.
+
+    Hidden folders are work in progress and never taken.
+    """
+    shown = (path for path in root.glob(f"*/{marker}") if not path.parent.name.startswith("."))
+    found = sorted(shown, key=lambda path: path.stat().st_mtime_ns)
     if not found:
         raise HedgeError(f"{root}: no {marker} in any folder here; {hint}")
     return found[-1].parent

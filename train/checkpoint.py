@@ -1,23 +1,32 @@
-"""Checkpoints: written whole or not at all, read without pickle's powers."""
+"""Checkpoints: written whole or not at all, checked by a digest, read without pickle's powers."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import pickle
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from runtime import files
+from runtime import cli, files
 from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError, OutputError
 from train.config import ModelConfig, TrainConfig, from_builtins, to_builtins
 
 FORMAT = "hedge-checkpoint-1"
 RUNS = Path("runs")
+PREVIOUS = "previous.pt"  # beside last.pt: the one before it, for where that is damaged
+_SIDES = range(1, 1 << 14)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,8 @@ class Checkpoint:
 
     weights: state dict of the network; size: (H, W) it was validated at; epoch, step: finished
     ones; miou: of this epoch on the validation split, in 0..1; training: optimizer and schedule
-    state, only in ``last.pt``.
+    state, only in ``last.pt``; path: the file it was read from. Raises ValueError for values that
+    no training writes.
     """
 
     config: TrainConfig
@@ -38,9 +48,21 @@ class Checkpoint:
     step: int
     miou: float
     training: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.model.num_classes != len(self.classes):
+            raise ValueError(f"{len(self.classes)} classes, but {self.model.num_classes} outputs")
+        if not all(side in _SIDES for side in self.size):
+            raise ValueError(f"size {self.size}")
+        if not all(rate in _SIDES for rate in self.model.atrous_rates):
+            raise ValueError(f"atrous rates {self.model.atrous_rates}")
 
     def save(self, path: Path) -> None:
-        """Write atomically: a crash leaves the previous checkpoint in place."""
+        """Write atomically: a crash leaves the previous checkpoint in place.
+
+        With training state, what was at ``path`` is kept as ``previous.pt``; see ``last_good``.
+        """
         content = {
             "format": FORMAT,
             "config": to_builtins(self.config),
@@ -53,7 +75,7 @@ class Checkpoint:
             "miou": self.miou,
             "training": self.training,
         }
-        write_tensors(path, content)
+        write_tensors(path, content, keep=bool(self.training))
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
@@ -64,25 +86,55 @@ class Checkpoint:
                 f"{path}: not a Hedge checkpoint (format {content.get('format')!r}); "
                 "train one: python -m train"
             )
+        if "digest" not in content:
+            cli.warn(f"{path}: of an earlier version, which wrote no digest to check it by")
         try:
             return cls(
                 config=from_builtins(content["config"], TrainConfig),
                 model=from_builtins(content["model"], ModelConfig),
                 classes=from_builtins(content["classes"], ClassSet),
-                size=(content["size"][0], content["size"][1]),
-                **{k: content[k] for k in ("weights", "epoch", "step", "miou", "training")},
+                size=from_builtins(content["size"], tuple[int, int]),
+                weights=_state(content["weights"]),
+                epoch=from_builtins(content["epoch"], int),
+                step=from_builtins(content["step"], int),
+                miou=from_builtins(content["miou"], float),
+                training=dict(content["training"]),
+                path=path,
             )
-        except (KeyError, ValueError, TypeError) as error:
-            raise HedgeError(f"{path}: damaged checkpoint: {error}") from error
+        except Exception as error:  # a file from anywhere may hold anything
+            raise HedgeError(f"{path}: damaged checkpoint: {_line(error)}") from error
+
+
+def last_good(path: Path, load: Callable[[Path], T]) -> T:
+    """What ``load`` reads from ``path``, or from the checkpoint before it if that is damaged."""
+    try:
+        return load(path)
+    except HedgeError as error:
+        previous = path.with_name(PREVIOUS)
+        if not previous.exists():
+            raise
+        loaded = load(previous)
+        cli.warn(f"{error}; {previous} is taken instead")
+        return loaded
 
 
 def load_state(path: Path) -> dict[str, torch.Tensor]:
     """A bare state dict, or the weights inside a checkpoint of ours; never runs foreign code."""
     content = read_tensors(path)
-    state = content.get("weights", content) if content.get("format") == FORMAT else content
-    if not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise HedgeError(f"{path}: holds no state dict (names with tensors)")
-    return state
+    try:
+        return _state(content["weights"] if content.get("format") == FORMAT else content)
+    except (KeyError, ValueError) as error:
+        raise HedgeError(f"{path}: {_line(error)}") from error
+
+
+def _state(value: Any) -> dict[str, torch.Tensor]:
+    """``value`` if it is a state dict, else ValueError."""
+    pairs = value.items() if isinstance(value, dict) else ()
+    if not pairs or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in pairs):
+        raise ValueError("it holds no state dict (names with tensors)")
+    if odd := [name for name, tensor in pairs if not torch.isfinite(tensor).all()]:
+        raise ValueError(f"{odd[0]} holds values that are not finite")
+    return value
 
 
 def start_from(model: nn.Module, path: Path) -> None:
@@ -128,28 +180,95 @@ def find_checkpoint(run: Path | None) -> Path:
     return path
 
 
-def write_tensors(path: Path, content: dict[str, Any]) -> None:
-    """Write a dict of tensors and plain values atomically; OutputError where it does not fit."""
+def write_tensors(path: Path, content: dict[str, Any], keep: bool = False) -> None:
+    """Write a dict of tensors and plain values atomically; OutputError where it does not fit.
+
+    A dict with a "format" gets a digest; a bare state dict stays one, and has the CRCs of its file.
+    keep: what was at ``path`` becomes ``previous.pt`` beside it.
+    """
+    if "format" in content:
+        content = content | {"digest": _digest(content)}
     with files.atomic_path(path) as temporary:
         try:
             torch.save(content, temporary)
         except RuntimeError as error:  # all that torch says of a full disk
             raise OutputError(f"{path}: could not be written; is the disk full?") from error
+        if keep:
+            path.with_name(PREVIOUS).unlink(missing_ok=True)
+            with suppress(OSError):  # nothing there, or a file system without links
+                os.link(path, path.with_name(PREVIOUS))
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
-    """A dict of tensors and plain values, on the CPU; HedgeError names any other file."""
+    """A dict of tensors and plain values, on the CPU, whole; HedgeError names any other file."""
     try:
+        if zipfile.is_zipfile(path):
+            _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict):
+            raise HedgeError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
+        _check_sizes(content, path.stat().st_size)
+        same = "digest" not in content or content["digest"] == _digest(content)
     except FileNotFoundError as error:
         raise HedgeError(f"{path}: no such file") from error
     except pickle.UnpicklingError as error:
         raise HedgeError(
             f"{path}: not a plain tensor file (damaged, or a pickle that would run code)"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise HedgeError(f"{path}: unreadable checkpoint: {reason}") from error
-    if not isinstance(content, dict):
-        raise HedgeError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
+    except HedgeError:
+        raise
+    except Exception as error:  # parsers of damaged files raise a dozen types
+        raise HedgeError(f"{path}: unreadable checkpoint: {_line(error)}") from error
+    if not same:
+        raise HedgeError(f"{path}: damaged: its tensors do not match their digest; copy it again")
     return content
+
+
+def _check_sums(path: Path) -> None:
+    """Raise HedgeError unless every part of the file has its CRC, which PyTorch does not check."""
+    with zipfile.ZipFile(path) as parts:
+        if (part := parts.testzip()) is not None:
+            raise HedgeError(f"{path}: damaged: {part} does not match its CRC; copy it again")
+
+
+def _check_sizes(value: Any, room: int) -> None:
+    """Raise ValueError for a tensor that claims more bytes than the whole file has."""
+    if isinstance(value, torch.Tensor):
+        if value.layout is not torch.strided or value.is_quantized:
+            raise ValueError("it holds a tensor that is not dense")
+        if value.numel() * value.element_size() > room:
+            raise ValueError(f"a tensor of {tuple(value.shape)} in a file of {room} bytes")
+    elif isinstance(value, dict):
+        for item in value.values():
+            _check_sizes(item, room)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _check_sizes(item, room)
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """SHA-256 over every key, plain value and tensor (its dtype, shape and bytes) but itself."""
+    digest = hashlib.sha256()
+    _feed(digest.update, {key: value for key, value in content.items() if key != "digest"})
+    return digest.hexdigest()
+
+
+def _feed(update: Callable[[Any], None], value: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        update(f"{value.dtype} {tuple(value.shape)}".encode())
+        update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
+    elif isinstance(value, dict):
+        update(f"{{{len(value)}".encode())
+        for key, item in value.items():
+            update(repr(key).encode())
+            _feed(update, item)
+    elif isinstance(value, (list, tuple)):
+        update(f"[{len(value)}".encode())
+        for item in value:
+            _feed(update, item)
+    else:
+        update(repr(value).encode())
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

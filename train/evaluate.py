@@ -129,8 +129,21 @@ def predictions(
 
 
 def load_model(checkpoint: Checkpoint) -> DeepLab:
-    """The network of a checkpoint, in evaluation mode, on the CPU."""
+    """The network of a checkpoint, in evaluation mode, on the CPU.
+
+    HedgeError unless its weights are exactly those of the network that it describes.
+    """
     model = DeepLab(checkpoint.model)
+    own, given = (
+        {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
+        for state in (model.state_dict(), checkpoint.weights)
+    )
+    if own != given:
+        odd = min(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+        raise HedgeError(
+            f"{checkpoint.path or 'checkpoint'}: its weights are not those of its network "
+            f"({odd}); export or train it again"
+        )
     model.load_state_dict(checkpoint.weights)
     return model.eval().to(memory_format=torch.channels_last)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -26,6 +25,7 @@ from export.int8 import qdq, search_log
 from export.int8.qdq import Kept
 from export.int8.quantizer import Quantizer, plain
 from export.int8.search_log import Layer, Log, Step
+from export.staging import scratch
 from export.verify import Budget, Drop, FrameSet, TestFrame
 from runtime import cli
 from runtime.accuracy.metrics import ConfusionMatrix
@@ -65,14 +65,12 @@ class Search:
 
     def plain(self) -> Step:
         """INT8 with nothing kept but what is fixed; ``run`` will not measure it again."""
-        with tempfile.TemporaryDirectory() as temporary:
-            self._work = Path(temporary)
+        with scratch() as self._work:
             return self._step(())
 
     def run(self) -> Step:
         """The cheapest set inside the budget; GateError names the best found where none is."""
-        with tempfile.TemporaryDirectory() as temporary:
-            self._work = Path(temporary)
+        with scratch() as self._work:
             if not self._budget.holds(self._step(()).drop):
                 self._prune(self._enough(self._ranked()))
         inside = [step for step in self._log.steps if self._budget.holds(step.drop)]
