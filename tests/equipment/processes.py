@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.progress import track
 
@@ -32,6 +34,21 @@ def start_video(*arguments: str | Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "runtime.video", *map(str, arguments)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+
+
+def outputs_in(folder: Path) -> dict[str, Path]:
+    """All that the command can write, by option."""
+    return {
+        "out": folder / "o.mp4",
+        "save_labels": folder / "labels",
+        "json": folder / "report.json",
+        "metrics": folder / "rows.jsonl",
+    }
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of ``--metrics``."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 class Started:

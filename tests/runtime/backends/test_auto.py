@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +21,6 @@ from runtime.backends.registry import BACKENDS, CHOICES, Backend, installed_back
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
 
-ROOT = Path(__file__).parents[3]
 REAL = installed_backends()
 CALLS: list[str] = []  # what happened to the planted engines
 
@@ -287,16 +284,6 @@ def test_a_name_is_obeyed(backend: str, plant: Callable[..., None], bundle: Path
     assert not (bundle / CHOICES).exists()
 
 
-def test_no_engine_at_all_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, bundle: Path
-) -> None:
-    rows = {name: row._replace(library=f"no_{name}") for name, row in BACKENDS.items()}
-    monkeypatch.setattr("runtime.backends.registry.BACKENDS", rows)
-    assert installed_backends() == []
-    with pytest.raises(HedgeError, match=r"pip install 'hedge-seg\[runtime\]'"):
-        load_engine(bundle)
-
-
 def test_a_backend_for_gpus_needs_one(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:
     row = Backend(__name__, "numpy", "tensorrt", "cuda")
     monkeypatch.setattr("runtime.backends.registry.BACKENDS", {"cuda": row})
@@ -308,85 +295,7 @@ def test_a_backend_for_gpus_needs_one(monkeypatch: pytest.MonkeyPatch, bundle: P
     assert installed_backends() == ["cuda"]
 
 
-def test_a_library_that_does_not_import_is_one_error(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Path
-) -> None:
-    (tmp_path / "torn_engine.py").write_text("raise ImportError('libnvinfer.so.10: not found')")
-    monkeypatch.syspath_prepend(tmp_path)
-    row = Backend("torn_engine", "numpy", "tensorrt", "cpu")
-    monkeypatch.setattr("runtime.backends.registry.BACKENDS", {"torn": row})
-    with pytest.raises(HedgeError, match=r"torn does not start: libnvinfer.*hedge-seg\[tensorrt\]"):
-        load_engine(bundle, "torn")
-
-
 def test_within_noise_the_first_of_the_table_is_taken() -> None:
     assert pick({"a": 10.2, "b": 10.0, "c": 12.0}) == "a"
     assert pick({"a": 10.0 * NOISE + 0.01, "b": 10.0, "c": 10.0}) == "b"
     assert pick({"a": 12.0, "b": 11.0, "c": 10.0}) == "c"
-
-
-class Driver:
-    """An NVIDIA driver as ctypes sees it, with two GPUs or in a state of error."""
-
-    def __init__(self, status: int) -> None:
-        self.status = status
-
-    def cuInit(self, flags: int) -> int:
-        return self.status
-
-    def cuDeviceGetCount(self, count: Any) -> int:
-        count._obj.value = 2
-        return 0
-
-    def cuDeviceGet(self, device: Any, number: int) -> int:
-        device._obj.value = number
-        return 0
-
-    def cuDeviceGetName(self, name: Any, length: int, device: ctypes.c_int) -> int:
-        name.value = f"GPU {device.value}".encode()
-        return 0
-
-
-@pytest.mark.parametrize(("status", "names"), [(0, ("GPU 0", "GPU 1")), (100, ()), (None, ())])
-def test_gpus_are_asked_of_the_driver(
-    status: int | None, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def open_driver(name: str) -> Driver:
-        if status is None:
-            raise OSError(f"{name}: cannot open shared object file")
-        return Driver(status)
-
-    monkeypatch.setattr(ctypes, "CDLL", open_driver)
-    assert machine.gpus.__wrapped__() == names
-
-
-def test_the_cpu_is_named() -> None:
-    assert machine.cpu_name()
-    assert 1 <= machine.cores() <= (os.cpu_count() or 1)
-
-
-AFTER_ENGINES = """
-import signal, sys
-from pathlib import Path
-from runtime.backends.registry import load_engine
-
-first, second = (load_engine(Path(sys.argv[1]), sys.argv[2]) for _ in range(2))
-for engine in (first, second):
-    engine.close()
-del first, second, engine
-signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
-try:
-    signal.raise_signal(signal.SIGINT)
-except KeyboardInterrupt:
-    print("interrupted")
-"""
-
-
-@pytest.mark.parametrize("backend", REAL)
-def test_signals_arrive_after_engines_went_in_the_order_they_came(
-    backend: str, bundle: Path
-) -> None:
-    """OpenVINO's cores move the stack of their thread's signals, and put back one that is gone."""
-    command = [sys.executable, "-c", AFTER_ENGINES, str(bundle), backend]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
