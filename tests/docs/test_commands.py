@@ -29,13 +29,16 @@ INLINE = re.compile(r"(?<!`)`((?:python -m|hedge|make) [^`]+)`(?!`)")
 NOT_SHELL = {"python", "json", "text"}
 
 
-def shown(text: str) -> Iterator[str]:
-    """The commands of a document: lines of its blocks, whole, and spans within its sentences."""
+def shown(text: str) -> Iterator[tuple[str, bool]]:
+    """The commands of a document: lines of its blocks, and spans within its sentences.
+
+    The flag: whether it must be whole. A span without options only names a command.
+    """
     for _, language, block in FENCE.findall(text):
         if language not in NOT_SHELL:
-            yield from (line.strip() for line in block.replace("\\\n", " ").splitlines())
+            yield from ((line.strip(), True) for line in block.replace("\\\n", " ").splitlines())
     for span in INLINE.findall(FENCE.sub("", text)):
-        yield " ".join(span.split())
+        yield " ".join(span.split()), False
 
 
 def calls(line: str) -> Iterator[list[str]]:
@@ -51,15 +54,15 @@ def calls(line: str) -> Iterator[list[str]]:
             words.append(word)
 
 
-def check(words: list[str]) -> None:
+def check(words: list[str], whole: bool) -> None:
     """Raise what the command line raises; AssertionError for what is no command of ours."""
     if "-m" in words[:4] and words[0].split("/")[-1] in {"python", "python3", "torchrun", "ssh"}:
         module, *arguments = words[words.index("-m") + 1 :] or [""]
         if module == "pip":
-            check([module, *arguments])
+            check([module, *arguments], whole)
         elif module and module not in COMMANDS:
             assert module in WITHOUT_PARSER and find_spec(module), f"no command {module}"
-        elif arguments:
+        elif module and (arguments or whole):
             COMMANDS[module].parse(arguments)
     elif words[0].split("/")[-1] == "hedge":
         name, *arguments = words[1:] or ["--help"]
@@ -67,10 +70,10 @@ def check(words: list[str]) -> None:
             assert arguments[0] in SHELLS, f"no completion for {arguments}"
         elif name not in {"--help", "--version"}:
             assert name in BY_DOOR, f"no command hedge {name}"
-            if arguments and arguments != ["--help"]:
+            if (arguments or whole) and arguments != ["--help"]:
                 BY_DOOR[name].parse(arguments)
     elif words[0] == "ssh":
-        check(words[2:])
+        check(words[2:], whole)
     elif words[0] == "make":
         targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert set(words[1:]) <= set(targets), f"no target {words[1:]}"
@@ -82,8 +85,8 @@ def check(words: list[str]) -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_commands_of_a_document_are_understood(path: Path) -> None:
-    for line in shown(path.read_text(encoding="utf-8")):
-        _require(line, str(path))
+    for line, whole in shown(path.read_text(encoding="utf-8")):
+        _require(line, str(path), whole)
 
 
 def test_every_command_of_the_front_door_is_known() -> None:
@@ -116,6 +119,7 @@ def test_the_demo_is_understood_and_says_what_comes_next() -> None:
         "python -m train --epoch-count 3",
         "hedge train --epoch-count 3",
         "hedge trane",
+        "hedge check",
         "hedge --completion tcsh",
         "python -m train.nothing --data x",
         "python -m runtime.video a.mp4 | python -m export --int9",
@@ -130,11 +134,11 @@ def test_a_command_that_does_not_exist_is_found(line: str) -> None:
         _require(line, "a document")
 
 
-def _require(line: str, where: str) -> None:
+def _require(line: str, where: str, whole: bool = True) -> None:
     for words in filter(None, calls(line)):
         said = StringIO()
         try:
             with redirect_stdout(said), redirect_stderr(said):
-                check(words)
+                check(words, whole)
         except (AssertionError, HedgeError, SystemExit) as error:
             raise AssertionError(f"{where}: {line}\n{error}\n{said.getvalue()}") from None
