@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -197,6 +198,17 @@ def printable(name: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name
     )
+
+
+def composed(name: str) -> str:
+    """The form (NFC) that names of one spelling share; macOS and zip files of it write another."""
+    return unicodedata.normalize("NFC", name)
+
+
+def existing(path: Path) -> Path:
+    """``path``, or the file there whose name is the same in the other Unicode form."""
+    forms = (Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))
+    return next((p for p in (path, *forms) if p.is_file()), path)
 
 
 def newest(root: Path, marker: str, hint: str) -> Path:

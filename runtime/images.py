@@ -1,84 +1,222 @@
-"""Images and label images, read strictly: a damaged file raises, it never comes back half grey.
+"""Image files as upright 8-bit RGB, read strictly: what cannot be read rightly is refused by name.
 
 PIL, not OpenCV: OpenCV returns a truncated JPEG without an error, and a palette PNG as colours
-instead of ids.
+instead of ids. What a file holds says its content, not its suffix. Readable are:
+
+- AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF and WebP; HEIC with the extra ``heic``.
+- gray, palette, RGB and CMYK, with 1 to 16 bits, and floating point of 0..1. 16 bits are scaled to
+  8. Integers without a known full scale are refused: 12 bits in 16 would be black.
+- EXIF orientations: the image comes upright, as viewers show it and as ``cv2.imread`` reads it.
+- embedded colour profiles: colours are converted to sRGB, which networks are trained on. A damaged
+  profile is ignored, as browsers do.
+- alpha is dropped, as ``cv2.imread`` does: cameras have none, and no background is better.
+- a single picture. Of an animation or a file of several pages none is *the* image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
-from functools import lru_cache
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageCms
 
-from runtime.bundle import classes
-from runtime.bundle.classes import CITYSCAPES, CITYSCAPES_LABELS, ClassSet
 from runtime.errors import HedgeError
 
-_ID_MODES = {"L", "P", "1"}
-_LABEL_SUFFIXES = {".bmp", ".png", ".tif", ".tiff"}
-_SAMPLED = 10
+IMAGE_SUFFIXES = {
+    ".apng", ".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jp2", ".jpe", ".jpeg",
+    ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+}  # fmt: skip
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+MAX_PIXELS = 2**27  # beyond the largest cameras; a small file can claim any size
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is checked
+
+_TOO_LARGE = f"it has more than {MAX_PIXELS / 1e6:.0f} million pixels; make it smaller"
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SUBFILE_TYPE, _PHOTOMETRIC = 254, 262  # tags of a TIFF
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an image file; HedgeError names a file that does not decode whole."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise HedgeError(f"{path}: not a readable image: {error}") from error
+    """(H, W, 3) uint8 RGB of an image file, upright; HedgeError names one that is not readable."""
+    with opened(path, "image") as image:
+        return rgb(image)
 
 
-def read_ids(path: Path) -> np.ndarray:
-    """(H, W) uint8 ids of a label image; a colour image is refused, its ids would be invented."""
+def read_size(path: Path) -> tuple[int, int]:
+    """(H, W) that ``read_rgb`` would return, by the file's header where that says it."""
+    with opened(path, "image") as image:
+        turned = orientation(image) >= 5
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def read_orientation(path: Path) -> int:
+    """The EXIF orientation that ``read_rgb`` undoes; 1 where there is none."""
+    with opened(path, "image") as image:
+        return orientation(image)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image rather than a video, by its suffix or its content."""
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    head = _head(path)
+    is_jpegs = path.suffix.lower() in {".mjpeg", ".mjpg"}  # a video: one JPEG after another
+    return (head.startswith(_MAGIC) and not is_jpegs) or _is_heif(head) or _is_avif(head)
+
+
+@contextmanager
+def opened(path: Path, what: str) -> Iterator[Image.Image]:
+    """A single picture whose header is read; HedgeError for what does not decode in the block.
+
+    what: how the error calls the file, "image".
+    """
     try:
-        with Image.open(path) as image:
-            if image.mode not in _ID_MODES:
-                raise HedgeError(f"{path}: labels must hold one 8-bit id a pixel, not {image.mode}")
-            return np.asarray(image, dtype=np.uint8)
+        with _open(path) as image:
+            if several := _several(image):
+                raise ValueError(f"{several}, and none of them is the image; save the one you mean")
+            yield image
     except HedgeError:
         raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise HedgeError(f"{path}: not a readable label image: {error}") from error
+    except Exception as error:  # the decoders raise whatever foreign bytes lead them to
+        cause = str(error) or type(error).__name__
+        raise HedgeError(f"{path}: not a readable {what}: {cause}") from error
 
 
-def label_files(paths: Iterable[Path]) -> list[Path]:
-    """The files among ``paths`` that can hold labels (a lossless format), sorted."""
-    return sorted(p for p in paths if p.suffix.lower() in _LABEL_SUFFIXES and p.is_file())
+def rgb(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of the picture that ``image`` stands at, upright."""
+    flat = _eight_bits(image) if image.mode[0] in "IF" else image
+    plain = _in_srgb(flat, image.info.get("icc_profile"))
+    return np.asarray(upright(plain, orientation(image)))
 
 
-def label_lookup(path: Path, class_set: ClassSet) -> np.ndarray:
-    """The id table of a label file.
-
-    Only Cityscapes labels come in two numberings. The official names say which (``_labelIds``,
-    ``_labelTrainIds``); under any other name the file's folder is asked once, as a whole: a single
-    label of few classes could be read either way.
-    """
-    if class_set != CITYSCAPES or path.stem.endswith("_labelTrainIds"):
-        return classes.identity_lookup(class_set)
-    if path.stem.endswith("_labelIds") or _holds_label_ids(path.parent):
-        return classes.cityscapes_lookup()
-    return classes.identity_lookup(class_set)
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation 1..8 of an image; 1, as it is stored, where nothing readable says so."""
+    with suppress(Exception):
+        if image.format != "TIFF":  # which PIL turns by itself
+            return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return 1
 
 
-@lru_cache(maxsize=4096)
-def _holds_label_ids(folder: Path) -> bool:
-    """Whether any of about ten labels, evenly spaced over ``folder``, has an id no class has."""
-    found = label_files(folder.iterdir())
-    for path in found[:: -(-len(found) // _SAMPLED) or 1]:
-        with suppress(HedgeError):  # a colour image or a damaged file is no evidence
-            ids = read_ids(path)
-            if ((ids >= len(CITYSCAPES)) & (ids < len(CITYSCAPES_LABELS))).any():
-                return True
-    return False
+def upright(image: Image.Image, turn: int) -> Image.Image:
+    """An image whose EXIF orientation was ``turn`` as it is to be looked at."""
+    return image.transpose(_TURNS[turn]) if turn in _TURNS else image
 
 
-def read_label(path: Path, class_set: ClassSet) -> np.ndarray:
-    """(H, W) uint8 training ids (IGNORE = 255) of a label file."""
-    return classes.apply_lookup(read_ids(path), label_lookup(path, class_set), path)
+def raw_mode(image: Image.Image) -> str:
+    """How a file not yet decoded stores a pixel, in PIL's words: "L;4", "RGB;16B", "I;12"."""
+    tiles = getattr(image, "tile", None)
+    arguments = tiles[0][3] if tiles else ""
+    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
 
 
-IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+def white_is_zero(image: Image.Image) -> bool:
+    """Whether a TIFF stores white as 0."""
+    return image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+
+
+def _open(path: Path) -> Image.Image:
+    formats: tuple[str, ...] = FORMATS
+    if _is_heif(_head(path)):
+        if not find_spec("pi_heif"):
+            raise ValueError("HEIC needs a decoder of its own: pip install 'hedge-seg[heic]'")
+        import pi_heif
+
+        pi_heif.register_heif_opener()
+        formats = ("HEIF",)
+    try:
+        image = Image.open(path, formats=formats)
+    except Image.UnidentifiedImageError:
+        raise ValueError(f"damaged, or none of {', '.join(FORMATS)}, HEIC") from None
+    except Image.DecompressionBombError:
+        raise ValueError(_TOO_LARGE) from None
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise ValueError(_TOO_LARGE)
+    return image
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
+
+
+def _is_heif(head: bytes) -> bool:
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS and not _is_avif(head)
+
+
+def _is_avif(head: bytes) -> bool:
+    """AVIF may be the second of an ISO media file's brands."""
+    brands = head[8 : int.from_bytes(head[:4], "big")]
+    return head[4:8] == b"ftyp" and bool(re.search(b"^(....)*avi[fs]", brands, re.DOTALL))
+
+
+def _several(image: Image.Image) -> str:
+    """What is said of a file with more than one picture, nothing where one is the image."""
+    if image.format == "TIFF":  # pages marked as copies of less resolution do not count
+        if image.tag_v2.get(_SUBFILE_TYPE, 0) & 1:  # type: ignore[attr-defined]
+            return "it begins with a thumbnail, as raw files of cameras do"
+        with suppress(EOFError):
+            for page in range(1, 100):
+                image.seek(page)
+                if not image.tag_v2.get(_SUBFILE_TYPE, 0) & 1:  # type: ignore[attr-defined]
+                    return "it has several pages"
+        image.seek(0)
+        return ""
+    count = getattr(image, "n_frames", 1)
+    # An MPO is a photo with its other views (depth, the other eye) behind it.
+    return f"it holds {count} pictures" if count > 1 and image.format != "MPO" else ""
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A gray image of integers or floating point as 8 bits."""
+    mode, white = raw_mode(image), white_is_zero(image)
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    if image.mode == "F":
+        if not (low >= 0 and high <= 1):  # NaN is neither
+            raise ValueError(f"its values go from {low:g} to {high:g}; save 8 bits, or 0..1")
+        gray = np.rint(values * 255).astype(np.uint8)
+    else:
+        full = 4095 if mode.startswith("I;12") else 65535
+        if image.mode == "I" and image.format == "TIFF" and high <= 255:
+            full = 255  # 32 bits that hold what 8 bits do
+        if low < 0 or high > full:
+            raise ValueError(f"its values go from {low} to {high}; save 8 bits, or 0..{full}")
+        if 0 < high <= full >> 4:
+            raise ValueError(f"its brightest value is {high} of {full}; scale it to 0..{full}")
+        gray = np.rint(np.arange(full + 1) * (255 / full)).astype(np.uint8)[values]
+    return Image.fromarray(255 - gray if white else gray)
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """``image`` as RGB; its colours converted where a profile says that they are others."""
+    if image.mode in ("La", "RGBa"):  # colours multiplied by alpha
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    if image.mode != "CMYK":
+        image = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+    if profile:
+        with suppress(ImageCms.PyCMSError, OSError, ValueError):
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if source.profile.xcolor_space.strip() == "RGB":
+                image = image.convert("RGB")
+            if not ImageCms.getProfileDescription(source).startswith("sRGB"):
+                target = ImageCms.createProfile("sRGB")
+                converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+                return converted or image
+    return image.convert("RGB")

@@ -116,7 +116,7 @@ class Segmenter:
 
 def fill(slot: np.ndarray, image: np.ndarray) -> None:
     """Copy a uint8 BGR ``image`` into an (H, W, 3) slot of the input, resized (bilinear)."""
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(f"expected (H, W, 3) uint8 BGR, got {image.dtype} {image.shape}")
     if image.shape == slot.shape:
         slot[:] = image

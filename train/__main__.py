@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from runtime import cli, files
 from runtime.errors import HedgeError, OutputError
 from train.config import TrainConfig, to_builtins
-from train.datasets import default_data, open_index
+from train.datasets import audit, default_data, open_index
 from train.datasets.mixture import Portion, mixed
 from train.device import keep_freed_memory
 from train.distributed import world
@@ -36,6 +36,10 @@ def main(config: TrainConfig) -> None:
         portions = [Portion.parse(text) for text in config.also]
         others = [(open_index(each.data, "train"), each.weight) for each in portions]
         train = mixed(train, others, quiet=not place.first)
+        audit.require_classes(train)
+        if place.first:
+            audit.warn_of(train)
+            audit.warn_of(val)
         trainer = Trainer(config, train, val, place)
         last = config.run / "last.pt"
         if config.resume:

@@ -20,7 +20,7 @@ from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix
 from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint, find_checkpoint
-from train.datasets import default_data, open_index
+from train.datasets import audit, default_data, open_index
 from train.datasets.index import Index, Item
 from train.models import DeepLab
 from train.models.hed import upsample
@@ -149,13 +149,14 @@ def load_model(checkpoint: Checkpoint) -> DeepLab:
 
 
 def evaluation_index(checkpoint: Checkpoint, data: Path | None, split: str) -> Index:
-    """The split to measure ``checkpoint`` on; refuses a data set with other classes."""
+    """The split to measure ``checkpoint`` on; refuses other classes, warns of odd labels."""
     index = open_index(data or checkpoint.config.data or default_data(), split)
     if index.classes.names != checkpoint.classes.names:
         raise HedgeError(
             f"{index.root}: {len(index.classes)} classes, but the model knows "
             f"{len(checkpoint.classes)} ({', '.join(checkpoint.classes.names[:4])}, …)"
         )
+    audit.warn_of(index)
     return index
 
 

@@ -15,10 +15,11 @@ import numpy as np
 from benchmarks.cells.worker import Spec, from_json
 from benchmarks.host.energy import joules
 from runtime import files
+from runtime.accuracy.label_files import read_ids
 from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix
 from runtime.backends.base import Engine
 from runtime.backends.registry import BACKENDS, computes, load_engine
-from runtime.images import read_ids, read_rgb
+from runtime.images import read_rgb
 from runtime.latency import settled_ms
 from runtime.segment import Segmenter, fill
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime import images
+from runtime.accuracy import label_files
 from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix
 from runtime.accuracy.streaming import Clock
 from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError
+from runtime.files import composed
 from runtime.segment import Prediction
 
 _CITYSCAPES_IMAGE = "_leftImg8bit"
@@ -22,8 +23,8 @@ _CITYSCAPES_IMAGE = "_leftImg8bit"
 class LabelFolder:
     """The label images below a folder, found by the name of the frame they belong to.
 
-    A frame ``X`` has the label ``X.png``; a Cityscapes frame ``X_leftImg8bit`` rather has
-    ``X_gtFine_labelIds.png`` or ``X_gtFine_labelTrainIds.png`` where one of these exists. The
+    A frame ``X`` has the label ``X.png`` (.tif, .bmp); a Cityscapes frame ``X_leftImg8bit`` rather
+    has ``X_gtFine_labelIds``, ``_labelTrainIds`` or ``_color`` where one of these exists. The
     folder is searched once, with all folders inside it.
     """
 
@@ -33,12 +34,12 @@ class LabelFolder:
         self.folder = folder
         self.classes = classes
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
-        for path in images.label_files(folder.rglob("*")):
-            self._by_stem[path.stem].append(path)
+        for path in label_files.label_files(folder.rglob("*")):
+            self._by_stem[composed(path.stem)].append(path)
 
     def find(self, name: str) -> Path | None:
         """The label of the frame ``name``, None where there is none; two of a name are an error."""
-        for stem in _stems(name):
+        for stem in _stems(composed(name)):
             found = self._by_stem.get(stem, [])
             if len(found) > 1:
                 raise HedgeError(
@@ -51,7 +52,7 @@ class LabelFolder:
     def read(self, name: str) -> np.ndarray | None:
         """(H, W) uint8 training ids (IGNORE = 255) of the frame ``name``, or None."""
         path = self.find(name)
-        return None if path is None else images.read_label(path, self.classes)
+        return None if path is None else label_files.read_label(path, self.classes)
 
     def require(self, names: Iterable[str], origin: str) -> None:
         """Raise HedgeError, naming both sides, unless at least one of ``names`` has a label."""
@@ -108,7 +109,7 @@ def _stems(name: str) -> list[str]:
     if not name.endswith(_CITYSCAPES_IMAGE):
         return [name]
     base = name.removesuffix(_CITYSCAPES_IMAGE)
-    return [f"{base}_gtFine_labelIds", f"{base}_gtFine_labelTrainIds", name]
+    return [*(f"{base}_gtFine_{kind}" for kind in ("labelIds", "labelTrainIds", "color")), name]
 
 
 def _size(image: np.ndarray) -> str:

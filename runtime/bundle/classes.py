@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,15 +16,18 @@ class UnknownIdError(HedgeError):
     """A label holds ids or colours that its class list does not know."""
 
 
-@dataclass(frozen=True)
-class ClassSet:
+class ClassSet(msgspec.Struct, frozen=True, omit_defaults=True):
     """The classes a model can answer with; a class's position is its training id.
 
-    names: one per class; colors: RGB, 0-255, one per class. At most 255 classes (uint8 labels).
+    names: one per class; colors: RGB, 0-255, one per class; ids: the value of each class in label
+    files, empty where that is its training id; ignored: values in label files that count nowhere,
+    beside 255. At most 255 classes (uint8 labels).
     """
 
     names: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...]
+    ids: tuple[int, ...] = ()
+    ignored: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < len(self.names) <= IGNORE:
@@ -35,11 +36,27 @@ class ClassSet:
             raise ValueError(f"{len(self.names)} class names but {len(self.colors)} colours")
         if len(set(self.names)) != len(self.names):
             raise ValueError("two classes share a name")
+        if not all(name.strip() and name.isprintable() for name in self.names):
+            raise ValueError("a class name is empty or holds control characters")
         if any(not 0 <= value <= 255 for color in self.colors for value in color):
             raise ValueError("a class colour lies outside 0-255")
+        if self.ids == tuple(range(len(self))):
+            msgspec.structs.force_setattr(self, "ids", ())
+        if self.ids and len(self.ids) != len(self.names):
+            raise ValueError(f"{len(self.names)} class names but {len(self.ids)} ids")
+        values = (*self.label_ids, *self.ignored)
+        if len(set(values)) != len(values):
+            raise ValueError("two classes share an id, or a class has an id that is ignored")
+        if any(not 0 <= value <= 255 for value in values):
+            raise ValueError("an id lies outside 0-255, which is all that a label file can hold")
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def label_ids(self) -> tuple[int, ...]:
+        """The value of each class in label files."""
+        return self.ids or tuple(range(len(self)))
 
     def palette(self) -> np.ndarray:
         """(256, 3) uint8 BGR: the colour of every label value; unused ones and IGNORE are black."""
@@ -47,33 +64,22 @@ class ClassSet:
         table[: len(self)] = np.array(self.colors, np.uint8)[:, ::-1]
         return table
 
+    def lookup(self) -> np.ndarray:
+        """(256,) int16 table from the values in label files to training ids, -1 for unknown ones.
+
+        255 counts nowhere, unless it is the id of a class.
+        """
+        ignored = dict.fromkeys((IGNORE, *self.ignored), IGNORE)
+        return lookup(ignored | {value: i for i, value in enumerate(self.label_ids)})
+
     def to_json(self) -> bytes:
         """The content of a ``classes.json``."""
-        classes = [{"name": n, "color": c} for n, c in zip(self.names, self.colors, strict=True)]
-        return msgspec.json.format(msgspec.json.encode({"classes": classes, "ignore": IGNORE}))
-
-    @classmethod
-    def load(cls, path: Path) -> ClassSet:
-        """Read a ``classes.json``: ``{"classes": [{"name": …, "color": [r, g, b]}, …]}``."""
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=_ClassFile).class_set()
-        except (OSError, ValueError, msgspec.MsgspecError) as error:
-            raise HedgeError(f"{path}: not a class list: {error}") from error
-
-
-@dataclass(frozen=True)
-class _Class:
-    name: str
-    color: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class _ClassFile:
-    classes: list[_Class]
-
-    def class_set(self) -> ClassSet:
-        names = tuple(item.name for item in self.classes)
-        return ClassSet(names, tuple(item.color for item in self.classes))
+        classes: list[dict[str, Any]] = []
+        for i, (name, color) in enumerate(zip(self.names, self.colors, strict=True)):
+            numbers = {"id": self.ids[i], "trainId": i} if self.ids else {}
+            classes.append({"name": name, "color": color} | numbers)
+        ignore = sorted({*self.ignored, IGNORE} - {*self.ids})
+        return msgspec.json.format(msgspec.json.encode({"classes": classes, "ignore": ignore}))
 
 
 # Cityscapes: (name, label id, train id, RGB), the table of the official cityscapesScripts.
@@ -121,20 +127,15 @@ CITYSCAPES = ClassSet(tuple(row[0] for row in _TRAINED), tuple(row[3] for row in
 def lookup(pairs: dict[int, int]) -> np.ndarray:
     """(256,) int16 table from label id to training id; -1 marks ids that a label may not hold."""
     table = np.full(256, -1, np.int16)
-    table[IGNORE] = IGNORE
     for label_id, train_id in pairs.items():
         table[label_id] = train_id
     return table
 
 
-def identity_lookup(classes: ClassSet) -> np.ndarray:
-    """The table of labels that already hold training ids (plus IGNORE)."""
-    return lookup({i: i for i in range(len(classes))})
-
-
 def cityscapes_lookup() -> np.ndarray:
     """The table of Cityscapes ``labelIds`` images (the licence plate's -1 is stored as 255)."""
-    return lookup({label_id: train_id for _, label_id, train_id, _ in CITYSCAPES_LABELS})
+    rows = {label_id: train_id for _, label_id, train_id, _ in CITYSCAPES_LABELS}
+    return lookup(rows | {IGNORE: IGNORE})
 
 
 def apply_lookup(ids: np.ndarray, table: np.ndarray, source: Any) -> np.ndarray:

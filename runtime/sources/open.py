@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from runtime.errors import HedgeError
-from runtime.images import IMAGE_SUFFIXES
+from runtime.images import IMAGE_SUFFIXES, is_image
 from runtime.sources.address import Address
 from runtime.sources.base import Source
 from runtime.sources.image_files import ImageSource
@@ -42,8 +42,7 @@ def _open_files(source: str) -> Source:
     if path.is_dir():
         return ImageSource(source, _images_in(path))
     if path.is_file():
-        is_image = path.suffix.lower() in IMAGE_SUFFIXES
-        return ImageSource(source, [path]) if is_image else VideoSource(path)
+        return ImageSource(source, [path]) if is_image(path) else VideoSource(path)
     if path.exists():
         raise HedgeError(f"{source}: neither a file nor a folder; give a video or images")
     if glob.has_magic(source):

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ SPLITS = ("train", "val")
 
 Result = TypeVar("Result")
 Size = tuple[int, int]  # height, width
+_LOOKS = 500  # labels at the most, where a class does not turn up
 
 
 @dataclass
@@ -53,6 +54,10 @@ class SplitReport:
             self.sizes[size] += 1
         self.pixels += pixels
         self.blank += bool(pixels[IGNORE] and not pixels[:IGNORE].any())
+
+    def unseen(self) -> list[str]:
+        """The classes without a pixel."""
+        return [n for n, c in zip(self.index.classes.names, self.pixels, strict=False) if not c]
 
     def shares(self) -> dict[str, float]:
         """Share of the pixels, 0..1, by class name, and ``ignore``."""
@@ -184,20 +189,63 @@ def _digests(items: tuple[Item, ...], others: tuple[Item, ...]) -> dict[Path, st
     return {path: files.sha256(path) for path in images if path.stat().st_size in lengths}
 
 
+def look(index: Index) -> SplitReport:
+    """A quick look at the labels of a split, spread over it, until every class was seen.
+
+    HedgeError for a label that cannot be read.
+    """
+    report = SplitReport(index)
+    order = np.random.default_rng(0).permutation(len(index))[:_LOOKS]
+    for number in order:
+        label = index.read_label(index.items[number].label)
+        report.add(None, np.bincount(label.ravel(), minlength=256))
+        if not report.unseen():
+            break
+    return report
+
+
+def warn_of(index: Index) -> None:
+    """Print what ``train.check`` would warn of in the labels of a split, once a process."""
+    for line in label_warnings(look(index)):
+        _warn_once(f"{index.root}: {line}")
+
+
+def require_classes(index: Index) -> None:
+    """HedgeError where the labels of a split hold only one of several classes."""
+    report = look(index)
+    if len(index.classes) - len(report.unseen()) < min(2, len(index.classes)):
+        lines = "; ".join(label_warnings(report))
+        raise HedgeError(f"{index.root}: nothing to learn: {lines} (python -m train.check)")
+
+
+@lru_cache(maxsize=256)
+def _warn_once(line: str) -> None:
+    cli.warn(line)
+
+
+def label_warnings(report: SplitReport) -> Iterator[str]:
+    """What looks wrong in the labels of a split, one line each."""
+    index, unseen = report.index, report.unseen()
+    if unseen and report.pixels.any() and len(index.classes) < IGNORE:  # else: no class list
+        lost = "it cannot be learned" if index.split == "train" else "it is not scored"
+        yield f"never in the labels of {index.split}: {', '.join(unseen)}; {lost}"
+        if report.pixels[IGNORE] and len(index.classes) - len(unseen) < 2:
+            yield (
+                f"{index.split}: {report.pixels[IGNORE] / report.pixels.sum():.0%} of the pixels "
+                "are ignored, as 255 is; a class that labels hold as 255, as masks of 0 / 255 do, "
+                'needs "id": 255 in classes.json'
+            )
+    if report.blank:
+        yield f"{index.split}: {report.blank} labels hold no class at all, every pixel is ignored"
+
+
 def _warnings(reports: dict[str, SplitReport]) -> Iterator[str]:
-    train = reports["train"]
-    names = train.index.classes.names
-    if train.pixels.any() and len(names) < IGNORE:  # all 255 ids: stand-ins, no class list
-        unseen = [name for name, count in zip(names, train.pixels, strict=False) if not count]
-        if unseen:
-            yield f"never in the labels of train: {', '.join(unseen)}; it cannot be learned"
     for split, report in reports.items():
+        yield from label_warnings(report)
         items = report.index.items
         bare = sum(item.edges is None for item in items)
         if 0 < bare < len(items):
             yield f"{split}: {bare} of {len(items)} lines name no edges, the others do"
-        if report.blank:
-            yield f"{split}: {report.blank} labels hold no class at all, every pixel is ignored"
 
 
 def size_text(size: Size) -> str:

@@ -53,7 +53,7 @@ def pairs(data: Path, split: str) -> tuple[Pair, ...]:
     """The pairs of a split, sorted by name; HedgeError names the first file without its other."""
     folder = data / "images" / split
     images = [path for path in files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
-    truths = {path.stem: path for path in files(data / "groundTruth" / split, "*.mat")}
+    truths = [(path.stem, path) for path in files(data / "groundTruth" / split, "*.mat")]
     items, faults = pair([(path.stem, path) for path in images], truths, split, folder)
     for fault in faults:
         if fault.problem is Problem.EMPTY_SPLIT:

@@ -1,6 +1,7 @@
-"""The folder layout: images/<split>/*, labels/<split>/*.png of the same stem, classes.json.
+"""The folder layout: images/<split>/*, labels/<split>/* of the same stem, classes.json.
 
-A label holds one training id a pixel (the position in classes.json), 255 where nothing counts.
+A label (PNG, TIFF or BMP) holds one id a pixel, by default the position in classes.json, 255 where
+nothing counts; or the colour of its class, exactly.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from runtime import images
+from runtime.accuracy import label_files
 from runtime.images import IMAGE_SUFFIXES
 from train.datasets.index import Index, Layout, Survey, files, load_classes, pair
 
@@ -23,9 +24,10 @@ def survey(data: Path, split: str) -> Survey:
     classes, faults = load_classes(data / "classes.json")
     folder = data / "images" / split
     found = [path for path in files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
-    labels = {path.stem: path for path in files(data / "labels" / split, "*.png")}
-    items, unpaired = pair([(path.stem, path) for path in found], labels, split, folder)
-    read_label = partial(images.read_label, class_set=classes)
+    labels = label_files.label_files(files(data / "labels" / split))
+    keyed, keyed_labels = ([(path.stem, path) for path in paths] for paths in (found, labels))
+    items, unpaired = pair(keyed, keyed_labels, split, folder)
+    read_label = partial(label_files.read_label, class_set=classes)
     index = Index(data, split, LAYOUT.name, classes, items, read_label)
     return Survey(index, (*faults, *unpaired))
 

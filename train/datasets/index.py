@@ -11,9 +11,11 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
+from runtime.bundle import class_list
 from runtime.bundle.classes import IGNORE, ClassSet
 from runtime.errors import HedgeError
-from runtime.images import read_rgb
+from runtime.files import composed
+from runtime.images import opened, orientation, read_orientation, read_rgb, read_size, upright
 
 Thing = TypeVar("Thing")
 
@@ -103,7 +105,7 @@ class Index:
         if item.edges is None:
             return None
         edges = read_edge_map(item.edges)
-        require_same_size(item.edges, edges.shape, item.image, _header_shape(item.image))
+        require_same_size(item.edges, edges.shape, item.image, read_size(item.image))
         return edges
 
 
@@ -130,32 +132,11 @@ class Layout:
 
 def read_edge_map(path: Path) -> np.ndarray:
     """(H, W) uint8 edge strength 0..255; HedgeError names a file that is not 8-bit gray."""
-    return decode(path, {"L"}, "an edge map")
-
-
-def decode(path: Path, modes: set[str], what: str) -> np.ndarray:
-    """The pixels of an image whose PIL mode is one of ``modes``; HedgeError names any other file.
-
-    what: how the error calls it, "an edge map".
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in modes:
-                allowed = " or ".join(sorted(modes))
-                raise HedgeError(f"{path}: {what} must have mode {allowed}, not {image.mode}")
-            return np.asarray(image)
-    except HedgeError:
-        raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise HedgeError(f"{path}: not readable as {what}: {error}") from error
-
-
-def _header_shape(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise HedgeError(f"{path}: not a readable image: {error}") from error
+    with opened(path, "edge map") as image:
+        if image.mode != "L":
+            raise HedgeError(f"{path}: an edge map must have mode L, not {image.mode}")
+        values = np.asarray(image)
+        return np.asarray(upright(Image.fromarray(values), orientation(image)))
 
 
 def require_same_size(
@@ -164,7 +145,11 @@ def require_same_size(
     """Raise SizeMismatchError unless the shapes of two files' pixels share height and width."""
     if shape[:2] != wanted[:2]:
         here, there = (f"{s[1]}x{s[0]}" for s in (shape, wanted))
-        raise SizeMismatchError(f"{path}: {here}, but {other.name} is {there}; they must agree")
+        turn = read_orientation(other)
+        turned = f", turned upright by its EXIF orientation {turn}" if turn > 1 else ""
+        raise SizeMismatchError(
+            f"{path}: {here}, but {other.name} is {there}{turned}; they must agree"
+        )
 
 
 def files(folder: Path, pattern: str = "*") -> list[Path]:
@@ -174,30 +159,39 @@ def files(folder: Path, pattern: str = "*") -> list[Path]:
 
 
 def pair(
-    images: Iterable[tuple[str, Path]], labels: dict[str, Path], split: str, folder: Path
+    images: Iterable[tuple[str, Path]],
+    labels: Iterable[tuple[str, Path]],
+    split: str,
+    folder: Path,
 ) -> tuple[tuple[Item, ...], list[Fault]]:
     """Match images to labels by key: the pairs, and a fault for each file left over.
 
-    images: (key, path) in the order wanted; labels: key → path; folder: where images should be.
+    images: (key, path) in the order wanted; labels: the same, in whatever Unicode form; folder:
+    where images should be.
     """
-    items: dict[str, Item] = {}
     faults: list[Fault] = []
+    by_key: dict[str, Path] = {}
+    for key, path in labels:
+        if (first := by_key.setdefault(composed(key), path)) != path:
+            detail = f"shares its name with {first.name}; remove one"
+            faults.append(Fault(Problem.DUPLICATE, path, detail))
+    items: dict[str, Item] = {}
     seen: dict[str, Path] = {}
-    for key, image in images:
+    for key, image in ((composed(key), image) for key, image in images):
         if key in seen:
             detail = f"shares its name with {seen[key].name}; rename or remove one"
             faults.append(Fault(Problem.DUPLICATE, image, detail))
-        elif key not in labels:
+        elif key not in by_key:
             detail = "no label of this name; add the label or remove the image"
             faults.append(Fault(Problem.MISSING_LABEL, image, detail))
         else:
-            items[key] = Item(image.stem, image, labels[key])
+            items[key] = Item(image.stem, image, by_key[key])
         seen.setdefault(key, image)
     if not seen:
         faults.insert(0, Fault(Problem.EMPTY_SPLIT, folder, f"no images of the split '{split}'"))
     faults += [
         Fault(Problem.ORPHAN_LABEL, path, "no image of this name; add the image or remove it")
-        for key, path in labels.items()
+        for key, path in by_key.items()
         if key not in seen
     ]
     return tuple(items.values()), faults
@@ -214,7 +208,7 @@ def load_classes(path: Path) -> tuple[ClassSet, list[Fault]]:
     """The class list of a file, or stand-ins for all 255 ids and the fault that made them so."""
     try:
         if path.is_file():
-            return ClassSet.load(path), []
+            return class_list.load(path), []
         detail = f'not there; it names the classes: {{"classes": [{_EXAMPLE}, ...]}}'
     except HedgeError as error:
         detail = str(error).removeprefix(f"{path}: ")

@@ -6,14 +6,15 @@ of another split lies beside it: train.txt and val.txt, my_train_2.txt and my_va
 
 from __future__ import annotations
 
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from runtime import images
+from runtime.accuracy import label_files
 from runtime.bundle.classes import CITYSCAPES
 from runtime.errors import HedgeError
-from train.datasets import cityscapes
+from runtime.files import existing
 from train.datasets.index import Fault, Index, Item, Layout, Problem, Survey, load_classes
 
 _SPLITS = ("train", "val", "test")
@@ -31,8 +32,7 @@ def survey(data: Path, split: str) -> Survey:
     classes, faults = load_classes(class_list) if class_list.exists() else (CITYSCAPES, [])
     items, wrong = _parse(path, split)
     # Without a class list the names say what a label holds, exactly as in the official tree.
-    own = partial(images.read_label, class_set=classes)
-    read_label = own if class_list.exists() else cityscapes.read_label
+    read_label = partial(label_files.read_label, class_set=classes)
     index = Index(path.parent, split, LAYOUT.name, classes, _named(items, path.parent), read_label)
     return Survey(index, (*faults, *wrong))
 
@@ -63,7 +63,7 @@ def _parse(path: Path, split: str) -> tuple[list[Item], list[Fault]]:
             detail = f"expected 'image, label[, edges]', found {line!r}"
             faults.append(Fault(Problem.BAD_LINE, path, detail, number))
             continue
-        named = [path.parent / field for field in fields]
+        named = [existing(path.parent / field) for field in fields]
         missing = [file for file in named if not file.is_file()]
         faults += [Fault(Problem.MISSING_FILE, path, f"no file {m}", number) for m in missing]
         if named[0] in items:
@@ -82,8 +82,9 @@ def _lines(path: Path) -> tuple[list[tuple[int, str]], list[Fault]]:
     if not path.is_file():
         return [], []
     try:
-        # utf-8-sig: Windows editors put a byte order mark before the first path.
-        text = path.read_text("utf-8-sig")
+        # Windows writes a byte order mark before the first path: of UTF-8 or of UTF-16.
+        is_wide = path.read_bytes()[:2] in (BOM_UTF16_LE, BOM_UTF16_BE)
+        text = path.read_text("utf-16" if is_wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         return [], [Fault(Problem.UNREADABLE, path, f"not a text list: {error}")]
     numbered = ((n, line.strip()) for n, line in enumerate(text.splitlines(), start=1))

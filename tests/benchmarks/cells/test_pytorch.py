@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 
 from benchmarks.cells import bare_library, naive_onnxruntime, pytorch
 from benchmarks.cells.engine import EngineCell, Scene
@@ -105,7 +106,7 @@ def test_of_several_checkpoints_the_bundles_is_taken(spec: Spec, tmp_path: Path)
 
 def test_weights_for_other_classes_are_refused(spec: Spec, tmp_path: Path) -> None:
     checkpoint = Checkpoint.load(spec.weights[0])
-    classes = replace(checkpoint.classes, names=("red", "green", "blue"))
+    classes = structs.replace(checkpoint.classes, names=("red", "green", "blue"))
     replace(checkpoint, classes=classes).save(tmp_path / "best.pt")
     with pytest.raises(HedgeError, match="not the weights"):
         pytorch.deployed([tmp_path / "best.pt"], spec.bundle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from runtime.accuracy import label_files
 from runtime.bundle.classes import CITYSCAPES, CITYSCAPES_LABELS, IGNORE, ClassSet
 from runtime.errors import HedgeError
-from train.datasets import cityscapes, default_data, open_index, survey
+from train.datasets import default_data, open_index, survey
 from train.datasets.index import Problem
 
 TWO = ClassSet(("ground", "thing"), ((10, 20, 30), (200, 100, 0)))
 SIZE = (6, 8)  # height, width
+read_label = partial(label_files.read_label, class_set=CITYSCAPES)
 # The licence plate has no row of its own, and a pole group no colour of its own.
 DISTINCT = [row for row in CITYSCAPES_LABELS if row[0] != "polegroup"]
 
@@ -213,7 +216,7 @@ def test_golden_cityscapes_colors(
 ) -> None:
     pixels = np.full((*SIZE, 3 + len(alpha)), (*color, *alpha), np.uint8)
     path = save(tmp_path / "a_gtFine_color.png", pixels)
-    assert set(cityscapes.read_label(path).ravel()) == {train_id}
+    assert set(read_label(path).ravel()) == {train_id}
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -223,8 +226,8 @@ def test_colors_and_ids_say_the_same(
 ) -> None:
     by_id = save(tmp_path / "a_labelIds.png", np.array([[row[1] for row in rows]], np.uint8))
     by_color = save(tmp_path / "a_color.png", np.array([[row[3] for row in rows]], np.uint8))
-    expected = cityscapes.read_label(by_id)
-    np.testing.assert_array_equal(cityscapes.read_label(by_color), expected)
+    expected = read_label(by_id)
+    np.testing.assert_array_equal(read_label(by_color), expected)
 
 
 def test_a_blended_color_is_named(tmp_path: Path) -> None:
@@ -232,7 +235,7 @@ def test_a_blended_color_is_named(tmp_path: Path) -> None:
     pixels[1, 1] = (127, 64, 128)
     path = save(tmp_path / "a_gtFine_color.png", pixels)
     with pytest.raises(HedgeError, match=r"a_gtFine_color.*\(127, 64, 128\)"):
-        cityscapes.read_label(path)
+        read_label(path)
 
 
 def test_label_ids_are_preferred_to_colors(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from runtime import files
-from runtime.bundle.classes import CITYSCAPES, ClassSet
+from runtime.accuracy.label_files import read_ids
+from runtime.bundle import class_list
+from runtime.bundle.classes import CITYSCAPES
 from runtime.errors import HedgeError, OutputError
-from runtime.images import read_ids
 from train.datasets import default_data, open_index
 from train.datasets.synthetic import generate as command
 from train.datasets.synthetic.camera import Camera, Pen, Road
@@ -119,7 +120,7 @@ def test_a_film_has_a_label_a_frame(
     film(video, 4, SMALL, seed=3)
     labels = sorted((tmp_path / "drive_labels").glob("*.png"))
     assert [path.name for path in labels] == [f"{i:06d}.png" for i in range(4)]
-    assert ClassSet.load(tmp_path / "drive_labels" / "classes.json") == CLASSES
+    assert class_list.load(tmp_path / "drive_labels" / "classes.json") == CLASSES
     frames = decode(video)
     assert len(frames) == 4
     for frame, path, (image, truth) in zip(frames, labels, drive(4, SMALL, 3), strict=True):
