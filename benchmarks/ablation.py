@@ -126,7 +126,7 @@ def _known(config: Ablation) -> Report:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = half_precision(device) if run.amp else None
     schedule = (
-        f"{run.backbone} from {start}, {run.epochs} epochs, crops of {crop[0]}×{crop[1]}, "
+        f"{run.backbone_name} from {start}, {run.epochs} epochs, crops of {crop[0]}×{crop[1]}, "
         f"batch {run.batch}, learning rate {run.lr:g}, class balance {run.class_balance:g}, "
         f"Jaccard {run.jaccard:g}, average {run.ema or 'of none'}, last epoch, "
         f"{str(dtype or 'float32').removeprefix('torch.')}"
@@ -206,7 +206,9 @@ def _timed(report: Report, config: Ablation) -> Report:
     """The report with what its designs cost, all timed in turn."""
     names = list(dict.fromkeys(result.design for result in report.results))
     cases = {
-        name: Case(config.train.backbone, DESIGNS[name].variant, report.size, DESIGNS[name].hed)
+        name: Case(
+            config.train.backbone_name, DESIGNS[name].variant, report.size, DESIGNS[name].hed
+        )
         for name in names
     }
     folder = config.runs / "untrained"

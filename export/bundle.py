@@ -30,6 +30,7 @@ def describe(
         classes=classes,
         files={},
         built_with=_versions(),
+        license=checkpoint.license,
     )
 
 

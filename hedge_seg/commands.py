@@ -40,6 +40,7 @@ COMMANDS: dict[str, Command] = {
     "bench": Command("benchmarks.__main__", "Benchmark", "measure bundles beside their peers"),
     "check": Command("train.check", "Check", "list everything wrong with a data set"),
     "evaluate": Command("train.evaluate", "Evaluate", "mIoU and boundary F of a run"),
+    "release": Command("train.release", "Release", "write a checkpoint to hand on"),
     "edges": Command("train.edges", "Edges", "draw the edge maps of a folder"),
     "draw": Command(
         "train.datasets.synthetic.__main__", "SyntheticConfig", "draw a data set and a drive"

@@ -41,8 +41,9 @@ class VideoConfig:
     """A video file, a folder of images, one image, a quoted pattern such as 'val/**/*.png', a
     camera (0, /dev/video0), an address (rtsp://, http://, https://), or - for raw frames."""
     bundle: Path | None = None
-    """Folder of the bundle; default: the newest one under bundles/. Frames go through it in batches
-    of the size it was exported for (python -m export --batch)."""
+    """Folder of the bundle, or street19, the shipped model. Default: the newest bundle under
+    bundles/, else the shipped model. Frames go through it in batches of the size it was exported
+    for (python -m export --batch)."""
     backend: str = "auto"
     """tensorrt, tensorrt_rtx, openvino, onnxruntime; auto: the fastest here, measured once."""
     threads: int = 0

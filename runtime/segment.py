@@ -13,6 +13,7 @@ import numpy as np
 
 from runtime.backends.base import Engine
 from runtime.backends.registry import computes, load_engine
+from runtime.bundle.shipped import find_bundle
 from runtime.sources.base import Frame
 
 
@@ -35,17 +36,18 @@ class Prediction:
 class Segmenter:
     """A bundle, loaded: call it on a (H, W, 3) uint8 BGR image, get (H, W) uint8 labels.
 
-    Images of another size than the graph's are resized to it (bilinear) and the labels back
-    (nearest). ``manifest`` tells classes, colours, precision and measured accuracy; ``batch`` how
-    many frames the graph takes at once (fewer are padded by repeating the last); ``in_flight`` how
-    many batches the engine works on at once; ``computes`` the arithmetic it calculates in, "bf16"
-    among others. Raises HedgeError for a damaged bundle or a missing library.
+    bundle: its folder, or a shipped model's name ("street19"). Images of another size than the
+    graph's are resized to it (bilinear) and the labels back (nearest). ``manifest`` tells classes,
+    colours, precision and measured accuracy; ``batch`` how many frames the graph takes at once
+    (fewer are padded by repeating the last); ``in_flight`` how many batches the engine works on at
+    once; ``computes`` the arithmetic it calculates in, "bf16" among others. Raises HedgeError for a
+    damaged bundle or a missing library.
     """
 
     def __init__(
         self, bundle: str | Path, backend: str = "auto", threads: int = 0, in_flight: int = 1
     ) -> None:
-        self._use(load_engine(Path(bundle), backend, threads, in_flight))
+        self._use(load_engine(find_bundle(Path(bundle)), backend, threads, in_flight))
 
     @classmethod
     def of(cls, engine: Engine) -> Segmenter:

@@ -28,7 +28,8 @@ from runtime.accuracy.streaming import Clock
 from runtime.backends.base import Engine
 from runtime.backends.registry import load_engine
 from runtime.backends.shared import SharedEngine
-from runtime.bundle.manifest import Manifest, newest_bundle
+from runtime.bundle.manifest import Manifest
+from runtime.bundle.shipped import find_bundle
 from runtime.config import VideoConfig
 from runtime.errors import EXIT_INTERRUPTED, EXIT_OK, HedgeError, IncompleteError
 from runtime.interrupt import handling, interruptible
@@ -59,7 +60,7 @@ def main(config: VideoConfig) -> int:
             stack.enter_context(open_source(part.source, part.realtime, part.raw_size))
             for part in parts
         ]
-        bundle = config.bundle or newest_bundle()
+        bundle = find_bundle(config.bundle)
         for part, source in zip(parts, opened, strict=True):
             _check_outputs(part, source, bundle)
         alone = len(parts) == 1 and not opened[0].live

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import msgspec
@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from runtime import cli, files
 from runtime.errors import HedgeError, OutputError
+from train.checkpoint import Checkpoint, find_checkpoint
 from train.config import TrainConfig, to_builtins
 from train.datasets import audit, default_data, open_index
 from train.datasets.mixture import Portion, mixed
@@ -28,6 +29,7 @@ CONFIG, METRICS = "config.json", "metrics.jsonl"
 def main(config: TrainConfig) -> None:
     """Train; the run's folder holds everything that came of it."""
     keep_freed_memory()
+    config = _completed(config)
     with world() as place:
         data = config.data or default_data()
         train, val = open_index(data, "train"), open_index(data, "val")
@@ -58,6 +60,18 @@ def main(config: TrainConfig) -> None:
         )
 
 
+def _completed(config: TrainConfig) -> TrainConfig:
+    """What the command line leaves open is as in the checkpoint it starts from."""
+    if config.start is None:
+        return config
+    start = Checkpoint.load(find_checkpoint(config.start))
+    return replace(
+        config,
+        backbone=config.backbone or start.model.backbone,
+        license=config.license or start.license,
+    )
+
+
 def _prepare(config: TrainConfig, done: int) -> None:
     """Write config.json and cut metrics.jsonl back to the epochs that ``last.pt`` holds."""
     files.write_bytes(
@@ -78,7 +92,7 @@ def _headline(config: TrainConfig, trainer: Trainer, data: Path) -> str:
     sources = " + ".join([str(data), *config.also])
     parameters = sum(p.numel() for p in trainer.model.parameters()) / 1e6
     return (
-        f"{config.variant} on {config.backbone} ({parameters:.1f} M parameters, {start}), "
+        f"{config.variant} on {config.backbone_name} ({parameters:.1f} M parameters, {start}), "
         f"{len(trainer.train_index)} + {len(trainer.val_index)} images of {sources}, "
         f"crop {trainer.crop[0]}×{trainer.crop[1]}, {trainer.world.device.type} {dtype}"
     )

@@ -23,6 +23,7 @@ from train.config import ModelConfig, TrainConfig, from_builtins, to_builtins
 
 FORMAT = "hedge-checkpoint-1"
 RUNS = Path("runs")
+SHIPPED = Path(__file__).parent / "weights"  # checkpoints that come with the package, by name
 PREVIOUS = "previous.pt"  # beside last.pt: the one before it, for where that is damaged
 _SIDES = range(1, 1 << 14)
 
@@ -35,8 +36,8 @@ class Checkpoint:
 
     weights: state dict of the network; size: (H, W) it was validated at; epoch, step: finished
     ones; miou: of this epoch on the validation split, in 0..1; training: optimizer and schedule
-    state, only in ``last.pt``; path: the file it was read from. Raises ValueError for values that
-    no training writes.
+    state, only in ``last.pt``; path: the file it was read from; license: terms of the weights.
+    Raises ValueError for values that no training writes.
     """
 
     config: TrainConfig
@@ -49,6 +50,7 @@ class Checkpoint:
     miou: float
     training: dict[str, Any] = field(default_factory=dict)
     path: Path | None = field(default=None, compare=False)
+    license: str | None = None
 
     def __post_init__(self) -> None:
         if self.model.num_classes != len(self.classes):
@@ -74,6 +76,7 @@ class Checkpoint:
             "step": self.step,
             "miou": self.miou,
             "training": self.training,
+            "license": self.license,
         }
         write_tensors(path, content, keep=bool(self.training))
 
@@ -100,6 +103,7 @@ class Checkpoint:
                 miou=from_builtins(content["miou"], float),
                 training=dict(content["training"]),
                 path=path,
+                license=from_builtins(content.get("license") or "", str) or None,
             )
         except Exception as error:  # a file from anywhere may hold anything
             raise HedgeError(f"{path}: damaged checkpoint: {_line(error)}") from error
@@ -128,13 +132,13 @@ def load_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _state(value: Any) -> dict[str, torch.Tensor]:
-    """``value`` if it is a state dict, else ValueError."""
+    """``value`` if it is a state dict, half precision made FP32; else ValueError."""
     pairs = value.items() if isinstance(value, dict) else ()
     if not pairs or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in pairs):
         raise ValueError("it holds no state dict (names with tensors)")
     if odd := [name for name, tensor in pairs if not torch.isfinite(tensor).all()]:
         raise ValueError(f"{odd[0]} holds values that are not finite")
-    return value
+    return {k: v.float() if v.dtype is torch.float16 else v for k, v in pairs}
 
 
 def start_from(model: nn.Module, path: Path) -> None:
@@ -172,8 +176,13 @@ def newest_run(root: Path = RUNS) -> Path:
 
 
 def find_checkpoint(run: Path | None) -> Path:
-    """``best.pt`` of a run folder, a checkpoint file itself, or by default the newest run's."""
+    """``best.pt`` of a run folder, a checkpoint file itself, or by default the newest run's.
+
+    Where there is no such path, the shipped checkpoint of that name ("street19").
+    """
     run = run or newest_run()
+    if not run.exists() and (shipped := SHIPPED / f"{run}.pt").is_file():
+        return shipped
     path = run / "best.pt" if run.is_dir() else run
     if not path.is_file():
         raise HedgeError(f"{path}: no such checkpoint; train one: python -m train")

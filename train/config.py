@@ -18,6 +18,7 @@ HedName = Literal["vgg16", "lite"]
 EdgeName = Literal["vgg16", "lite", "shared", "supervised", "blank"]
 VariantName = Literal["vanilla", "dlse", "dlse_sf", "dlse_hed"]
 
+DEFAULT_BACKBONE: BackboneName = "mobilenet_v2"
 DEFAULT_EDGES: EdgeName = "shared"  # of dlse_hed: benchmarks/results/ablation.md says why
 
 
@@ -99,9 +100,10 @@ class TrainConfig:
 
     variant: VariantName = "dlse_hed"
     """Which model: plain DeepLab, with SE, with softmax SE, with SE and HED edges."""
-    backbone: str = "mobilenet_v2"
+    backbone: str | None = None
     """The network that extracts features: resnet50, resnet18, mobilenet_v2 or mobilenet_v3_large
-    of torchvision, or timm/NAME for any network of timm with feature maps at 1/4 and 1/8."""
+    of torchvision, or timm/NAME for any network of timm with feature maps at 1/4 and 1/8.
+    Default: that of --start, else mobilenet_v2."""
     data: Path | None = None
     """Cityscapes tree, folder with images/labels/classes.json, or text list. Default:
     $CITYSCAPES_DATASET, else data/cityscapes, else a generated street scene."""
@@ -113,7 +115,8 @@ class TrainConfig:
     """Backbone weights: a state-dict file, or "imagenet" (torchvision downloads them, for its own
     networks)."""
     start: Path | None = None
-    """Run or checkpoint of ours to start from; what does not fit (other classes) starts afresh."""
+    """Run or checkpoint of ours to start from, or street19, the shipped one; what does not fit
+    (other classes) starts afresh."""
     edge_weights: Path | None = None
     """Weights of an edge network (--hed vgg16 or lite): published key names, an edges.pt of
     train.hed, or a checkpoint of ours. They stay frozen. Without them the edge network trains
@@ -170,6 +173,8 @@ class TrainConfig:
     """Processes that load images; the result does not depend on their number."""
     amp: bool = True
     """Mixed precision: bf16 where the device computes in it, FP16 on older GPUs."""
+    license: str | None = None
+    """Terms of the weights, kept in checkpoints and bundles. Default: those of --start."""
     name: str | None = None
     """Name of the run. Default: VARIANT-BACKBONE."""
     out: Path = Path("runs")
@@ -187,7 +192,7 @@ class TrainConfig:
                 option = name.replace("_", "-")
                 raise HedgeError(f"--{option} must be positive, not {getattr(self, name)}")
         known = get_args(BackboneName)
-        if self.backbone not in known and not self.backbone.startswith(TIMM):
+        if self.backbone and self.backbone not in known and not self.backbone.startswith(TIMM):
             raise HedgeError(
                 f"--backbone {self.backbone}: not one of {', '.join(known)}, nor {TIMM}NAME"
             )
@@ -207,7 +212,12 @@ class TrainConfig:
     @property
     def run(self) -> Path:
         """The folder of this run."""
-        return self.out / (self.name or f"{self.variant}-{self.backbone.removeprefix(TIMM)}")
+        return self.out / (self.name or f"{self.variant}-{self.backbone_name.removeprefix(TIMM)}")
+
+    @property
+    def backbone_name(self) -> str:
+        """The backbone's name, the default one where none is named."""
+        return self.backbone or DEFAULT_BACKBONE
 
     @property
     def last_epoch(self) -> int:
@@ -218,7 +228,7 @@ class TrainConfig:
         """The network that this run trains."""
         row = VARIANTS[self.variant]
         return ModelConfig(
-            backbone=self.backbone,
+            backbone=self.backbone_name,
             num_classes=num_classes,
             output_stride=self.output_stride,
             se=row.se,

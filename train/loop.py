@@ -259,13 +259,15 @@ class Trainer:
             step=self.progress.step,
             miou=miou,
             training=training,
+            license=self.config.license,
         ).save(self.config.run / name)
 
     def restore(self, path: Path) -> None:
         """Take up a run at its ``last.pt``; HedgeError names settings that differ from it."""
         saved = Checkpoint.load(path)
         now, then = to_builtins(self.config), to_builtins(saved.config)
-        now["hed"], then["hed"] = self.model.config.hed, saved.model.hed  # defaults change
+        for name in ("hed", "backbone"):  # defaults change
+            now[name], then[name] = getattr(self.model.config, name), getattr(saved.model, name)
         movable = {"resume", "force", "until", "out", "name", "workers", "data", "validate_every"}
         changed = [k for k in now if k not in movable and now[k] != then.get(k)]
         if changed or saved.classes != self.train_index.classes:

@@ -42,7 +42,7 @@ class Manifest:
     path; logits: the scores that the graph's own upsampling and argmax make labels of, for engines
     whose host does that faster; graphs: the ONNX file for a backend that wants a form of its own;
     measured: mIoU, parity and latency with the data they were measured on; calibration: the images
-    INT8 ranges came from, else None; built_with: library versions.
+    INT8 ranges came from, else None; built_with: library versions; license: terms of the weights.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Manifest:
     measured: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
     built_with: dict[str, str] = field(default_factory=dict)
+    license: str | None = None
     schema: int = SCHEMA
     digest: str = ""  # sha256 over all other fields, so that a flipped bit here is found too
 
@@ -75,7 +76,7 @@ class Manifest:
 
     def save(self, bundle: Path) -> None:
         """Write ``bundle/manifest.json`` atomically."""
-        sealed = replace(self, digest=self._digest())
+        sealed = replace(self, digest=self._digest())._content()
         files.write_bytes(bundle / FILE_NAME, msgspec.json.format(msgspec.json.encode(sealed)))
 
     @classmethod
@@ -92,7 +93,7 @@ class Manifest:
             data = path.read_bytes()
             manifest = msgspec.json.decode(data, type=cls)
             # The digest cannot see a damaged key, which would be left out for the default's sake.
-            same = msgspec.json.decode(data) == msgspec.json.decode(msgspec.json.encode(manifest))
+            same = msgspec.json.decode(data) == manifest._content()
         except (OSError, ValueError, msgspec.MsgspecError) as error:
             raise HedgeError(f"{path}: unreadable manifest: {error}; export again") from error
         if not same or manifest.digest != manifest._digest():
@@ -111,8 +112,13 @@ class Manifest:
             raise HedgeError(f"{path}: sha256 differs from the manifest (damaged or replaced file)")
 
     def _digest(self) -> str:
-        content = msgspec.json.encode(replace(self, digest=""), order="deterministic")
+        content = msgspec.json.encode(replace(self, digest="")._content(), order="deterministic")
         return hashlib.sha256(content).hexdigest()
+
+    def _content(self) -> dict[str, Any]:
+        """The JSON object; without a licence it is that of bundles from before there was one."""
+        content: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        return {k: v for k, v in content.items() if k != "license" or v is not None}
 
 
 def newest_bundle(root: Path = BUNDLES) -> Path:

@@ -84,3 +84,15 @@ def test_newest_bundle_is_the_one_written_last(
     assert newest_bundle(tmp_path).name == "a"
     with pytest.raises(HedgeError, match="python -m export"):
         newest_bundle(tmp_path / "none")
+
+
+def test_a_licence_is_kept_and_bundles_from_before_there_was_one_load(bundle: Path) -> None:
+    text = (bundle / "manifest.json").read_text()
+    assert '"license"' not in text and Manifest.load(bundle).license is None
+    replace(Manifest.load(bundle), license="CC0").save(bundle)
+    assert Manifest.load(bundle).license == "CC0"
+    (bundle / "manifest.json").write_text(
+        (bundle / "manifest.json").read_text().replace("CC0", "MIT")
+    )
+    with pytest.raises(HedgeError, match="changed after it was written"):
+        Manifest.load(bundle)
