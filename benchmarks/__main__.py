@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +24,6 @@ from benchmarks.stats.interval import width
 from runtime import cli
 from runtime.backends.registry import BACKENDS, installed_backends
 from runtime.errors import HedgeError
-from runtime.interrupt import handling
 from runtime.sources.open import open_source
 
 QUICK_MINUTES = 2.7
@@ -142,8 +140,7 @@ def _measured(config: Benchmark, scratch: Path) -> tuple[Results, bool]:
     asked = plan.Asked(backends, config.peers, config.checkpoints, config.quick)
     record = Record(plan.plan(models, asked, plan.Shared(config.threads, shown.path, scratch)))
     interrupted = False
-    # A job in the background ignores SIGINT unless a handler is set.
-    with handling(signal.default_int_handler), _bar(record, config.seconds) as tell:
+    with _bar(record, config.seconds) as tell:
         run = Run(record, shown, config.video, config.threads, config.pace, config.timeout,
                   scratch, tell)  # fmt: skip
         try:
@@ -166,7 +163,7 @@ def _bar(record: Record, seconds: float) -> Iterator[Callable[[str], None]]:
     """A bar over the run's time; yields what is told what happens now."""
     columns = (
         SpinnerColumn(), BarColumn(20), TextColumn("{task.fields[left]:.0f} s left"),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
     )  # fmt: skip
     cells = len(record.planned)
     with Progress(*columns, console=cli.err, transient=True) as progress:

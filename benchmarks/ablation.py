@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.host.machine import machine
@@ -221,7 +220,7 @@ def _timed(report: Report, config: Ablation) -> Report:
                 engines[f"{name} {precision}"] = stack.enter_context(engine)
         shape = (FRAMES, *report.size, 3)
         frames = list(np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8))
-        rounds = track(range(config.rounds), "timing", console=cli.err)
+        rounds = cli.track(range(config.rounds), "timing")
         times = interleaved(engines, frames, rounds)
     costs = [_cost(name, random_checkpoint(case, folder), times) for name, case in cases.items()]
     timing = f"{BACKEND}, {config.threads} threads, medians of {config.rounds} interleaved rounds"

@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 import onnxruntime
 import torch
-from rich.progress import track
 from rich.table import Table
 from torch import nn
 
@@ -147,7 +146,7 @@ def _measured(case: Case, video: Path, config: Pipeline) -> Row:
             ),
             "plain": lambda: plain.run(video, config.frames),
         }
-        rounds = track(range(config.rounds), f"streaming through {case}", console=cli.err)
+        rounds = cli.track(range(config.rounds), f"streaming through {case}")
         turns = [{name: _timed(way, config.frames) for name, way in ways.items()} for _ in rounds]
     fps = [{name: found[0] for name, found in turn.items()} for turn in turns]
     engine_ms = 1e3 / median(turn["engine"] for turn in fps)
@@ -172,7 +171,7 @@ def drawn(path: Path, count: int) -> Path:
     """A drawn drive of 1280×720, to and fro; drawn once."""
     if not path.exists():
         shots = drive(min(DRAWN, count), (720, 1280), seed=0)
-        drawing = track(shots, "drawing a street", min(DRAWN, count), console=cli.err)
+        drawing = cli.track(shots, "drawing a street", min(DRAWN, count))
         images = [cv2.cvtColor(image, cv2.COLOR_RGB2BGR) for image, _ in drawing]
         to_and_fro = cycle([*images, *images[-2:0:-1]])
         with files.atomic_path(path) as temporary, VideoSink(temporary, Fraction(FPS)) as sink:

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from rich.progress import track
 from rich.table import Table
 
 from benchmarks.cells.bare_library import loop
@@ -249,7 +248,7 @@ def _time(
 ) -> dict[str, Latency]:
     shape = (FRAMES, *case.size, 3)
     frames = list(np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8))
-    rounds = track(range(config.rounds * finer), f"timing {case}", console=cli.err)
+    rounds = cli.track(range(config.rounds * finer), f"timing {case}")
     return interleaved(engines, frames, rounds)
 
 

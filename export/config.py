@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 import tyro
 
 from runtime.bundle.manifest import BUNDLES
 from runtime.errors import HedgeError
+from runtime.numbers import Count, Points, Side, check_numbers
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
@@ -45,19 +47,19 @@ class Export:
     """Write an INT8 bundle: a quarter of the size, calibrated on the training images."""
     best: bool = False
     """Write all three, time them here in every engine, and publish the fastest as NAME-best."""
-    size: tuple[int, int] | None = None
+    size: tuple[Side, Side] | None = None
     """Network input H W. Default: the size the model was validated at."""
-    frame_size: tuple[int, int] | None = None
+    frame_size: tuple[Side, Side] | None = None
     """Camera frame H W; the graph then resizes it itself. Default: the same as size."""
-    batch: int = 1
+    batch: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     """Frames an engine takes at once."""
     data: Path | None = None
     """Labelled data: train split to calibrate with, val split to verify on. Default: what the
     model was trained on; where that is not on this machine, drawn streets to verify on, which
     show parity but no mIoU."""
-    frames: int = 128
+    frames: Count = 128
     """Verify on at most this many frames, evenly spaced over the split."""
-    calibration: int = 128
+    calibration: Count = 128
     """INT8: calibrate with this many images, chosen so that every class is seen."""
     calibration_data: Path | None = None
     """INT8: a folder of images to calibrate with, instead of the data set's training split."""
@@ -67,12 +69,12 @@ class Export:
     """INT8: take the ranges from the scales.json of an earlier export of the same model."""
     keep: tuple[str, ...] = ()
     """INT8: layers to leave in floating point, by their names in the graph."""
-    max_miou_drop: float | None = None
+    max_miou_drop: Points | None = None
     """INT8: lose at most this many points of mIoU; where plain INT8 loses more, layers to leave in
     floating point are searched. Default, on labelled frames: 0.5, and 2 of a class; plain INT8
     that loses over 3 is an error then. FP16 in an engine that computes bf16 for it (OpenVINO, on
     CPUs that have it): what it may lose; default 0.5."""
-    max_class_drop: float | None = None
+    max_class_drop: Points | None = None
     """The same for the IoU of the class that loses most."""
     backend: str = "auto"
     """The engine whose time the search weighs. Default: the fastest in plain INT8."""
@@ -80,11 +82,11 @@ class Export:
     """Build an engine from the bundle's graph now instead of at its first start."""
     target: str | None = None
     """With tensorrt_rtx: compute capabilities to build for, as in sm86,sm89,sm120."""
-    workspace: int = 2048
+    workspace: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 2048
     """With --engine: MiB of scratch memory that a kernel may ask for."""
-    optimization_level: int | None = None
+    optimization_level: Annotated[int, msgspec.Meta(ge=0, le=5)] | None = None
     """With --engine: 0 (built fast) to 5 (runs fast). Default: the library's."""
-    max_batch: int | None = None
+    max_batch: Annotated[int, msgspec.Meta(ge=1, le=256)] | None = None
     """With --engine: take any number of frames from 1 to this, as servers want that gather
     requests. Default: the bundle's own number, and no other."""
     triton: Path | None = None
@@ -98,23 +100,11 @@ class Export:
     """Replace bundles, and models of a Triton repository, that exist."""
 
     def __post_init__(self) -> None:
-        for name in ("size", "frame_size"):
-            if (value := getattr(self, name)) is not None and min(value) < 32:
-                raise HedgeError(f"--{name.replace('_', '-')} {value}: at least 32 32")
-        if self.batch < 1 or self.frames < 1:
-            raise HedgeError("--batch and --frames are at least 1")
-        if self.calibration < 1:
-            raise HedgeError("--calibration 0: INT8 ranges come from real images; at least 1")
-        for name in ("max_miou_drop", "max_class_drop"):
-            if (value := getattr(self, name)) is not None and not value >= 0:
-                raise HedgeError(f"--{name.replace('_', '-')} is in points, 0 or more, not {value}")
-        if self.workspace < 1 or self.optimization_level not in (None, *range(6)):
-            raise HedgeError("--workspace is in MiB, at least 1; --optimization-level 0 to 5")
+        check_numbers(self)
         if self.target and self.engine != "tensorrt_rtx":
             raise HedgeError("--target is for --engine tensorrt_rtx, which can build for others")
-
-        if self.max_batch is not None and (self.max_batch < 1 or not self.engine):
-            raise HedgeError("--max-batch is for --engine, and at least 1")
+        if self.max_batch is not None and not self.engine:
+            raise HedgeError("--max-batch is for --engine")
 
     def precisions(self) -> list[Precision]:
         """What to write; FP32 when nothing was named."""

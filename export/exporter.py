@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from rich.progress import track
 
 from export import bundle, verify
 from export.config import PRECISIONS, Export, Precision
@@ -232,7 +231,7 @@ def _observed(task: Task, quantizer: Quantizer, images: Images) -> Scales:
     """The table of ranges that the tensors take on over the images."""
     config = task.config
     frames = images.frames(task.frame_size)
-    bar = track(frames, f"{task.target.name}: calibrating", len(images.paths), console=cli.err)
+    bar = cli.track(frames, f"{task.target.name}: calibrating", len(images.paths))
     histograms = ranges.observe(task.graph(batch=1), bar)
     shares: dict[Method, float] = {}
     method = config.calibration_method
@@ -308,7 +307,7 @@ def _trained(task: Task) -> ConfusionMatrix | None:
     None where they have no labels.
     """
     frames = task.frames()
-    bar = track(frames.frames, f"{task.target.name}: PyTorch", frames.count, console=cli.err)
+    bar = cli.track(frames.frames, f"{task.target.name}: PyTorch", frames.count)
     confusion = verify.compare(task.reference(), [], bar)[verify.PYTORCH].confusion
     return confusion if confusion.counts.any() else None
 
@@ -327,7 +326,7 @@ def _verified(task: Task, folder: Path, manifest: Manifest) -> dict[str, Any]:
             stack.enter_context(Segmenter(folder, backend)) for backend in installed_backends()
         ]
         title = f"{task.target.name}: verifying"
-        bar = track(frames.frames, title, frames.count, console=cli.err)
+        bar = cli.track(frames.frames, title, frames.count)
         results = verify.compare(task.reference(), engines, bar)
     try:
         verify.require(results, manifest.precision, _allowed(task, manifest))

@@ -21,11 +21,13 @@ def main() -> NoReturn:
     """The console script; exits with the command's documented code."""
     try:
         require_own_packages()
+        from runtime import cli
     except ImportError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    from runtime import cli
-
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(130)
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in COMMANDS:
         command = COMMANDS[name]

@@ -8,6 +8,7 @@ for prediction in stream("drive.mp4", "bundles/dlse_hed-fp16"):
     print(prediction.frame.time_s, prediction.labels.shape, prediction.infer_ms)
 """
 
+from runtime.interrupt import end_quietly as end_quietly  # first: the imports below take a while
 from runtime.pipeline import stream
 from runtime.segment import Prediction, Segmenter
 

@@ -4,36 +4,73 @@ from __future__ import annotations
 
 import errno
 import inspect
+import io
+import os
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+)
 
 from runtime import files
 from runtime.errors import (
+    EXIT_BUG,
     EXIT_INTERRUPTED,
     EXIT_OK,
+    EXIT_UNREAD,
     HedgeError,
     MissingExtraError,
     OutputError,
 )
+from runtime.interrupt import raising_interrupt
+from runtime.numbers import check_numbers
 
 Config = TypeVar("Config")
+Item = TypeVar("Item")
+_LARGEST = 1e12  # of a number on a command line: beyond it nothing here means anything
+
+
+class _Console(Console):
+    """A console to which names are text: no markup, and control codes as escapes."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(_shown(text), **options)
+
+
+def _console(stderr: bool) -> Console:
+    # A file or a pipe gets 120 columns, not the 80 that tables and paths do not fit into.
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream is not None and stream.isatty() else 120
+    return _Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
+
 
 # Results go to stdout, so that they can be piped; progress and complaints go to stderr.
-# A file or a pipe gets 120 columns, not the 80 that tables and paths do not fit into.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
+out, err = _console(stderr=False), _console(stderr=True)
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 EXIT_CODES = (
-    "Exit codes: 0 done, 2 bad input or usage, 3 input shorter than it promised, "
-    "4 quality gate not met, 5 output not writable, 130 interrupted."
+    "Exit codes: 0 done, 1 the reader of the output left, 2 bad input or usage, 3 input shorter "
+    "than it promised, 4 quality gate not met, 5 output not writable, 70 a fault of Hedge, "
+    "130 interrupted."
 )
 
 
@@ -52,26 +89,82 @@ def run(
 
 def exit_code(work: Callable[[], int | None]) -> int:
     """Do ``work``; its exit code, or that of the error that ended it, told in one line."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a sign is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return work() or EXIT_OK
+        with raising_interrupt():
+            code = work() or EXIT_OK
+            sys.stdout.flush()
+            return code
     except HedgeError as error:
         return fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return fail("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:  # whoever read the output has left; nobody is there to be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_UNREAD
     except OSError as error:
-        if error.errno not in _UNWRITABLE:
-            raise
-        return fail(f"{error.filename or 'output'}: {error.strerror}", OutputError.exit_code)
+        code = OutputError.exit_code if error.errno in _UNWRITABLE else HedgeError.exit_code
+        where = f"{error.filename}: " if error.filename else ""
+        return fail(f"{where}{error.strerror or error}", code)
+    except Exception as error:
+        return fail(f"{_summary(error)}; {_kept_trace()}", EXIT_BUG)
+
+
+def _summary(error: Exception) -> str:
+    return f"unexpected {type(error).__name__}: {str(error)[:200]}"
+
+
+def _kept_trace() -> str:
+    """Write the trace of the error that is being handled to a file; where it is."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="hedge-trace-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(f"{sys.argv}\n{traceback.format_exc()}")
+    except OSError:
+        traceback.print_exc()
+        return "a fault of Hedge; its trace is above"
+    return f"a fault of Hedge; please report it with {file.name}"
 
 
 def parse(config: type[Config], prog: str, arguments: Sequence[str] | None = None) -> Config:
     """The command line as a ``config``; exits after ``--help``, or with 2 on a wrong option."""
     description = f"{inspect.getdoc(config)}\n\n{EXIT_CODES}"
     try:
-        return tyro.cli(config, prog=prog, description=description, args=arguments)
+        with _NUMBERS:
+            parsed = tyro.cli(config, prog=prog, description=description, args=arguments)
+        check_numbers(parsed)
+        return parsed
     except BrokenPipeError:  # --help | head: leave as the Console does, without a traceback
         out.on_broken_pipe()
         raise
+
+
+_NUMBERS = ConstructorRegistry()
+
+
+@_NUMBERS.primitive_rule
+def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[float] | None:
+    """Numbers as people write them: finite, and without the underscores of Python's source."""
+    kind = info.type
+    if kind is not int and kind is not float:
+        return None
+
+    def read(words: list[str]) -> float:
+        value = kind(words[0]) if words[0].isascii() and "_" not in words[0] else None
+        if value is None or not abs(value) <= _LARGEST:
+            raise ValueError(f"{words[0]}: give a plain number of at most {_LARGEST:.0e}")
+        return value
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=kind.__name__.upper(),
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, kind),
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
@@ -102,9 +195,28 @@ def require(libraries: tuple[str, ...], extra: str) -> None:
     raise error
 
 
+def track(
+    items: Iterable[Item], title: str, total: int | None = None, transient: bool = False
+) -> Iterator[Item]:
+    """Iterate over ``items`` with a bar on stderr; ``title`` is text, not markup.
+
+    total: how many there are; default their length.
+    """
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=err, transient=transient) as bar:
+        yield from bar.track(items, total=total, description=_shown(title))
+
+
 def say(text: str, to: Console = out, style: str | None = None) -> None:
     """Print ``text`` as it is: a path is never broken in two, and brackets mean nothing."""
-    to.print(text, style=style, markup=False, soft_wrap=True)
+    to.print(_shown(text), style=style, soft_wrap=True)
 
 
 def fail(message: str, code: int) -> int:
@@ -120,3 +232,8 @@ def warn(message: str) -> None:
 
 def _line(message: str) -> str:
     return files.printable(" ".join(message.split()))
+
+
+def _shown(text: str) -> str:
+    """``text`` without control codes, which a name may hold to move the cursor or worse."""
+    return "\n".join(files.printable(line) for line in text.split("\n"))

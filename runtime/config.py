@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import tyro
 
 from runtime.errors import HedgeError
+from runtime.numbers import Count, Positive, Side, Threads, check_numbers
 from runtime.sources.open import PIPE
 
 
@@ -46,14 +48,14 @@ class VideoConfig:
     for (python -m export --batch)."""
     backend: str = "auto"
     """tensorrt, tensorrt_rtx, openvino, onnxruntime; auto: the fastest here, measured once."""
-    threads: int = 0
+    threads: Threads = 0
     """CPU threads of the engine; 0 leaves the choice to the library."""
-    in_flight: int = 1
+    in_flight: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     """Frames the engine works on at once: of files, 2 or more give more frames per second in
     OpenVINO for more milliseconds a frame."""
     realtime: bool = False
     """Play files at their own rate, and drop what the engine is too slow for, as of a camera."""
-    raw_size: tuple[int, int] | None = None
+    raw_size: tuple[Side, Side] | None = None
     """HEIGHT WIDTH of the uint8 BGR frames on standard input."""
     out: Path | None = None
     """Video to write (.mp4, .mov or .mkv): the frames with the classes laid over them."""
@@ -62,10 +64,10 @@ class VideoConfig:
     boundaries: bool = False
     """With --labels: also the F-measure of the boundaries between classes, at 3 pixels. It takes
     its own time beside the stream."""
-    fps: float | None = None
+    fps: Positive | None = None
     """With --labels: also score as if frames arrived at this rate and nobody waited, a late frame
     by the mask that was there. Default with --deadline: the video's own rate."""
-    deadline: float | None = None
+    deadline: Positive | None = None
     """With --labels: milliseconds after a frame's arrival at which its mask is needed. Default with
     --fps: when the next frame arrives."""
     reference: Path | None = None
@@ -79,12 +81,12 @@ class VideoConfig:
     """File for the final report."""
     metrics: Path | None = None
     """File for one JSON line a frame: times, and the mIoU so far."""
-    serve: int | None = None
+    serve: Annotated[int, msgspec.Meta(ge=0, le=65_535)] | None = None
     """Port of a page to watch on, http://127.0.0.1:PORT: the overlay, latency, drops, classes and
     the bundle's passport; /metrics is for Prometheus. 0 takes a free port."""
     serve_host: str = "127.0.0.1"
     """Address to serve on; for others to reach it, set HEDGE_TOKEN in the environment."""
-    max_frames: int | None = None
+    max_frames: Count | None = None
     """Stop after this many frames."""
     overlay: bool = True
     """Show the frames under the colours in --out; without it, the plain class colours."""
@@ -117,24 +119,16 @@ class VideoConfig:
         return parts
 
     def validate(self) -> None:
-        """Raise HedgeError for numbers that mean nothing."""
+        """Raise HedgeError for numbers and options that mean nothing together."""
+        check_numbers(self)
         if self.more and (self.serve is not None or self.reference is not None):
             raise HedgeError("--serve and --reference take one source; give one")
         if self.more and PIPE in (self.source, *self.more):
             raise HedgeError("standard input (-) is read alone; give it no other source")
-        if self.threads < 0:
-            raise HedgeError(f"--threads {self.threads}: give 0 (the library's choice) or more")
-        if self.in_flight < 1:
-            raise HedgeError(f"--in-flight {self.in_flight}: give 1 or more")
         if self.in_flight > 1 and self.clocked:
             raise HedgeError(
                 "--fps and --deadline count milliseconds of one frame at a time; leave --in-flight"
             )
-        if self.max_frames is not None and self.max_frames < 1:
-            raise HedgeError(f"--max-frames {self.max_frames}: give 1 or more")
-        for name in ("fps", "deadline"):
-            if (value := getattr(self, name)) is not None and not value > 0:
-                raise HedgeError(f"--{name} {value}: give a number above 0")
         if self.worst is not None and self.reference is None:
             raise HedgeError("--worst shows where two bundles differ; give --reference as well")
         if self.boundaries and self.labels is None:

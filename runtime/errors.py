@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 EXIT_OK = 0
-EXIT_BUG = 1  # Python's own code for a traceback: always a fault of ours
+EXIT_UNREAD = 1  # whoever read the output left before its end
+EXIT_BUG = 70  # sysexits' EX_SOFTWARE: what nobody foresaw, always a fault of ours
 EXIT_INTERRUPTED = 130  # the shell's convention for SIGINT
 
 

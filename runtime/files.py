@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -33,20 +34,35 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is fsynced and renamed onto it.
 
     A crash, a full disk or Ctrl-C in between leaves the previous content of ``path`` untouched.
-    What a killed process left is removed when the next one writes into the folder.
+    What a killed process left is removed when the next one writes into the folder. A link stays
+    and what it points to is replaced; a device or a pipe, as /dev/stdout is, stays and is written
+    to. An OSError names ``path``.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.parent not in _swept:
-        _swept.add(path.parent)
-        sweep(path.parent)
-    with ExitStack() as stack:
-        temporary = _reserved(partial(_new_file, path), stack)
-        stack.callback(temporary.unlink, missing_ok=True)
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+    target = path.resolve()
+    device = target.exists() and not target.is_file()
+    if device and target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
+    beside = Path(tempfile.gettempdir(), target.name) if device else target
+    try:
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        if beside.parent not in _swept:
+            _swept.add(beside.parent)
+            sweep(beside.parent)
+        with ExitStack() as stack:
+            temporary = _reserved(partial(_new_file, beside), stack)
+            stack.callback(temporary.unlink, missing_ok=True)
+            yield temporary
+            with temporary.open("rb") as file:
+                if device:
+                    with target.open("wb", buffering=0) as sink:
+                        shutil.copyfileobj(file, sink)
+                    return
+                temporary.chmod(0o666 & ~_umask())
+                os.fsync(file.fileno())
+            temporary.replace(target)
+    except OSError as error:  # a write's has no name, the temporary file's one that nobody knows
+        error.filename = str(path)
+        raise
 
 
 @contextmanager

@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
+
+_asked = threading.Event()  # a signal has come whose KeyboardInterrupt nobody may have seen
+
+
+@contextmanager
+def raising_interrupt() -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into KeyboardInterrupt, also where a library swallows the first one.
+
+    A compiler or a callback from C may catch it and go on; ``check_interrupt`` raises it again.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        _asked.set()
+        raise KeyboardInterrupt
+
+    _asked.clear()
+    with handling(handle):
+        yield
+        check_interrupt()
+
+
+def check_interrupt() -> None:
+    """Raise KeyboardInterrupt if a signal came since the command began; for between two steps."""
+    if _asked.is_set():
+        _asked.clear()
+        raise KeyboardInterrupt
 
 
 @contextmanager
 def interruptible(wakes: Sequence[Callable[[], None]]) -> Iterator[threading.Event]:
     """An event that Ctrl-C or SIGTERM sets, once; the second one interrupts as usual.
 
-    wakes: called with it, for sources that may be waiting for a frame that never comes.
+    wakes: called with it, for sources that may be waiting for a frame that never comes. A signal
+    that was swallowed before is raised on entry.
     """
     stop = threading.Event()
 
@@ -26,6 +55,7 @@ def interruptible(wakes: Sequence[Callable[[], None]]) -> Iterator[threading.Eve
             threading.Thread(target=wake, name="wake", daemon=True).start()
 
     with handling(handle):
+        check_interrupt()
         yield stop
 
 
@@ -44,3 +74,25 @@ def handling(handler: Callable[[int, FrameType | None], object]) -> Iterator[Non
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
+
+
+def end_quietly() -> None:
+    """Let Ctrl-C during the imports of ``python -m`` be one line and the code of an interruption.
+
+    Python imports a command's package while ``sys.argv[0]`` is still "-m", before any of the
+    command's own code can catch anything.
+    """
+    if not sys.argv or sys.argv[0] != "-m":
+        return
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+            return
+        print("error: interrupted", file=sys.stderr, flush=True)
+        os._exit(130)  # Python would end by the signal itself
+
+    sys.excepthook = hook
+
+
+end_quietly()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections import deque
@@ -57,13 +58,12 @@ def _side_by_side(
     else:
         answers = _infer(frames, segmenter, segmenter.batch, segmenter.in_flight)
         read = _timed(islice(source, max_frames))
-        threads += [threading.Thread(target=_pump, args=(read, frames), name="read")]
-    threads += [threading.Thread(target=_pump, args=(answers, predictions), name="infer")]
-    try:
-        for thread in threads:
-            thread.start()
-        yield from predictions
-    finally:
+        threads += [threading.Thread(target=_pump, args=(read, frames), name="read", daemon=True)]
+    threads += [
+        threading.Thread(target=_pump, args=(answers, predictions), name="infer", daemon=True)
+    ]
+
+    def finish() -> None:
         frames.close()
         predictions.close()
         if hasattr(source, "stop"):  # a live source may have nothing to say for a long time
@@ -71,6 +71,17 @@ def _side_by_side(
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
+
+    # A program may end with this generator unfinished, in a global name or in a traceback: the
+    # threads are daemons, which Python does not wait for, and end before what they use is freed.
+    atexit.register(finish)
+    try:
+        for thread in threads:
+            thread.start()
+        yield from predictions
+    finally:
+        finish()
+        atexit.unregister(finish)
 
 
 class Channel(Generic[T]):

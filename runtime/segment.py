@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ import numpy as np
 from runtime.backends.base import Engine
 from runtime.backends.registry import computes, load_engine
 from runtime.bundle.shipped import find_bundle
+from runtime.errors import HedgeError
 from runtime.sources.base import Frame
 
 
@@ -40,8 +43,10 @@ class Segmenter:
     graph's are resized to it (bilinear) and the labels back (nearest). ``manifest`` tells classes,
     colours, precision and measured accuracy; ``batch`` how many frames the graph takes at once
     (fewer are padded by repeating the last); ``in_flight`` how many batches the engine works on at
-    once; ``computes`` the arithmetic it calculates in, "bf16" among others. Raises HedgeError for a
-    damaged bundle or a missing library.
+    once; ``computes`` the arithmetic it calculates in, "bf16" among others. Threads may
+    share it: calls wait for each other. ``submit`` and ``results`` belong together and are for one
+    thread. Raises HedgeError for a damaged bundle, a missing library, and in a process that was
+    forked after the bundle was loaded.
     """
 
     def __init__(
@@ -57,8 +62,9 @@ class Segmenter:
         return segmenter
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        self._start([image])
-        return _at_size(self._engine.result()[0], image.shape)
+        with self._turn:
+            self._start([image])
+            return _at_size(self._engine.result()[0], image.shape)
 
     def predict(self, frame: Frame) -> Prediction:
         """Segment ``frame`` and time it."""
@@ -66,8 +72,9 @@ class Segmenter:
 
     def predict_batch(self, frames: Sequence[Frame]) -> list[Prediction]:
         """Segment 1 to ``batch`` frames in one run of the engine, and time it."""
-        self.submit(frames)
-        return self.results()
+        with self._turn:
+            self.submit(frames)
+            return self.results()
 
     def submit(self, frames: Sequence[Frame]) -> None:
         """Start on 1 to ``batch`` frames; at most ``in_flight`` times ahead of ``results``."""
@@ -99,9 +106,16 @@ class Segmenter:
         self.batch = self.manifest.input.shape[0]
         self.in_flight = engine.in_flight
         self._input = np.zeros(self.manifest.input.shape, np.uint8)
+        self._turn = threading.RLock()
+        self._process = os.getpid()
         self._running: deque[tuple[Sequence[Frame], float]] = deque()
 
     def _start(self, images: Sequence[np.ndarray]) -> None:
+        if os.getpid() != self._process:
+            raise HedgeError(
+                "this process was forked after the bundle was loaded, and the engine's threads "
+                "stayed behind; load the Segmenter in the process that uses it"
+            )
         if not 0 < len(images) <= self.batch:
             raise ValueError(f"the graph takes 1 to {self.batch} images at once, not {len(images)}")
         for slot, image in zip(self._input, images, strict=False):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,13 +31,13 @@ from runtime.bundle.manifest import Manifest
 from runtime.bundle.shipped import find_bundle
 from runtime.config import VideoConfig
 from runtime.errors import EXIT_INTERRUPTED, EXIT_OK, HedgeError, IncompleteError
-from runtime.interrupt import handling, interruptible
+from runtime.interrupt import interruptible
 from runtime.outputs import checks, video_file
 from runtime.outputs.json_files import write_report
 from runtime.outputs.overlay import Overlay
+from runtime.outputs.report import table
 from runtime.outputs.writer import Writer
 from runtime.pipeline import stream
-from runtime.report import table
 from runtime.run import Run
 from runtime.segment import Segmenter
 from runtime.sources.base import Source
@@ -54,7 +53,6 @@ def main(config: VideoConfig) -> int:
     """Run the command; its exit code, or a HedgeError with one."""
     config.validate()
     with ExitStack() as stack:
-        stack.enter_context(handling(signal.default_int_handler))
         parts = config.parts()
         opened = [
             stack.enter_context(open_source(part.source, part.realtime, part.raw_size))
@@ -215,7 +213,7 @@ def _progress(totals: Sequence[int | None]) -> Iterator[list[Callable[[str], Non
         yield [lambda status: None for _ in totals]
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    text = TextColumn("{task.description}")
+    text = TextColumn("{task.description}", markup=False)
     with Progress(*columns, text, console=cli.err) as bars:
         tasks = [bars.add_task("", total=total) for total in totals]
         yield [partial(_advance, bars, task) for task in tasks]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from rich.progress import track
 
 from runtime import cli
 from runtime.bundle.classes import IGNORE
@@ -19,7 +18,7 @@ def label_counts(index: Index, quiet: bool = False) -> np.ndarray:
     It reads every label, a minute for all of Cityscapes: a bar shows it, unless ``quiet``.
     """
     classes = len(index.classes)
-    items = track(index.items, "counting classes", console=cli.err, transient=True, disable=quiet)
+    items = index.items if quiet else cli.track(index.items, "counting classes", transient=True)
     rows = (
         np.bincount(index.read_label(item.label).ravel(), minlength=IGNORE + 1)[:classes]
         for item in items

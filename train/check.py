@@ -17,6 +17,7 @@ from rich.text import Text
 from runtime import cli, files
 from runtime.bundle.classes import IGNORE
 from runtime.errors import EXIT_OK, HedgeError
+from runtime.outputs.checks import check_outputs
 from train.datasets.audit import SPLITS, Findings, Size, SplitReport, audit, size_text
 
 _SHOWN = 3  # files of each problem, unless all are asked for
@@ -77,6 +78,7 @@ def _sizes(sizes: Counter[Size]) -> str:
 
 def main(config: Check) -> int:
     """Check, print, write the JSON file if asked for; the exit code."""
+    check_outputs([config.json] if config.json else [], None, [config.data], force=True)
     findings = audit(config.data)
     show(findings, config.all)
     if config.json:

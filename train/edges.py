@@ -10,11 +10,11 @@ import numpy as np
 import torch
 import tyro
 from PIL import Image
-from rich.progress import track
 
 from runtime import cli, files
-from runtime.errors import HedgeError, OutputError
+from runtime.errors import HedgeError
 from runtime.images import IMAGE_SUFFIXES, read_rgb
+from runtime.outputs.checks import check_outputs
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.evaluate import load_model
 from train.models import DeepLab
@@ -50,15 +50,9 @@ def main(config: Edges) -> None:
     targets = [config.out / p.relative_to(config.source).with_suffix(".png") for p in images]
     if len(set(targets)) < len(targets):
         raise HedgeError(f"{config.source}: two images differ only in their suffix; rename one")
-    for target in targets:
-        if target.resolve() in {p.resolve() for p in images}:
-            raise HedgeError(f"{target}: would overwrite an input; give another --out")
-        if target.exists() and not config.force:
-            raise OutputError(f"{target}: exists; --force overwrites")
+    check_outputs(targets, None, images, config.force)
     edges = _load(config)
-    for image, target in track(
-        list(zip(images, targets, strict=True)), "drawing edges", console=cli.err
-    ):
+    for image, target in cli.track(list(zip(images, targets, strict=True)), "drawing edges"):
         with files.atomic_path(target) as temporary:
             Image.fromarray(edge_map(edges, read_rgb(image))).save(temporary)
     cli.say(f"{len(images)} edge maps → {config.out}")

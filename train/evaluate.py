@@ -12,13 +12,13 @@ import numpy as np
 import torch
 import tyro
 from PIL import Image
-from rich.progress import track
 from rich.table import Table
 
 from runtime import cli, files
 from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix
 from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError
+from runtime.outputs.checks import check_outputs
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.datasets import audit, default_data, open_index
 from train.datasets.index import Index, Item
@@ -173,9 +173,11 @@ def evaluate_run(config: Evaluate) -> Evaluation:
     path = find_checkpoint(config.run)
     checkpoint = Checkpoint.load(path)
     index = evaluation_index(checkpoint, config.data, config.split)
+    read = [path, index.root, *(p for item in index.items for p in (item.image, item.label))]
+    check_outputs([config.json] if config.json else [], config.save, read, force=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_model(checkpoint).to(device)
-    items = track(index.items, f"evaluating {path}", console=cli.err)
+    items = cli.track(index.items, f"evaluating {path}")
     answers = predictions(model, index, config.size or checkpoint.size, items)
     if config.save:
         answers = _saved(answers, index.classes, config.save)

@@ -12,7 +12,6 @@ from typing import Any
 import cv2
 import msgspec
 import numpy as np
-from rich.progress import track
 
 from runtime import cli, files
 from runtime.errors import HedgeError
@@ -47,7 +46,7 @@ class Images:
 
     def check(self) -> None:
         """Decode all of them, so that a damaged one is named before anything slow begins."""
-        for path in track(self.paths, "checking calibration images", console=cli.err):
+        for path in cli.track(self.paths, "checking calibration images"):
             read_rgb(path)
 
     @cached_property
@@ -79,7 +78,7 @@ def from_split(index: Index, count: int) -> Images:
     if len(candidates) <= count:
         chosen = candidates
     else:
-        labels = track(candidates, "choosing calibration images", console=cli.err)
+        labels = cli.track(candidates, "choosing calibration images")
         shares = np.stack([_histogram(index, item) for item in labels])
         chosen = [candidates[i] for i in _cover(shares, count)]
     return _checked(Images(index.root.name, index.split, tuple(item.image for item in chosen)))

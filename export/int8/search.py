@@ -19,7 +19,6 @@ from statistics import median
 
 import msgspec
 import numpy as np
-from rich.progress import track
 
 from export.int8 import qdq, search_log
 from export.int8.qdq import Kept
@@ -113,7 +112,7 @@ class Search:
         with Segmenter(plain(self._quantizer, self._work / "fp32"), self._backend) as reference:
             expected = [reference(frame.image) for frame in frames]
         baseline = self._confusion(frames, expected)
-        for name in track(names, "sensitivity of each layer", console=cli.err):
+        for name in cli.track(names, "sensitivity of each layer"):
             others = [other for other in self._layers if other != name]
             with self._engine((*self._fixed, *others)) as engine:
                 answers = [engine(frame.image) for frame in frames]
@@ -164,7 +163,7 @@ class Search:
             others = [stack.enter_context(Segmenter(self._work / "trial", b)) for b in self._others]
             judged = {e: ConfusionMatrix(self._reference.classes) for e in (engine, *others)}
             title = f"{len(kept)} layers in floating point"
-            for frame in track(frames.frames, title, frames.count, console=cli.err):
+            for frame in cli.track(frames.frames, title, frames.count):
                 assert frame.target is not None
                 for segmenter, confusion in judged.items():
                     confusion.update(frame.target, segmenter(frame.image))

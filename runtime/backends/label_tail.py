@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numba import njit
@@ -18,6 +18,7 @@ from numba import njit
 from runtime.bundle.manifest import Manifest
 
 Labels = Callable[[np.ndarray], np.ndarray]
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
 def label_tail(manifest: Manifest) -> tuple[str, Labels]:
@@ -40,6 +41,17 @@ def upsampled_argmax(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     for scores, answer in zip(logits, labels, strict=True):
         _label_cells(scores, _winners(scores), rows, columns, answer)
     return labels
+
+
+def _compiled(function: Kernel) -> Kernel:
+    """``function`` as machine code, kept on disk; compiled anew by each process where that fails.
+
+    numba needs a folder that it can write to, beside this file or in the user's home.
+    """
+    try:
+        return cast(Kernel, njit(nogil=True, cache=True)(function))
+    except RuntimeError:
+        return cast(Kernel, njit(nogil=True)(function))
 
 
 class Samples(NamedTuple):
@@ -65,7 +77,7 @@ class Samples(NamedTuple):
         return cls(first, second, (place - first).astype(np.float32), cells)
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _winners(scores: np.ndarray) -> np.ndarray:
     """(C, h, w) float32 → (h, w) int32 argmax."""
     best, winner = scores[0].copy(), np.zeros(scores.shape[1:], np.int32)
@@ -79,7 +91,7 @@ def _winners(scores: np.ndarray) -> np.ndarray:
     return winner
 
 
-@njit(nogil=True, cache=True)  # one thread: the others are the engine's
+@_compiled  # one thread: the others are the engine's
 def _label_cells(
     scores: np.ndarray, winner: np.ndarray, rows: Samples, columns: Samples, labels: np.ndarray
 ) -> None:

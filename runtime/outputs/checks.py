@@ -11,46 +11,52 @@ import av
 
 from runtime.errors import HedgeError, OutputError
 
+Identity = tuple[int, int]  # device and inode
+
 
 def check_outputs(
     outputs: Iterable[Path], folder: Path | None, inputs: Iterable[Path], force: bool
 ) -> None:
     """Refuse outputs that cannot or must not be written, before any work is done.
 
-    outputs: files; folder: of the saved labels; inputs: every file that is read. Missing parent
-    folders are made. Raises HedgeError where an output is an input (``force`` or not), OutputError
-    where it exists without ``force`` or cannot be written.
+    outputs: files; folder: of the saved labels; inputs: files that are read, and folders whose
+    files may all be. Missing parent folders are made; devices and pipes, such as /dev/stdout, are
+    written to. Raises HedgeError where an output is an input (``force`` or not), OutputError where
+    it exists without ``force`` or cannot be written.
     """
+    inputs = list(inputs)
+    roots = {path.resolve() for path in inputs if path.is_dir()}
     read = {_identity(path) for path in inputs}
-    read_in = {_identity(path.parent) for path in inputs}
+    read_in = {_identity(path.parent) for path in inputs if not path.is_dir()}
     seen: set[Path] = set()
     for path in outputs:
         if path.resolve() in seen:
             raise HedgeError(f"{path}: two outputs have this name; give each its own")
         seen.add(path.resolve())
-        _check_file(path, read, force)
+        _check_file(path, read, roots, force)
     if folder is not None:
-        _check_folder(folder, read_in, force)
+        _check_folder(folder, read_in, roots, force)
 
 
-def _check_file(path: Path, read: set[tuple[int, int]], force: bool) -> None:
+def _check_file(path: Path, read: set[Identity], roots: set[Path], force: bool) -> None:
     with writing(path):
         if path.is_dir():
             raise OutputError(f"{path}: is a folder; give the name of a file")
         if path.exists():
-            if _identity(path) in read:
+            if _identity(path) in read or not roots.isdisjoint(path.resolve().parents):
                 raise HedgeError(f"{path}: is an input as well; write to another file")
-            if not force:
+            if not force and path.is_file():
                 raise OutputError(f"{path}: exists already; pass --force to overwrite it")
         path.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise OutputError(f"{path}: not writable; choose another place or change its permissions")
 
 
-def _check_folder(folder: Path, read_in: set[tuple[int, int]], force: bool) -> None:
+def _check_folder(folder: Path, read_in: set[Identity], roots: set[Path], force: bool) -> None:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        if _identity(folder) in read_in:
+        below = not roots.isdisjoint((folder.resolve(), *folder.resolve().parents))
+        if _identity(folder) in read_in or (below and any(folder.iterdir())):
             raise HedgeError(f"{folder}: holds inputs; save the labels in another folder")
         if not force and any(folder.iterdir()):
             raise OutputError(f"{folder}: not empty; pass --force to overwrite what is in it")
@@ -58,7 +64,7 @@ def _check_folder(folder: Path, read_in: set[tuple[int, int]], force: bool) -> N
         raise OutputError(f"{folder}: not writable; choose another place or change its permissions")
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def _identity(path: Path) -> Identity:
     """What a file is, whatever it is called: the same through links of either kind."""
     status = path.stat()
     return status.st_dev, status.st_ino

@@ -1,17 +1,24 @@
-"""Errors become one line and a documented exit code; only our own bugs show a traceback."""
+"""Errors become one line and a documented exit code; our own bugs as well."""
 
 from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from rich.table import Table
 
 from runtime import cli
 from runtime.errors import GateError, HedgeError, IncompleteError, OutputError
+from runtime.interrupt import check_interrupt
+from runtime.numbers import Share, Side, check_numbers
 
 
 @dataclass(frozen=True)
@@ -75,18 +82,32 @@ def test_a_result_is_the_code(
     assert run_with(result, monkeypatch) == code
 
 
-def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    for bug in (ZeroDivisionError(), FileNotFoundError(errno.ENOENT, "missing")):
-        monkeypatch.setattr("sys.argv", ["prog"])
-        with pytest.raises(type(bug)):
-            cli.run(Config, _raiser(bug), "prog")
+@pytest.mark.parametrize("bug", [ZeroDivisionError("by zero"), RecursionError(), KeyError("a\nb")])
+def test_a_fault_of_ours_is_one_line_its_own_code_and_a_kept_trace(
+    bug: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert run_with(bug, monkeypatch) == 70
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: unexpected {type(bug).__name__}: ")
+    assert printed.count("\n") == 1
+    [kept] = tmp_path.iterdir()
+    assert str(kept) in printed and "Traceback" in kept.read_text()
 
 
-def _raiser(error: Exception):  # noqa: ANN202
-    def main(config: Config) -> int:
-        raise error
-
-    return main
+@pytest.mark.parametrize("error", [
+    FileNotFoundError(errno.ENOENT, "No such file", "/x/y"),
+    IsADirectoryError(errno.EISDIR, "Is a directory", "/x/y"),
+    OSError(errno.EIO, "Input/output error", "/x/y"),
+])  # fmt: skip
+def test_an_error_of_the_system_names_its_file(
+    error: OSError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_with(error, monkeypatch) == 2
+    assert capsys.readouterr().err == f"error: /x/y: {error.strerror}\n"
 
 
 def test_wrong_usage_is_code_2_and_help_tells_all_codes(
@@ -104,3 +125,94 @@ def test_help_for_a_reader_that_leaves_ends_quietly() -> None:
     ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
     assert (ended.returncode, ended.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("count", ["1_000", "nan", "inf", "1e3", "9" * 40, "٣", ""])
+def test_what_is_no_plain_number_is_refused(
+    count: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_with(None, monkeypatch, "--count", count) == 2
+
+
+@dataclass(frozen=True)
+class Ranged:
+    """Numbers with ranges."""
+
+    share: Share = 0.0
+    sides: tuple[Side, Side] | None = None
+    free: float = 1.0
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["--share", "1"], "--share 1.0: give a number from 0 and below 1"),
+        (["--sides", "32", "31"], "--sides 31: give a number from 32 to 16384"),
+        (["--free", "nan"], "nan"),
+        (["--free", "-inf"], "inf"),
+    ],
+)
+def test_a_number_has_its_range(
+    line: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.run(Ranged, lambda config: None, "prog", line)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+    if "nan" in line:
+        with pytest.raises(HedgeError, match="--free nan: give a number that is finite"):
+            check_numbers(Ranged(free=float("nan")))
+
+
+HOSTILE = "[red]x[/red]\x1b[2J\x1b]0;t\x07"
+
+
+def test_a_name_is_text_wherever_it_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table(HOSTILE, title=HOSTILE, caption=HOSTILE)
+    table.add_row(HOSTILE)
+    cli.out.file = cli.err.file = None  # the streams of now, which are captured
+    cli.out.print(table)
+    cli.say(HOSTILE)
+    cli.warn(HOSTILE)
+    assert list(cli.track(range(2), HOSTILE)) == [0, 1]
+    shown = capsys.readouterr()
+    for text in (shown.out, shown.err):
+        assert "[red]x[/red]" in text.replace("\n", "")
+        assert "\x1b[2J" not in text and "\x1b]0" not in text and "\x07" not in text
+
+
+def test_a_terminal_without_the_signs_gets_escapes(tmp_path: Path, bundle: Path,
+    make_clip: Callable[..., Path],
+) -> None:  # fmt: skip
+    clip = make_clip(tmp_path / "→ ü.mp4")
+    out = tmp_path / "out.mp4"
+    command = [sys.executable, "-m", "runtime.video", clip, "--bundle", bundle, "--out", out]
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, capture_output=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\\u2192" in done.stdout and out.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_a_library_swallows_still_ends_the_command(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def swallows(config: Config) -> None:
+        with suppress(KeyboardInterrupt):  # as a compiler's callback does
+            signal.raise_signal(number)
+        check_interrupt()
+        pytest.fail("the run went on")
+
+    with pytest.raises(SystemExit) as ended:
+        cli.run(Config, swallows, "prog", [])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_a_signal_while_a_command_is_imported_is_one_line(tmp_path: Path) -> None:
+    """PyAV raises it as it is imported, where ``python -m`` has run none of the command yet."""
+    (tmp_path / "av.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}"}
+    command = [sys.executable, "-m", "runtime.video", "x.mp4"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")

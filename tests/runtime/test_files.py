@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -44,3 +47,40 @@ def test_newest_goes_by_time_and_says_how_to_make_one(tmp_path: Path) -> None:
         files.write_bytes(tmp_path / name / "m.json", b"")
         os.utime(tmp_path / name / "m.json", (1e9 + age, 1e9 + age))
     assert files.newest(tmp_path, "m.json", "").name == "a"
+
+
+def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("real")
+    files.write_bytes(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"new"
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader.start()
+    files.write_bytes(pipe, b"content")
+    reader.join(30)
+    assert got == [b"content"] and pipe.is_fifo()
+
+
+def test_a_full_device_is_named_and_stays(tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    try:  # one of its own: root could put a file in the place of the machine's
+        os.mknod(full, stat.S_IFCHR | 0o666, os.makedev(1, 7))
+    except PermissionError:
+        full = Path("/dev/full")
+    with pytest.raises(OSError) as error:
+        files.write_bytes(full, b"x")
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(full))
+    assert full.is_char_device()
+
+
+def test_a_full_disk_names_the_file_that_did_not_fit(tiny_disk: Path) -> None:
+    with pytest.raises(OSError) as error:
+        files.write_bytes(tiny_disk / "large", b"x" * (1 << 27))
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tiny_disk / "large"))

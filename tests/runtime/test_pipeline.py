@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -143,3 +145,18 @@ def test_a_channel_refuses_after_close_and_delivers_before_its_end() -> None:
         next(items)
     channel.close()
     assert not channel.put(3)
+
+
+@pytest.mark.parametrize("leave", ["pass", "raise SystemExit(9)", "1 / 0"])
+def test_a_program_that_leaves_a_stream_unfinished_ends(
+    leave: str, shared_bundle: Path, make_clip: Make, tmp_path: Path
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4")
+    code = f"""
+from runtime import stream
+predictions = stream({str(clip)!r}, {str(shared_bundle)!r})
+next(predictions)
+{leave}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120)
+    assert done.returncode == {"pass": 0, "raise SystemExit(9)": 9, "1 / 0": 1}[leave]

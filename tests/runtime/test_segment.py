@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +87,40 @@ def test_a_graph_the_library_refuses_is_one_error(
     resign(bundle)
     with pytest.raises(HedgeError, match=r"model\.onnx: .* refuses it"):
         load_engine(bundle, backend)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_threads_may_share_a_segmenter(backend: str, shared_bundle: Path) -> None:
+    images = np.zeros((3, 24, 32, 3), np.uint8)
+    for channel in range(3):
+        images[channel, ..., channel] = 255
+    with Segmenter(shared_bundle, backend, threads=1) as segmenter:
+
+        def wrong(number: int) -> int:
+            channel = number % 3
+            return int((segmenter(images[channel]) != channel).any())
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(wrong, range(480))) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system starts processes afresh")
+def test_a_forked_child_is_told_to_load_its_own(shared_bundle: Path) -> None:
+    code = f"""
+import os, sys
+import numpy as np
+from runtime import Segmenter
+segmenter = Segmenter({str(shared_bundle)!r}, "openvino")
+if os.fork() == 0:
+    try:
+        segmenter(np.zeros((24, 32, 3), np.uint8))
+    except ValueError as error:
+        print(error, flush=True)
+        os._exit(7)
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    said, status = done.stdout.splitlines()
+    assert "forked" in said and "load the Segmenter" in said and status == "7"

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from rich.progress import track
 
 from runtime import cli, files
 from runtime.bundle.classes import IGNORE, UnknownIdError
@@ -123,9 +122,7 @@ def _examine_split(report: SplitReport) -> list[Fault]:
     pool = ThreadPoolExecutor()
     try:
         results = pool.map(partial(_examine, index), index.items)
-        for size, pixels, wrong in track(
-            results, f"reading {index.split}", len(index), console=cli.err
-        ):
+        for size, pixels, wrong in cli.track(results, f"reading {index.split}", len(index)):
             report.add(size, pixels)
             faults += wrong
     finally:

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 import tyro
 from PIL import Image
-from rich.progress import track
 from rich.table import Table
 
 from runtime import cli, files
 from runtime.errors import HedgeError
+from runtime.outputs.checks import check_outputs
 from train.datasets import bsds
 from train.datasets.bsds import Pair
 from train.datasets.index import read_edge_map, require_same_size
@@ -69,12 +69,12 @@ class EvaluateEdges:
 def main(config: EvaluateEdges) -> None:
     """The command."""
     pairs, maps = bsds.pairs(config.data, config.split), _maps(config)
+    written = [config.json] if config.json else []
+    check_outputs(written, config.save, [config.source, config.data], force=True)
     jobs = ((pair, maps(pair)) for pair in pairs)
     with _mapper(config.workers) as spread:
         job = partial(score_image, count=config.thresholds, save=config.save)
-        answers = list(
-            track(spread(job, jobs), "matching", total=len(pairs), console=cli.err, transient=True)
-        )
+        answers = list(cli.track(spread(job, jobs), "matching", total=len(pairs), transient=True))
     found = metrics.score(network for network, _ in answers)
     people = metrics.score(human for _, human in answers)
     cli.out.print(_table(config, len(pairs), found, people))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -89,3 +93,16 @@ def _bilinear(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         share = (place - first).reshape([-1 if a == axis else 1 for a in range(3)])
         scores = scores.take(first, axis) * (1 - share) + scores.take(second, axis) * share
     return scores
+
+
+def test_without_a_folder_for_compiled_code_it_is_compiled_anew(tmp_path: Path) -> None:
+    """As in a container whose user has neither a home nor the package's folder to write to."""
+    code = """
+from numba.core import caching
+caching.CacheImpl._locator_classes = []
+import numpy as np
+from runtime.backends.label_tail import upsampled_argmax
+print(upsampled_argmax(np.eye(2, dtype=np.float32).reshape(1, 2, 1, 2), (1, 4)).tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[[[0, 0, 1, 1]]]\n", done.stderr

@@ -63,3 +63,17 @@ def test_places_that_cannot_be_written(place: str, tmp_path: Path) -> None:
 def test_two_outputs_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(HedgeError, match="two outputs"):
         check_outputs([tmp_path / "a", tmp_path / "b" / ".." / "a"], None, [], True)
+
+
+def test_what_lies_in_a_folder_that_is_read_is_an_input(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "labels").mkdir(parents=True)
+    classes = data / "classes.json"
+    classes.write_text("{}")
+    (data / "labels" / "a.png").write_text("x")
+    with pytest.raises(HedgeError, match=r"classes\.json: is an input as well"):
+        check_outputs([classes], None, [data], True)
+    with pytest.raises(HedgeError, match="labels: holds inputs"):
+        check_outputs([], data / "labels", [data], True)
+    check_outputs([data / "report.json"], None, [data], False)
+    check_outputs([Path("/dev/null")], None, [data], False)

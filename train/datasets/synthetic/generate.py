@@ -20,10 +20,9 @@ import av
 import cv2
 import numpy as np
 from PIL import Image
-from rich.progress import track
 from tyro.conf import Positional
 
-from runtime.cli import err
+from runtime import cli
 from runtime.errors import HedgeError, OutputError
 from runtime.files import atomic_path
 from train.datasets.synthetic.camera import SUPERSAMPLING, Camera
@@ -66,7 +65,7 @@ def generate(config: SyntheticConfig) -> None:
         (folder / "classes.json").write_bytes(CLASSES.to_json())
         jobs = [(0, "train", i) for i in range(config.train)]
         jobs += [(1, "val", i) for i in range(config.val)]
-        for stream, split, number in track(jobs, "drawing streets", console=err):
+        for stream, split, number in cli.track(jobs, "drawing streets"):
             rng = np.random.default_rng((config.seed, stream, number))
             _save(*still(rng, config.size), folder, split, f"{split}_{number:04d}")
     if config.video:
@@ -137,7 +136,7 @@ def film(video: Path, frames: int, size_hw: tuple[int, int], seed: int) -> None:
             stream = container.add_stream("h264", rate=FPS, options={"crf": "18"})
             stream.height, stream.width = size_hw
             stream.pix_fmt = "yuv420p"
-            shown = track(shots, "filming the drive", frames, console=err)
+            shown = cli.track(shots, "filming the drive", frames)
             for index, (image, labels) in enumerate(shown):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
                 Image.fromarray(labels).save(folder / f"{index:06d}.png")

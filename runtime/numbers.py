@@ -1,0 +1,66 @@
+"""Ranges of the numbers in a configuration, declared where its fields are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from runtime.errors import HedgeError
+
+Threads = Annotated[int, msgspec.Meta(ge=0, le=1024)]  # 0: the library's choice
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
+Side = Annotated[int, msgspec.Meta(ge=32, le=16_384)]  # of an image or a network's input, in pixels
+Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Points = Annotated[float, msgspec.Meta(ge=0, le=100)]  # of mIoU, in percent
+
+
+def check_numbers(config: object) -> None:
+    """Raise HedgeError, with the option's name, for a number outside its field's ``msgspec.Meta``.
+
+    NaN and infinity lie outside every range, and outside that of a field without one.
+    """
+    hints = get_type_hints(type(config), include_extras=True)
+    for field in fields(config):  # type: ignore[arg-type]
+        range_ = next(_ranges(hints[field.name]), msgspec.Meta())
+        for value in _numbers(getattr(config, field.name)):
+            if not _within(value, range_):
+                option = field.name.replace("_", "-")
+                raise HedgeError(f"--{option} {value}: give a number{_told(range_)}")
+
+
+def _ranges(hint: Any) -> Iterator[msgspec.Meta]:
+    if get_origin(hint) is Annotated:
+        yield from (extra for extra in hint.__metadata__ if isinstance(extra, msgspec.Meta))
+    for part in get_args(hint):
+        yield from _ranges(part)
+
+
+def _numbers(value: object) -> Iterator[float]:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _numbers(part)
+
+
+def _within(value: float, range_: msgspec.Meta) -> bool:
+    return (
+        math.isfinite(value)
+        and (range_.ge is None or value >= range_.ge)
+        and (range_.gt is None or value > range_.gt)
+        and (range_.le is None or value <= range_.le)
+        and (range_.lt is None or value < range_.lt)
+    )
+
+
+def _told(range_: msgspec.Meta) -> str:
+    low = f" from {range_.ge}" if range_.ge is not None else ""
+    low = f" above {range_.gt}" if range_.gt is not None else low
+    high = f" to {range_.le}" if range_.le is not None else ""
+    high = f" and below {range_.lt}" if range_.lt is not None else high
+    return low + high or " that is finite"
