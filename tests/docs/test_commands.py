@@ -91,6 +91,8 @@ def test_the_commands_of_a_document_are_understood(path: Path) -> None:
 
 def test_every_command_of_the_front_door_is_known() -> None:
     assert BY_DOOR.keys() == DOORS.keys()
+    table = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
+    assert all(f"`{command.name}`" in table for command in COMMANDS.values())
 
 
 @pytest.mark.parametrize("name", COMMANDS)
