@@ -11,65 +11,26 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from runtime.accuracy import label_files
-from runtime.bundle.classes import CITYSCAPES, CITYSCAPES_LABELS, IGNORE, ClassSet
+from runtime.bundle.classes import CITYSCAPES, CITYSCAPES_LABELS, IGNORE
 from runtime.errors import HedgeError
+from tests.train.datasets.layouts import (
+    SIZE,
+    TWO,
+    ids,
+    make_cityscapes,
+    make_folder,
+    make_list,
+    picture,
+    save,
+)
 from train.datasets import default_data, open_index, survey
 from train.datasets.index import Problem
 
-TWO = ClassSet(("ground", "thing"), ((10, 20, 30), (200, 100, 0)))
-SIZE = (6, 8)  # height, width
 read_label = partial(label_files.read_label, class_set=CITYSCAPES)
 # The licence plate has no row of its own, and a pole group no colour of its own.
 DISTINCT = [row for row in CITYSCAPES_LABELS if row[0] != "polegroup"]
-
-
-def save(path: Path, pixels: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def picture(value: int) -> np.ndarray:
-    return np.full((*SIZE, 3), value, np.uint8)
-
-
-def ids(value: int = 1) -> np.ndarray:
-    label = np.zeros(SIZE, np.uint8)
-    label[2:4] = value
-    return label
-
-
-def make_folder(root: Path) -> Path:
-    for split, names in (("train", "ba"), ("val", "c")):
-        for name in names:
-            save(root / f"images/{split}/{name}.png", picture(ord(name)))
-            save(root / f"labels/{split}/{name}.png", ids())
-    (root / "classes.json").write_bytes(TWO.to_json())
-    return root
-
-
-def make_cityscapes(root: Path, kind: str = "labelIds", value: int = 26) -> Path:
-    for split, city in (("train", "aachen"), ("val", "ulm")):
-        name = f"{city}/{city}_000000_000019"
-        save(root / f"leftImg8bit/{split}/{name}_leftImg8bit.png", picture(9))
-        save(root / f"gtFine/{split}/{name}_gtFine_{kind}.png", ids(value))
-    return root
-
-
-def make_list(root: Path) -> Path:
-    for name, split in (("a", "train"), ("b", "train"), ("c", "val")):
-        save(root / f"pictures/{name}.png", picture(ord(name)))
-        save(root / f"truth/{name}.png", ids())
-        save(root / f"edges/{name}.png", ids(200))
-        with (root / f"{split}.txt").open("a") as file:
-            file.write(f"# {split}\n\n pictures/{name}.png ,truth/{name}.png, edges/{name}.png\n")
-    (root / "classes.json").write_bytes(TWO.to_json())
-    return root
-
-
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "folder": make_folder,
     "cityscapes": make_cityscapes,
@@ -244,81 +205,6 @@ def test_label_ids_are_preferred_to_colors(tmp_path: Path) -> None:
     save(label.with_name(label.name.replace("labelIds", "color")), picture(0))
     save(label.with_name(label.name.replace("labelIds", "labelTrainIds")), ids(1))
     assert open_index(data, "train").items[0].label == label
-
-
-def test_a_list_gives_edges_and_finds_the_other_split(tmp_path: Path) -> None:
-    make_list(tmp_path)
-    for data in (tmp_path, tmp_path / "train.txt", tmp_path / "val.txt"):
-        index = open_index(data, "val")
-        assert [item.name for item in index.items] == ["c"]
-        edges = index.read_edges(index.items[0])
-        assert edges is not None
-        np.testing.assert_array_equal(edges, ids(200))
-
-
-def test_edges_are_optional_and_must_fit(tmp_path: Path) -> None:
-    index = open_index(make_folder(tmp_path / "folder"), "train")
-    assert index.read_edges(index.items[0]) is None
-    listed = open_index(make_list(tmp_path / "list"), "train")
-    edges = listed.items[0].edges
-    assert edges is not None
-    save(edges, picture(3))
-    with pytest.raises(HedgeError, match=r"edges.a\.png.*RGB"):
-        listed.read_edges(listed.items[0])
-    save(edges, np.zeros((2, 2), np.uint8))
-    with pytest.raises(HedgeError, match=r"edges.a\.png: 2x2"):
-        listed.read_edges(listed.items[0])
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("pictures/a.png", "expected 'image, label"),
-        ("pictures/a.png, truth/a.png, edges/a.png, more", "expected 'image, label"),
-        ("pictures/a.png,, edges/a.png", "expected 'image, label"),
-        ("pictures/none.png, truth/a.png", "none.png"),
-        ("pictures/a.png, truth/none.png", "none.png"),
-        ("pictures/c.png, truth/c.png, edges/none.png", "none.png"),
-        ("pictures/a.png, truth/a.png", "listed twice"),
-    ],
-)
-def test_a_bad_line_is_named_with_its_number(line: str, message: str, tmp_path: Path) -> None:
-    path = make_list(tmp_path) / "train.txt"
-    path.write_text(f"# seven\n\npictures/a.png, truth/a.png\n{line}\n")
-    with pytest.raises(HedgeError, match=rf"train\.txt:4: .*{message}"):
-        open_index(tmp_path, "train")
-
-
-def test_a_list_without_classes_is_cityscapes(tmp_path: Path) -> None:
-    (make_list(tmp_path) / "classes.json").unlink()
-    save(tmp_path / "truth/x_gtFine_labelIds.png", ids(26))
-    save(tmp_path / "truth/x_gtFine_labelTrainIds.png", ids(13))
-    lines = [
-        f"pictures/{n}.png, truth/x_gtFine_{k}.png"
-        for n, k in (("a", "labelIds"), ("b", "labelTrainIds"))
-    ]
-    (tmp_path / "train.txt").write_text("\ufeff" + "\n".join(lines), "utf-8")
-    index = open_index(tmp_path, "train")
-    assert index.classes == CITYSCAPES
-    assert [index.read(item)[1][2, 0] for item in index.items] == [13, 13]
-
-
-def test_equal_stems_of_a_list_get_names_of_their_own(tmp_path: Path) -> None:
-    for city in ("ulm", "jena"):
-        save(tmp_path / city / "0001.png", picture(4))
-        save(tmp_path / city / "truth" / "0001.png", ids())
-    (tmp_path / "classes.json").write_bytes(TWO.to_json())
-    lines = [f"{city}/0001.png, {city}/truth/0001.png" for city in ("ulm", "jena")]
-    (tmp_path / "train.txt").write_text("\n".join(lines))
-    names = [item.name for item in open_index(tmp_path, "train").items]
-    assert names == ["ulm-0001", "jena-0001"]
-
-
-@pytest.mark.parametrize(("name", "content"), [("train.txt", b"\xff\xfe\x00"), ("my.txt", b"a, b")])
-def test_a_list_that_is_none_is_named(name: str, content: bytes, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(HedgeError, match=name):
-        open_index(tmp_path / name, "train")
 
 
 def test_the_default_follows_the_environment_then_the_folder(
