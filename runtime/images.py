@@ -10,7 +10,8 @@ instead of ids. What a file holds says its content, not its suffix. Readable are
 - embedded colour profiles: colours are converted to sRGB, which networks are trained on. A damaged
   profile is ignored, as browsers do.
 - alpha is dropped, as ``cv2.imread`` does: cameras have none, and no background is better.
-- a single picture. Of an animation or a file of several pages none is *the* image.
+- a single picture. Of an animation or a file of several pages none is *the* image; an animation
+  is a source of frames, as a video is.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_AS_BROWSERS_MS = 100  # a picture that says no time of its own
 _SUBFILE_TYPE, _PHOTOMETRIC = 254, 262  # tags of a TIFF
 
 
@@ -80,15 +82,33 @@ def is_image(path: Path) -> bool:
     return (head.startswith(_MAGIC) and not is_jpegs) or _is_heif(head) or _is_avif(head)
 
 
+def pictures(path: Path) -> int:
+    """How many pictures an animation shows; 1 of any other image."""
+    with opened(path, "image", animated=True) as image:
+        return _pictures(image)
+
+
+def animation(path: Path) -> Iterator[tuple[np.ndarray, float]]:
+    """The (H, W, 3) uint8 RGB pictures of an animation, and the seconds that each is shown."""
+    with opened(path, "animation", animated=True) as image:
+        count = _pictures(image)
+        # A PNG may begin with a picture for viewers that show only one.
+        first = int(getattr(image, "default_image", False))
+        for number in range(first, first + count):
+            image.seek(number)
+            yield rgb(image), (image.info.get("duration") or _AS_BROWSERS_MS) / 1000
+
+
 @contextmanager
-def opened(path: Path, what: str) -> Iterator[Image.Image]:
+def opened(path: Path, what: str, animated: bool = False) -> Iterator[Image.Image]:
     """A single picture whose header is read; HedgeError for what does not decode in the block.
 
-    what: how the error calls the file, "image".
+    what: how the error calls the file, "image"; animated: several pictures may be an animation.
     """
     try:
         with _open(path) as image:
-            if several := _several(image):
+            several = _several(image)
+            if several and not (animated and _pictures(image) > 1):
                 raise ValueError(f"{several}, and none of them is the image; save the one you mean")
             yield image
     except HedgeError:
@@ -178,9 +198,15 @@ def _several(image: Image.Image) -> str:
                     return "it has several pages"
         image.seek(0)
         return ""
-    count = getattr(image, "n_frames", 1)
-    # An MPO is a photo with its other views (depth, the other eye) behind it.
-    return f"it holds {count} pictures" if count > 1 and image.format != "MPO" else ""
+    count = _pictures(image)
+    return f"it holds {count} pictures" if count > 1 else ""
+
+
+def _pictures(image: Image.Image) -> int:
+    """How many pictures a file shows; an MPO is a photo with its depth or other eye behind it."""
+    if image.format in ("MPO", "TIFF"):
+        return 1
+    return getattr(image, "n_frames", 1) - bool(getattr(image, "default_image", False))
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -8,8 +8,12 @@ from contextlib import suppress
 import av
 import cv2
 import numpy as np
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorRange, ColorTrc, VideoReformatter
 
+from runtime.errors import HedgeError
+
+_GRAY = ("gray", "ya")  # pixel formats, which FFmpeg takes for full range whatever they say
+_FROM_LIMITED = np.rint(((np.arange(256) - 16) * (255 / 219)).clip(0, 255)).astype(np.uint8)
 _ROTATIONS = {
     90: cv2.ROTATE_90_COUNTERCLOCKWISE,
     180: cv2.ROTATE_180,
@@ -17,18 +21,40 @@ _ROTATIONS = {
 }
 
 
-def bgr_image(converter: VideoReformatter, decoded: av.VideoFrame) -> np.ndarray:
-    """(H, W, 3) uint8 BGR, upright, contiguous; FFmpeg's own memory where rows have no padding."""
-    # In one thread: more of them spend a third more CPU, which the engine misses.
-    frame = converter.reformat(decoded, format="bgr24", threads=1)
+def bgr_image(converter: VideoReformatter, decoded: av.VideoFrame, origin: str) -> np.ndarray:
+    """(H, W, 3) uint8 BGR, upright, contiguous; FFmpeg's own memory where rows have no padding.
+
+    Of the matrix (BT.601, 709, 2020, …) and the range that the frame says; without a word BT.601,
+    as FFmpeg and OpenCV read it. Alpha is dropped. HedgeError names an ``origin`` whose colours
+    cannot be told.
+    """
+    frame = _converted(converter, decoded, origin)
     plane = frame.planes[0]
     if plane.line_size != 3 * frame.width:
         image = np.ascontiguousarray(frame.to_ndarray())
     else:
         pixels = np.frombuffer(memoryview(plane), np.uint8, 3 * frame.width * frame.height)
         image = pixels.reshape(frame.height, frame.width, 3)
+    if decoded.color_range == ColorRange.MPEG and decoded.format.name.startswith(_GRAY):
+        image = cv2.LUT(image, _FROM_LIMITED)
     turn = _ROTATIONS.get(round(decoded.rotation / 90) * 90 % 360)
     return image if turn is None else cv2.rotate(image, turn)
+
+
+def _converted(converter: VideoReformatter, frame: av.VideoFrame, origin: str) -> av.VideoFrame:
+    if frame.color_trc == ColorTrc.SMPTE2084:
+        raise HedgeError(
+            f"{origin}: HDR (PQ), whose colours are dim and gray without tone mapping; convert it "
+            "to SDR first"
+        )
+    try:
+        # In one thread: more of them spend a third more CPU, which the engine misses.
+        return converter.reformat(frame, format="bgr24", threads=1)
+    except av.FFmpegError as error:
+        raise HedgeError(
+            f"{origin}: {frame.format.name} with colour matrix {frame.colorspace} has no "
+            "conversion; convert it first: ffmpeg -i IN -vf format=yuv420p OUT"
+        ) from error
 
 
 def packets_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -42,3 +43,38 @@ class ImageSource(Source):
                 self._fault(str(error))
                 continue
             yield Frame(index, float(index / self.fps), image, path.stem)
+
+
+class AnimationSource(Source):
+    """The pictures of an animated GIF, WebP, PNG or AVIF, at their own times."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        super().__init__(str(path), [path], Fraction(1000, _first_ms(path)), count)
+
+    @property
+    def names(self) -> Sequence[str]:
+        return [f"{index:06d}" for index in range(self.expected or 0)]
+
+    def _frames(self) -> Iterator[Frame]:
+        time_s = 0.0
+        try:
+            for index, (rgb, shown_s) in enumerate(images.animation(self.files[0])):
+                image = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+                yield Frame(index, round(time_s, 3), image, f"{index:06d}")
+                time_s += shown_s
+        except HedgeError as error:
+            self._fault(str(error))
+
+
+def _first_ms(path: Path) -> int:
+    """Milliseconds that the first picture is shown, which is how long most are."""
+    _, shown_s = next(images.animation(path))
+    return max(round(1000 * shown_s), 1)
+
+
+def open_image(path: Path, origin: str) -> Source:
+    """An image file as one frame, an animation as all of its pictures."""
+    with suppress(HedgeError):  # which the source counts as damaged
+        if (count := images.pictures(path)) > 1:
+            return AnimationSource(path, count)
+    return ImageSource(origin, [path])

@@ -124,7 +124,7 @@ class NetworkSource(LiveSource):
                     self._fault(f"{self.origin}: a damaged frame is left out")
                     continue
                 last = time.monotonic()
-                yield bgr_image(bgr, frame)
+                yield bgr_image(bgr, frame, self.origin)
             if self._stopped.is_set():
                 return
 

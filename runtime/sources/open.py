@@ -10,7 +10,7 @@ from runtime.errors import HedgeError
 from runtime.images import IMAGE_SUFFIXES, is_image
 from runtime.sources.address import Address
 from runtime.sources.base import Source
-from runtime.sources.image_files import ImageSource
+from runtime.sources.image_files import ImageSource, open_image
 from runtime.sources.network import NetworkSource
 from runtime.sources.paced import PacedSource
 from runtime.sources.stdin import PipeSource
@@ -42,7 +42,7 @@ def _open_files(source: str) -> Source:
     if path.is_dir():
         return ImageSource(source, _images_in(path))
     if path.is_file():
-        return ImageSource(source, [path]) if is_image(path) else VideoSource(path)
+        return open_image(path, source) if is_image(path) else VideoSource(path)
     if path.exists():
         raise HedgeError(f"{source}: neither a file nor a folder; give a video or images")
     if glob.has_magic(source):

@@ -60,7 +60,7 @@ class VideoSource(Source):
                 self._fault(f"{self.origin}: frame {index} is damaged")
             time_s = float(index / self.fps) if decoded.time is None else decoded.time
             end_s = max(end_s, time_s + float(decoded.duration * (decoded.time_base or 0)))
-            yield Frame(index, time_s, bgr_image(self._bgr, decoded), _name(index))
+            yield Frame(index, time_s, bgr_image(self._bgr, decoded, self.origin), _name(index))
         whole_s = _promised_s(self._stream)
         if whole_s is not None and whole_s - end_s > _SLACK_S:
             self._cut = f"it ends after {end_s:.1f} of the {whole_s:.1f} seconds it promises"

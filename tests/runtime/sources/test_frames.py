@@ -6,6 +6,7 @@ import struct
 import wave
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -146,6 +147,42 @@ def test_one_image_and_a_glob(tmp_path: Path, make_images: Make) -> None:
     folder = make_images(tmp_path / "images", 3)
     assert [f.name for f in frames_of(folder / "f1.png")] == ["f1"]
     assert [f.name for f in frames_of(f"{tmp_path}/**/f[02].png")] == ["f0", "f2"]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "AVIF"])
+def test_an_animation_gives_all_of_its_pictures(kind: str, tmp_path: Path) -> None:
+    pages = [Image.new("RGB", (8, 6), color) for color in ("red", "lime", "blue")]
+    rest = {"save_all": True, "append_images": pages[1:], "duration": [40, 40, 80]}
+    pages[0].save(tmp_path / "a.png", kind, **rest)
+    with open_source(str(tmp_path / "a.png")) as source:
+        frames = list(source)
+    assert (source.expected, source.shortfall, source.damaged) == (3, 0, 0)
+    assert [f.time_s for f in frames] == pytest.approx([0, 0.04, 0.08])
+    assert [int(f.image[3, 3].argmax()) for f in frames] == [2, 1, 0]
+    assert source.names == [f.name for f in frames]
+
+
+def test_the_still_of_an_animated_png_is_not_shown(tmp_path: Path) -> None:
+    pages = [Image.new("RGB", (8, 6), color) for color in ("white", "lime", "blue")]
+    rest: dict[str, Any] = {"save_all": True, "append_images": pages[1:], "default_image": True}
+    pages[0].save(tmp_path / "a.png", **rest)
+    assert [int(f.image[3, 3].argmax()) for f in frames_of(tmp_path / "a.png")] == [1, 0]
+
+
+def test_an_animation_among_images_is_named(tmp_path: Path, make_images: Make) -> None:
+    folder = make_images(tmp_path / "images", 2)
+    page = Image.new("RGB", (8, 6), "red")
+    page.save(folder / "f2.png", save_all=True, append_images=[Image.new("RGB", (8, 6))])
+    with open_source(str(folder)) as source:
+        assert len(list(source)) == 2
+    assert (source.expected, source.damaged) == (3, 1)
+    assert "f2.png: not a readable image: it holds 2 pictures" in source.faults[0]
+
+
+def test_an_image_is_one_by_its_content(tmp_path: Path, make_images: Make) -> None:
+    folder = make_images(tmp_path / "images", 1)
+    photo = (folder / "f0.png").rename(tmp_path / "photo")
+    assert [f.name for f in frames_of(photo)] == ["photo"]
 
 
 def test_a_glob_of_one_video_is_that_video(tmp_path: Path, make_clip: Make) -> None:
