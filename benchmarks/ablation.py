@@ -29,7 +29,7 @@ from train.config import EDGES, EdgeName, TrainConfig, VariantName
 from train.datasets import default_data, open_index
 from train.device import half_precision
 from train.evaluate import evaluate, evaluation_index, load_model
-from train.loop import default_size
+from train.segmentation import default_size
 
 BACKEND = "openvino"
 FRAMES = 8  # distinct ones, to time with

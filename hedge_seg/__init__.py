@@ -21,8 +21,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from train.run import RunResult, train
-
     from benchmarks.__main__ import Benchmark as BenchmarkConfig
     from benchmarks.__main__ import benchmark
     from benchmarks.results import Results
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
     from train.evaluate import Evaluate as EvaluateConfig
     from train.evaluate import Evaluation
     from train.evaluate import evaluate_run as evaluate
+    from train.run import RunResult, train
 
 _PACKAGES = ("runtime", "train", "export", "benchmarks")
 _HOMES = {

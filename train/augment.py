@@ -126,7 +126,7 @@ class BatchSampler(Sampler[list[Key]]):
         repeats: np.ndarray | None = None,
     ) -> None:
         if batch % world:
-            raise ValueError(f"a batch of {batch} does not split over {world} processes")
+            raise HedgeError(f"--batch {batch} does not split over {world} processes")
         self.length, self.batch, self.seed = length, batch, seed
         self.rank, self.world = rank, world
         self.repeats = repeats

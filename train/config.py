@@ -1,4 +1,4 @@
-"""What a run is made of. These dataclasses are the command line and the saved ``config.json``."""
+"""Settings of a run and of its network: the command line and the saved ``config.json``."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ VARIANTS: dict[VariantName, Variant] = {
 
 @dataclass(frozen=True)
 class EdgeDesign:
-    """How a model comes by edges, and where they enter it.
+    """Where a model's edge maps come from, and whether its decoder takes them.
 
-    network: an edge network of its own; trunk: side outputs on the segmentation network's stages,
-    trained on edges; fused: whether edges enter the network at all, or only teach it.
+    network: a separate edge network; trunk: side outputs on the segmentation network's stages,
+    supervised with edges; fused: edge maps are an input of the decoder, not only supervision.
     """
 
     network: HedName | None = None
@@ -56,7 +56,7 @@ EDGES: dict[EdgeName, EdgeDesign] = {
     "lite": EdgeDesign(network="lite"),
     "shared": EdgeDesign(trunk=True),
     "supervised": EdgeDesign(trunk=True, fused=False),
-    "blank": EdgeDesign(),  # an empty map in HED's place: what is left are its extra weights
+    "blank": EdgeDesign(),  # an empty map in HED's place: the control for the extra weights
 }
 
 
@@ -66,7 +66,7 @@ class ModelConfig:
 
     output_stride: 8, 16 or 32, of the backbone's last stage; atrous_rates: ASPP's, in pixels of
     that stage; se: gate of the Squeeze-Excitation blocks, None for none; hed: a row of EDGES,
-    None for a model that knows nothing of edges.
+    None for a model without edges.
     """
 
     backbone: str
@@ -87,8 +87,55 @@ class ModelConfig:
         return self.edges.fused and not self.edges.trunk
 
 
-@dataclass(frozen=True)
-class TrainConfig:
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What every training has: its length, its averaging, its folder, and how it resumes."""
+
+    epochs: int = 60
+    """Passes over the training split."""
+    batch: int = 8
+    """Images a step, over all processes together."""
+    ema: float | None = 0.995
+    """Decay of the exponential moving average of the weights, which is validated and kept
+    (None: no average)."""
+    seed: int = 0
+    """Decides initial weights, order and augmentation."""
+    amp: bool = True
+    """Mixed precision: bf16 where the device computes in it."""
+    name: str | None = None
+    """Name of the run. Default: from the model's."""
+    out: Path = Path("runs")
+    """Folder of the runs."""
+    resume: bool = False
+    """Continue runs/NAME/last.pt where it stopped."""
+    force: bool = False
+    """Start over, replacing an existing run of this name."""
+    until: Annotated[int | None, tyro.conf.arg(name="stop-after")] = None
+    """Stop after this epoch, to be resumed later; the schedule stays that of --epochs."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "epochs", "batch", "lr")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise HedgeError(f"--ema is a decay in (0, 1), not {self.ema}")
+
+    @property
+    def default_name(self) -> str:
+        """The run's name where none is given."""
+        raise NotImplementedError
+
+    @property
+    def run(self) -> Path:
+        """The folder of this run."""
+        return self.out / (self.name or self.default_name)
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch that this command ends with."""
+        return min(self.until or self.epochs, self.epochs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
     """Train a segmentation model; writes runs/NAME/{config.json,metrics.jsonl,best.pt,last.pt}.
 
     Examples:
@@ -115,16 +162,16 @@ class TrainConfig:
     """Backbone weights: a state-dict file, or "imagenet" (torchvision downloads them, for its own
     networks)."""
     start: Path | None = None
-    """Run or checkpoint of ours to start from, or street19, the shipped one; what does not fit
-    (other classes) starts afresh."""
+    """Run or checkpoint to fine-tune, or street19, the shipped one; layers that do not fit (other
+    classes) are initialised anew."""
     edge_weights: Path | None = None
-    """Weights of an edge network (--hed vgg16 or lite): published key names, an edges.pt of
-    train.hed, or a checkpoint of ours. They stay frozen. Without them the edge network trains
-    along, on the boundaries of the labels."""
+    """Weights of the edge network (--hed vgg16 or lite), which is then frozen: published key
+    names, an edges.pt of train.hed, or a checkpoint. Without them it is trained as well, on the
+    label boundaries."""
     hed: EdgeName | None = None
-    """Edges of dlse_hed: side outputs of the backbone that enter the decoder (shared, the
-    default) or only teach (supervised, free at run time), a network of their own (vgg16, lite), or
-    blank maps (for comparison)."""
+    """Edges of dlse_hed: side outputs of the backbone that feed the decoder (shared, the default)
+    or are only supervised (supervised, no cost at run time), a separate network (vgg16, lite), or
+    empty maps (blank, for comparison)."""
     output_stride: Literal[8, 16, 32] = 16
     """Of the backbone's last stage; 16 is 2.6 to 2.9 times faster than 8."""
     size: tuple[int, int] | None = None
@@ -133,64 +180,41 @@ class TrainConfig:
     """Training crop H W. Default: the same as size."""
     scale: tuple[float, float] = (0.5, 2.0)
     """Range of the random scaling before the crop."""
-    epochs: int = 60
-    """Passes over the training split."""
-    batch: int = 8
-    """Images a step, over all processes together."""
     lr: float = 3e-3
     """Peak learning rate of the new layers (AdamW, poly decay with power 0.9)."""
     backbone_lr: float = 0.3
-    """The backbone's learning rate as a share of lr, when it starts from weights."""
+    """Learning rate of a pretrained backbone, as a multiple of --lr."""
     weight_decay: float = 1e-2
-    """AdamW's; norms and biases have none."""
+    """AdamW's weight decay; 0 for norms and biases."""
     freeze_bn: int = 0
-    """For this many epochs the backbone's batch-norm keeps its stored statistics."""
+    """Epochs for which the backbone's batch-norm statistics are frozen."""
     edge_loss: float = 1.0
-    """Weight of the edge loss beside the segmentation loss."""
+    """Weight of the edge loss, added to the segmentation loss."""
     ohem: float | None = None
-    """Online hard example mining: train on this share of hardest pixels (e.g. 0.25)."""
+    """Online hard example mining: the share of pixels, hardest first, that count (e.g. 0.25)."""
     label_smoothing: float = 0.0
-    """Share of each target that is spread over all classes (e.g. 0.05)."""
+    """Label smoothing: share of each target spread evenly over all classes (e.g. 0.05)."""
     class_balance: float = 0.3
-    """Weigh classes by their share of pixels to the power of minus this (0: not at all, 0.5:
-    rare ones by the root; the mean over pixels stays 1)."""
+    """Class weight = frequency^-x; 0 is off. Weights are scaled to a mean of 1 over the pixels."""
     oversample: float = 0.3
-    """Draw images of a class that fewer than this share of the images show more often, by the
-    root of what it lacks (0: all alike)."""
+    """Repeat-factor threshold t (LVIS): images of classes with frequency f < t are oversampled
+    by sqrt(t / f); 0 is off."""
     jaccard: float = 1.0
-    """Weight of a soft Jaccard loss (1 - IoU, each class of an image alike) beside the
+    """Weight of the soft Jaccard loss (1 - mean IoU over an image's classes), added to the
     cross-entropy."""
     loss_stride: int = 1
-    """Compare with every n-th label pixel a row and column, others the next step. The network
-    answers at 1/4, so 2 loses little, and the losses take a quarter of the time."""
-    ema: float | None = 0.995
-    """Validate and keep an exponential moving average of the weights (None: the weights)."""
+    """Stride of the label pixels that the losses compare, offset by the step. The network's scores
+    are at 1/4, so 2 loses little, and the losses take a quarter of the time."""
     validate_every: int = 1
     """Epochs between validations; the last epoch is always validated."""
-    seed: int = 0
-    """Decides initial weights, order and augmentation."""
     workers: int = 2
-    """Processes that load images; the result does not depend on their number."""
-    amp: bool = True
-    """Mixed precision: bf16 where the device computes in it, FP16 on older GPUs."""
+    """Processes that load images; they do not change the result."""
     license: str | None = None
     """Terms of the weights, kept in checkpoints and bundles. Default: those of --start."""
-    name: str | None = None
-    """Name of the run. Default: VARIANT-BACKBONE."""
-    out: Path = Path("runs")
-    """Folder of the runs."""
-    resume: bool = False
-    """Continue runs/NAME/last.pt where it stopped."""
-    force: bool = False
-    """Start over, replacing an existing run of this name."""
-    until: Annotated[int | None, tyro.conf.arg(name="stop-after")] = None
-    """Stop after this epoch, to be resumed later; the schedule stays that of --epochs."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "lr", "validate_every", "loss_stride"):
-            if getattr(self, name) <= 0:
-                option = name.replace("_", "-")
-                raise HedgeError(f"--{option} must be positive, not {getattr(self, name)}")
+        super().__post_init__()
+        require_positive(self, "validate_every", "loss_stride")
         known = get_args(BackboneName)
         if self.backbone and self.backbone not in known and not self.backbone.startswith(TIMM):
             raise HedgeError(
@@ -204,25 +228,18 @@ class TrainConfig:
                 raise HedgeError(f"--{option} lies in [0, 1), not {getattr(self, name)}")
         if self.jaccard < 0:
             raise HedgeError(f"--jaccard must not be negative, but is {self.jaccard}")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise HedgeError(f"--ema is a decay in (0, 1), not {self.ema}")
         if self.hed and not VARIANTS[self.variant].hed:
             raise HedgeError(f"--hed {self.hed}: variant {self.variant} has no edge network")
 
     @property
-    def run(self) -> Path:
-        """The folder of this run."""
-        return self.out / (self.name or f"{self.variant}-{self.backbone_name.removeprefix(TIMM)}")
+    def default_name(self) -> str:
+        """VARIANT-BACKBONE."""
+        return f"{self.variant}-{self.backbone_name.removeprefix(TIMM)}"
 
     @property
     def backbone_name(self) -> str:
         """The backbone's name, the default one where none is named."""
         return self.backbone or DEFAULT_BACKBONE
-
-    @property
-    def last_epoch(self) -> int:
-        """The epoch that this command ends with."""
-        return min(self.until or self.epochs, self.epochs)
 
     def model(self, num_classes: int) -> ModelConfig:
         """The network that this run trains."""
@@ -234,6 +251,14 @@ class TrainConfig:
             se=row.se,
             hed=(self.hed or DEFAULT_EDGES) if row.hed else None,
         )
+
+
+def require_positive(config: object, *names: str) -> None:
+    """HedgeError that names the first option of ``config`` that is set and not positive."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value <= 0:
+            raise HedgeError(f"--{name.replace('_', '-')} must be positive, not {value}")
 
 
 def to_builtins(config: object) -> Any:

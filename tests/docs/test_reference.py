@@ -15,7 +15,7 @@ from runtime.bundle.manifest import SCHEMA, Manifest
 from runtime.config import VideoConfig
 from runtime.video import main
 from train.checkpoint import FORMAT, Checkpoint
-from train.loop import Epoch
+from train.loop.task import Epoch
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 

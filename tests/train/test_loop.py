@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,10 +22,13 @@ from train.__main__ import main
 from train.checkpoint import Checkpoint, load_state
 from train.config import TrainConfig
 from train.datasets import open_index
-from train.distributed import World
-from train.loop import Step, Trainer
+from train.loop.distributed import World
+from train.loop.optimize import poly
+from train.loop.task import Epoch, Step
+from train.loop.trainer import Trainer
 from train.models.hed import HedLite
-from train.optimize import poly
+from train.run import train as train_function
+from train.segmentation import SegmentationTask
 
 ROOT = Path(__file__).parents[2]
 Make = Callable[..., TrainConfig]
@@ -88,13 +92,32 @@ def test_only_the_epochs_asked_for_are_validated_and_the_last(
     assert rows(config.run)[0]["miou"] == Checkpoint.load(config.run / "best.pt").miou
 
 
+def test_a_damaged_last_checkpoint_costs_its_epoch_only(
+    tiny_config: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_config(tmp_path)
+    main(config)
+    last = config.run / "last.pt"
+    whole = last.read_bytes()
+    last.write_bytes(whole[: len(whole) // 2])
+    first = rows(config.run)[0]
+    main(replace(config, resume=True))
+    assert "previous.pt is taken instead" in capsys.readouterr().err
+    last.with_name("whole.pt").write_bytes(whole)
+    assert_same(weights(last.with_name("whole.pt")), weights(last))
+    assert rows(config.run)[0] == first and len(rows(config.run)) == 2
+    main(replace(config, until=1, force=True))
+    assert not last.with_name("previous.pt").exists()
+
+
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(
     tiny_config: Make, tmp_path: Path, epoch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_config(tmp_path / "b")
     train, val = open_index(config.data, "train"), open_index(config.data, "val")  # type: ignore[arg-type]
-    trainer = Trainer(config, train, val, World(0, 1, torch.device("cpu")))
+    world = World(0, 1, torch.device("cpu"))
+    trainer = Trainer(config, SegmentationTask(config, train, val, world.device), world)
 
     def interrupt(step: Step) -> None:
         if (step.epoch, step.step) == (epoch, 1):
@@ -117,6 +140,41 @@ def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(
     whole = tiny_config(tmp_path / "a")
     main(whole)
     assert_same(weights(whole.run / "last.pt"), weights(config.run / "last.pt"))
+
+
+def test_training_is_a_function_that_threads_can_call(
+    tiny_config: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """No output, no signal handlers, errors as HedgeError; a resumed history is whole."""
+    config, steps, epochs = tiny_config(tmp_path), list[Step](), list[Epoch]()
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(train_function, replace(config, until=1)).result()
+        again = replace(config, resume=True)
+        result = thread.submit(train_function, again, steps.append, epochs.append).result()
+        with pytest.raises(OutputError, match="--resume continues it"):
+            thread.submit(train_function, config).result()
+    assert capfd.readouterr() == ("", "")
+    assert [(step.epoch, step.step, step.steps) for step in steps] == [(2, 1, 2), (2, 2, 2)]
+    assert [epoch.epoch for epoch in result.history] == [1, 2] and [result.history[1]] == epochs
+    best = max(result.history, key=lambda epoch: epoch.miou or 0)
+    assert (result.path, result.miou, result.iou) == (config.run, best.miou, best.iou)
+    assert result.miou == Checkpoint.load(result.path / "best.pt").miou
+    assert list(result.iou) == ["blue", "green", "red"]
+
+
+def test_a_loss_stride_compares_every_pixel_in_turn(tiny_config: Make, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, loss_stride=2)
+    index = open_index(config.data, "train")  # type: ignore[arg-type]
+    task = SegmentationTask(config, index, index, torch.device("cpu"))
+    image, pixels = torch.zeros(1, 3, 6, 8), torch.arange(48).reshape(1, 6, 8)
+    seen = []
+    for step in range(4):
+        kept, labels, edges = task.prepare([image, pixels, pixels], step)
+        assert kept.shape == image.shape and torch.equal(labels, edges)
+        outputs = task.forward(task.network.eval(), image, labels)
+        assert outputs.logits.shape[-2:] == labels.shape[1:]
+        seen += labels.flatten().tolist()
+    assert sorted(seen) == list(range(48))
 
 
 def test_ctrl_c_in_a_terminal(tiny_config: Make, tmp_path: Path) -> None:
@@ -150,12 +208,13 @@ from pathlib import Path
 from torch.nn import BatchNorm2d
 from train.config import TrainConfig
 from train.datasets import open_index
-from train.distributed import world
-from train.loop import Trainer
+from train.loop.distributed import world
+from train.loop.trainer import Trainer
+from train.segmentation import SegmentationTask
 
-class Still(Trainer):
-    def _hold_still(self):
-        for module in self.model.modules():
+class Still(SegmentationTask):
+    def start_epoch(self, epoch):
+        for module in self.network.modules():
             if isinstance(module, BatchNorm2d):
                 module.eval()
 
@@ -165,7 +224,7 @@ config = TrainConfig(
 )
 with world() as place:
     train, val = open_index(data, "train"), open_index(data, "val")
-    trainer = Still(config, train, val, place)
+    trainer = Trainer(config, Still(config, train, val, place.device), place)
     losses = []
     trainer.run(lambda step: losses.append(step.loss), lambda epoch: None)
     if place.first:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from train.optimize import average
+from train.loop.optimize import average
 
 
 @pytest.mark.parametrize(("steps", "share"), [(20, 0.95), (2000, 0.80)])

@@ -51,8 +51,8 @@ def is_data(path: Path) -> bool:
     return any(layout.fits(path) for layout in LAYOUTS)
 
 
-def default_data() -> Path:
-    """The data set used where none is named.
+def default_data(quiet: bool = False) -> Path:
+    """The data set used where none is named; ``quiet``: print nothing.
 
     The environment's CITYSCAPES_DATASET, else ./data/cityscapes where it exists, else street
     scenes generated once at ./data/synthetic.
@@ -63,9 +63,10 @@ def default_data() -> Path:
     if official.is_dir():
         return official
     if not generated.is_dir():
-        say(f"no Cityscapes here: generating street scenes at {generated} (--data PATH)", err)
+        if not quiet:
+            say(f"no Cityscapes here: generating street scenes at {generated} (--data PATH)", err)
         try:
-            generate(SyntheticConfig(generated))
+            generate(SyntheticConfig(generated), quiet)
         except OutputError:  # another process of the same training was faster
             if not generated.is_dir():
                 raise

@@ -1,21 +1,18 @@
-"""What a training of an edge network is made of: the command line and the saved config.json."""
+"""Settings of an edge network's training: the command line and the saved config.json."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from runtime.errors import HedgeError
-from train.config import HedName
+from train.config import HedName, RunConfig
 
-LR: dict[HedName, float] = {"lite": 2e-3, "vgg16": 1e-4}  # without batch-norm, VGG bears less
+LR: dict[HedName, float] = {"lite": 2e-3, "vgg16": 1e-4}  # VGG has no batch-norm
 
 
-@dataclass(frozen=True)
-class HedConfig:
+@dataclass(frozen=True, kw_only=True)
+class HedConfig(RunConfig):
     """Train an edge network on BSDS500; writes runs/NAME/{config.json,metrics.jsonl,edges.pt}.
 
     Example: python -m train.hed --data data/bsds500 --net lite
@@ -26,57 +23,33 @@ class HedConfig:
     data: Path
     """BSDS500's data folder: images/train/*.jpg and groundTruth/train/*.mat."""
     net: HedName = "lite"
-    """lite: 0.19 M parameters, trains on a CPU; vgg16: the paper's network, 14.7 M, wants a GPU
+    """lite: 0.19 M parameters, trains on a CPU; vgg16: the paper's network, 14.7 M, needs a GPU
     and --start."""
     start: str | None = None
-    """Edge weights to start from: the published key names, or an edges.pt of ours. vgg16 also
-    starts from "imagenet" (torchvision downloads it), or a file of torchvision's vgg16."""
+    """Edge weights to start from: the published key names, or an edges.pt of train.hed. vgg16
+    also takes "imagenet" (torchvision downloads it) or a file of torchvision's vgg16."""
     agreement: float = 0.3
-    """A pixel is an edge where at least this share of the people drew one; where fewer did, it
-    counts neither way."""
+    """Share of the annotators that makes a pixel an edge; pixels that fewer marked are ignored."""
     crop: int = 256
-    """Side of the square training crops, in pixels; each step trims up to 31 off."""
+    """Side of the square training crops in pixels; each step removes 0 to 31 rows and columns."""
     scale: tuple[float, float] = (0.7, 1.5)
     """Range of the random scaling; crops are also flipped, and turned by multiples of 22.5°."""
     epochs: int = 150
-    """Passes over the training split."""
-    batch: int = 8
-    """Images a step."""
     lr: float | None = None
     """Peak learning rate (AdamW, poly decay with power 0.9). Default: 2e-3 for lite, 1e-4 for
     vgg16."""
     weight_decay: float = 1e-3
-    """AdamW's."""
+    """AdamW's weight decay."""
     ema: float | None = 0.99
-    """Keep an exponential moving average of the weights with this decay."""
-    seed: int = 0
-    """Decides initial weights, order and augmentation."""
-    amp: bool = True
-    """bf16, where the device computes in it."""
-    name: str | None = None
-    """Name of the run. Default: hed-NET."""
-    out: Path = Path("runs")
-    """Folder of the runs."""
-    resume: bool = False
-    """Continue runs/NAME/last.pt after the last epoch it finished."""
-    force: bool = False
-    """Start over, replacing an existing run of this name."""
-    until: Annotated[int | None, tyro.conf.arg(name="stop-after")] = None
-    """Stop after this epoch, to be resumed later; the schedule stays that of --epochs."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "rate"):
-            if getattr(self, name) <= 0:
-                option = name.replace("rate", "lr")
-                raise HedgeError(f"--{option} must be positive, not {getattr(self, name)}")
+        super().__post_init__()
         if self.crop < 64:
             raise HedgeError(f"--crop must be at least 64 pixels, not {self.crop}")
         if not 0 < self.agreement <= 1:
             raise HedgeError(f"--agreement is a share, in (0, 1], not {self.agreement}")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise HedgeError(f"--scale is a range, smaller number first, not {self.scale}")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise HedgeError(f"--ema is a decay in (0, 1), not {self.ema}")
 
     @property
     def rate(self) -> float:
@@ -84,6 +57,6 @@ class HedConfig:
         return self.lr if self.lr is not None else LR[self.net]
 
     @property
-    def run(self) -> Path:
-        """The folder of this run."""
-        return self.out / (self.name or f"hed-{self.net}")
+    def default_name(self) -> str:
+        """hed-NET."""
+        return f"hed-{self.net}"

@@ -55,8 +55,10 @@ class SyntheticConfig:
     """Length of the drive, at 30 frames a second."""
 
 
-def generate(config: SyntheticConfig) -> None:
+def generate(config: SyntheticConfig, quiet: bool = False) -> None:
     """Write what ``config`` asks for, every folder and file whole or not at all.
+
+    quiet: no progress bar for the images.
 
     HedgeError on sizes or counts that make no images, OutputError where something exists already.
     """
@@ -65,7 +67,8 @@ def generate(config: SyntheticConfig) -> None:
         (folder / "classes.json").write_bytes(CLASSES.to_json())
         jobs = [(0, "train", i) for i in range(config.train)]
         jobs += [(1, "val", i) for i in range(config.val)]
-        for stream, split, number in cli.track(jobs, "drawing streets"):
+        shown = jobs if quiet else cli.track(jobs, "drawing streets")
+        for stream, split, number in shown:
             rng = np.random.default_rng((config.seed, stream, number))
             _save(*still(rng, config.size), folder, split, f"{split}_{number:04d}")
     if config.video:

@@ -240,7 +240,7 @@ def test_the_vgg_net_starts_from_torchvisions(tmp_path: Path) -> None:
 def test_refusals(drawings: Path, tmp_path: Path) -> None:
     for wrong in ({"agreement": 0}, {"crop": 32}, {"ema": 1.0}, {"scale": (2, 1)}, {"lr": 0}):
         with pytest.raises(HedgeError):
-            HedConfig(drawings, **wrong)
+            HedConfig(data=drawings, **wrong)
     torch.save({"weight": torch.zeros(1)}, tmp_path / "edges.pt")
     with pytest.raises(HedgeError, match=r"edges\.pt: not weights of Hed"):
         evaluate(EvaluateEdges(tmp_path, drawings))

@@ -1,0 +1,1 @@
+"""The training loop that all tasks share: trainer, schedule, processes, terminal display."""

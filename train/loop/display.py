@@ -1,0 +1,57 @@
+"""A training in the terminal: a progress bar, or a line an epoch where stderr is a file."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from runtime import cli
+from train.loop.task import Epoch, Step
+from train.loop.trainer import Trainer
+
+
+class Display(ExitStack):
+    """Callbacks of ``train.run`` that show a run of so many epochs; a bar until it is left."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self.epochs = epochs
+        self.started = False
+        self.bar = Bar(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}  {task.fields[rate]:.1f} images/s"),
+            TextColumn("{task.fields[score]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=cli.err,
+        )
+
+    def start(self, trainer: Trainer, headline: str) -> None:
+        """Print the headline, and start the bar where the run stands."""
+        cli.say(headline, cli.err)
+        batches, progress = trainer.sampler.batches, trainer.progress
+        done = progress.epoch * batches + progress.step
+        fields: dict[str, Any] = {"epoch": progress.epoch, "loss": "–", "rate": 0.0, "score": ""}
+        self.enter_context(self.bar)
+        self.started = True
+        self.task = self.bar.add_task("", total=self.epochs * batches, completed=done, **fields)
+
+    def step(self, step: Step) -> None:
+        """Advance the bar."""
+        loss = f"{step.loss:.4f}"
+        self.bar.update(self.task, advance=1, epoch=step.epoch, loss=loss, rate=step.images_per_s)
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Show the score; print a line where there is no terminal for the bar."""
+        score = "" if epoch.miou is None else f"mIoU {100 * epoch.miou:.2f} % "
+        if score:
+            self.bar.update(self.task, score=score)
+        if not self.bar.console.is_terminal:
+            cli.err.print(
+                f"epoch {epoch.epoch}/{self.epochs} loss {epoch.loss:.4f} {score}"
+                f"{epoch.images_per_s:.1f} images/s {epoch.seconds:.0f} s"
+            )

@@ -1,0 +1,185 @@
+"""The task of ``python -m train``: DeepLab on labelled images, scored by mIoU."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from runtime.accuracy.metrics import ConfusionMatrix
+from runtime.errors import HedgeError
+from train.augment import BatchSampler, Loaded, TrainingSet, collate, training_transform
+from train.balance import class_weights, label_counts, repeat_factors
+from train.checkpoint import Checkpoint, find_checkpoint, last_good, start_from
+from train.config import TrainConfig, to_builtins
+from train.datasets.index import Index
+from train.device import half_precision
+from train.evaluate import evaluate
+from train.loop.task import State, Task, require_same_settings
+from train.losses import edge_loss, jaccard_loss, segmentation_loss
+from train.models import DeepLab
+from train.models.deeplab import Segmentation
+from train.models.hed import load_hed_weights
+
+LONGEST_SIDE = 1024
+
+
+class SegmentationTask(Task):
+    """DeepLab of ``config`` on ``device``, trained on one index and validated on another.
+
+    quiet: no bar while the training labels are counted. HedgeError if weights do not fit.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        train: Index,
+        val: Index,
+        device: torch.device,
+        quiet: bool = True,
+    ) -> None:
+        self.config, self.train, self.val, self.device = config, train, val, device
+        self.samples = len(train.items)
+        self.size = config.size or default_size(train)
+        self.crop = config.crop or self.size
+        self.half = half_precision(device) if config.amp else None
+        self.network: DeepLab = _network(config, len(train.classes))
+        self.network.to(device).to(memory_format=torch.channels_last)
+        self.class_weights: torch.Tensor | None = None
+        if config.class_balance or config.oversample or train.weights is not None:
+            counts = label_counts(train, quiet)
+            if config.class_balance:
+                self.class_weights = class_weights(counts, config.class_balance).to(device)
+            self.repeats = repeat_factors(counts, config.oversample, train.weights)
+
+    @property
+    def _frozen_hed(self) -> nn.Module | None:
+        """The edge network, where it came with weights and is not trained."""
+        return self.network.hed if self.config.edge_weights else None
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Backbone and new layers with their rates; norms and biases without weight decay."""
+        config = self.config
+        pretrained = config.weights or config.start
+        backbone_lr = config.lr * (config.backbone_lr if pretrained else 1.0)
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in self.network.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            lr = backbone_lr if name.startswith("backbone.") else config.lr
+            decay = config.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((lr, decay), []).append(parameter)
+        return [{"params": p, "lr": lr, "weight_decay": wd} for (lr, wd), p in groups.items()]
+
+    def loader(self, sampler: BatchSampler) -> DataLoader[Loaded]:
+        transform = training_transform(self.size, self.crop, self.config.scale)
+        return DataLoader(
+            TrainingSet(self.train, transform),
+            batch_sampler=sampler,
+            collate_fn=collate,
+            num_workers=self.config.workers,
+            worker_init_fn=_leave_signals_to_the_parent,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def start_epoch(self, epoch: int) -> None:
+        super().start_epoch(epoch)
+        if epoch < self.config.freeze_bn:
+            for module in self.network.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        if self._frozen_hed is not None:
+            self._frozen_hed.eval()
+
+    def prepare(self, batch: Sequence[torch.Tensor], step: int) -> Sequence[torch.Tensor]:
+        """Keep every loss_stride-th row and column of the labels, the first by the step's turn."""
+        image, *labels = batch
+        stride = self.config.loss_stride
+        rows, columns = slice(step % stride, None, stride), step // stride % stride
+        return [image, *(label[:, rows, columns::stride] for label in labels)]
+
+    def forward(self, network: nn.Module, image: torch.Tensor, *targets: torch.Tensor) -> Any:
+        return network(image, tuple(targets[0].shape[-2:]))
+
+    def loss(self, outputs: Segmentation, *targets: torch.Tensor) -> torch.Tensor:
+        config, (target, edges) = self.config, targets
+        loss = segmentation_loss(
+            outputs.logits, target, config.ohem, config.label_smoothing, self.class_weights
+        )
+        if config.jaccard:
+            loss = loss + config.jaccard * jaccard_loss(outputs.logits, target)
+        if outputs.edges is not None and self._frozen_hed is None:
+            loss = loss + config.edge_loss * edge_loss(outputs.edges, edges)
+        return loss
+
+    def validate(self, network: nn.Module, epoch: int) -> ConfusionMatrix | None:
+        if epoch % self.config.validate_every and epoch != self.config.last_epoch:
+            return None
+        deployed = cast(DeepLab, network.eval())
+        return evaluate(deployed, self.val, self.size, boundaries=False).confusion
+
+    def save(self, state: State, improved: bool) -> None:
+        """best.pt: the weights that validated best; last.pt: also all that it takes to resume."""
+        checkpoint = Checkpoint(
+            config=self.config,
+            model=self.network.config,
+            classes=self.train.classes,
+            size=self.size,
+            weights=state.weights,
+            epoch=state.epoch,
+            step=state.step,
+            miou=state.miou,
+            training=state.training,
+            license=self.config.license,
+        )
+        if improved:
+            replace(checkpoint, training={}).save(self.config.run / "best.pt")
+        checkpoint.save(self.config.run / "last.pt")
+
+    def load(self, path: Path) -> State:
+        saved = last_good(path, Checkpoint.load)
+        own, then = self.network.config, saved.model
+        now = replace(self.config, hed=own.hed, backbone=own.backbone)  # defaults change
+        before = to_builtins(saved.config) | {"hed": then.hed, "backbone": then.backbone}
+        require_same_settings(path, now, before)
+        if saved.classes != self.train.classes:
+            raise HedgeError(f"{path}: cannot resume with other classes; drop --resume")
+        if not saved.training:
+            raise HedgeError(f"{path}: holds no training state; resume from last.pt")
+        return State(saved.epoch, saved.step, saved.miou, saved.weights, saved.training)
+
+
+def _network(config: TrainConfig, classes: int) -> DeepLab:
+    """A network of ``config`` with the weights it starts from."""
+    torch.manual_seed(config.seed)
+    network = DeepLab(config.model(classes), config.weights)
+    if config.edge_weights:
+        if network.hed is None:
+            raise HedgeError(
+                f"--edge-weights {config.edge_weights}: this model has no edge network to "
+                "fill; add --variant dlse_hed --hed lite (or vgg16), or drop the weights"
+            )
+        load_hed_weights(network.hed, config.edge_weights)
+        network.hed.requires_grad_(False)
+    if config.start:
+        start_from(network, find_checkpoint(config.start))
+    return network
+
+
+def default_size(index: Index) -> tuple[int, int]:
+    """The first image's (H, W), scaled down to at most 1024 on the longer side."""
+    height, width = index.read(index.items[0])[0].shape[:2]
+    shrink = min(1.0, LONGEST_SIDE / max(height, width))
+    return round(height * shrink), round(width * shrink)
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """A terminal's Ctrl-C reaches the whole group; workers must live until the step is saved."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
