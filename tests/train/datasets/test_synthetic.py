@@ -17,9 +17,9 @@ from runtime.bundle.classes import CITYSCAPES
 from runtime.errors import HedgeError, OutputError
 from train.datasets import default_data, open_index
 from train.datasets.synthetic import generate as command
-from train.datasets.synthetic.camera import Camera, Pen, Road
+from train.datasets.synthetic.camera import Camera, Canvas, Road, part
 from train.datasets.synthetic.generate import SyntheticConfig, drive, film, generate, still
-from train.datasets.synthetic.props import CAR, CLASSES, ROAD, SIDEWALK, SKY
+from train.datasets.synthetic.things import CAR, CLASSES, ROAD, SIDEWALK, SKY
 
 SMALL = (48, 96)
 
@@ -85,25 +85,33 @@ def test_the_world_is_the_right_way_up() -> None:
         assert not np.isin(labels[: SMALL[0] // 4], (ROAD, SIDEWALK)).any()
 
 
+WHITE = np.full(3, 250.0)
+
+
 def test_a_shape_is_labelled_exactly_where_it_is_drawn() -> None:
-    camera = Camera(Road(4.0, 50.0, 1.0), 0.0, 1.6, (192, 384))
-    pen = Pen(camera, (0, 0, 0), 1e9)
-    corners = [(9, -1, 0.3), (9, -1, 1.4), (9, 2.2, 1.4), (12, 2.4, 0.1)]
-    pen.face(np.array(corners), (250, 250, 250), CAR)
-    pen.blobs(np.array([(15.0, 3.0, 2.0)]), np.array([0.8]), np.full((1, 3), 250.0), CAR)
-    np.testing.assert_array_equal(pen.image[..., 0] > 0, pen.labels == CAR)
-    assert 50 < (pen.labels == CAR).sum() < pen.labels.size / 2
+    camera = Camera(Road(4.0, 50.0, 1.0), 0.0, 1.6, (192, 384), 326, 84)
+    shapes = {
+        "polygon": part([(9, -1, 0.3), (9, -1, 1.4), (9, 2.2, 1.4), (12, 2.4, 0.1)], WHITE),
+        "discs": part([[(15, 3, 2)], [(15, 2, 2)]], WHITE, (0.8, 0.4)),
+        "post": part([(90, 4, 0), (90, 4, 6)], WHITE, 0.05),  # far: widened to a final pixel
+    }
+    for name, shape in shapes.items():
+        canvas = Canvas(camera, np.zeros(3), 1e9)
+        canvas.draw([shape], CAR)
+        np.testing.assert_array_equal(canvas.image[..., 0] > 0, canvas.labels == CAR)
+        assert 20 < (canvas.labels == CAR).sum() < canvas.labels.size / 2, name
+        assert (canvas.result()[1] == CAR).any(), name
 
 
 def test_a_face_that_reaches_behind_the_camera_is_cut_there() -> None:
-    camera = Camera(Road(0.0, 50.0, 0.0), 0.0, 0.0, (96, 192))
-    pen = Pen(camera, (0, 0, 0), 1e9)
-    wall = np.array([(-20, 3, 0), (-20, 3, 9), (40, 3, 9), (40, 3, 0)])
-    pen.face(wall, (250, 250, 250), CAR)
-    assert (pen.labels[:, :90] != CAR).all()
-    assert (pen.labels[:80, -1] == CAR).all()
-    pen.face(wall - (60, 0, 0), (250, 250, 250), ROAD)
-    assert pen.image.max() == 250
+    camera = Camera(Road(0.0, 50.0, 0.0), 0.0, 0.0, (96, 192), 163, 42)
+    canvas = Canvas(camera, np.zeros(3), 1e9)
+    wall = part([(-20, 3, 0), (-20, 3, 9), (40, 3, 9), (40, 3, 0)], WHITE)
+    canvas.draw([wall], CAR)
+    assert (canvas.labels[:, :90] != CAR).all()
+    assert (canvas.labels[:80, -1] == CAR).all()
+    canvas.draw([wall], SIDEWALK, s=-60)
+    assert canvas.image.max() == 250 and SIDEWALK not in canvas.labels
 
 
 def test_a_drive_moves_smoothly_through_one_street() -> None:

@@ -1,25 +1,39 @@
-"""A camera on a curved street, and the pen that draws what it sees together with its labels.
+"""A camera on a curved road, and the canvas that draws what it sees together with its labels.
 
-Street coordinates are (s, lateral, height) in metres: s along the road, lateral to the right of
-its centre line, height above the ground.
+Points are (s, lateral, height) in metres: s along the road, lateral to the right of its centre
+line, height above the ground.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, pairwise
-from math import exp
 
 import cv2
 import numpy as np
-
-Color = tuple[float, float, float]  # RGB, 0-255
-Part = tuple[np.ndarray, Color, float]  # (N, 3) street coordinates, colour, light
+from numpy.typing import ArrayLike
 
 SUPERSAMPLING = 2  # drawn at twice the size: smooth images, and labels that stay single pixels
 _NEAR_M = 0.6
 _SUBPIXEL_BITS = 4
+_TURN = 2 * np.pi * np.arange(16) / 16
+CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], 1)  # (16, 2)
+
+
+Part = tuple[np.ndarray, np.ndarray, np.ndarray]  # of ``part``
+
+
+def part(points: ArrayLike, colors: np.ndarray, radius: ArrayLike = 0.0) -> Part:
+    """Shapes for ``Canvas.draw``, in their order; a single one has (K, 3) points.
+
+    points: (M, K, 3) convex polygons, (M, 1, 3) centres of discs that face the camera, or (M, 2, 3)
+    feet and tops of posts; colors: (3,) or (M, 3) RGB, 0-255; radius: (M,) or scalar metres, of
+    discs and posts.
+    """
+    array = np.asarray(points, float)
+    shapes = array.reshape(-1, *array.shape[-2:])
+    return shapes, colors.clip(0, 255), np.reshape(radius, (-1, 1, 1))
 
 
 @dataclass(frozen=True)
@@ -37,148 +51,82 @@ class Road:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera that looks down the road; size_hw in drawn (supersampled) pixels."""
+    """A pinhole camera that looks down the road.
+
+    s, lateral, height: metres; size_hw, focal and horizon (its row): drawn, supersampled pixels.
+    """
 
     road: Road
     s: float
     lateral: float
     size_hw: tuple[int, int]
+    focal: float
+    horizon: float
     height: float = 1.55
-    focal: float = 0.85  # in image widths
-    horizon: float = 0.44  # in image heights from the top
-
-    @property
-    def focal_px(self) -> float:
-        return self.focal * self.size_hw[1]
-
-    @property
-    def horizon_px(self) -> float:
-        return self.horizon * self.size_hw[0]
 
     @cached_property
-    def heading(self) -> tuple[float, float]:
-        """(cos, sin) of the yaw towards the road ahead."""
-        ahead = 14.0
-        turn = np.arctan2(self.road.center(self.s + ahead) - self.road.center(self.s), ahead)
-        return float(np.cos(turn)), float(np.sin(turn))
-
-    @cached_property
-    def x(self) -> float:
-        """Where the camera is across the road, in metres."""
-        return float(self.road.center(self.s)) + self.lateral
+    def yaw(self) -> float:
+        """Radians towards the road 14 m ahead."""
+        ahead = self.road.center(self.s + 14) - self.road.center(self.s)
+        return float(np.arctan2(ahead, 14))
 
     def to_view(self, points: np.ndarray) -> np.ndarray:
         """(N, 3) street coordinates → (N, 3) right, up, depth as the camera sees them."""
-        cos, sin = self.heading
-        dx = self.road.center(points[:, 0]) + points[:, 1] - self.x
+        cos, sin = np.cos(self.yaw), np.sin(self.yaw)
+        dx = self.road.center(points[:, 0]) + points[:, 1] - self.road.center(self.s) - self.lateral
         dz = points[:, 0] - self.s
-        view = np.empty((len(points), 3))
-        view[:, 0] = cos * dx - sin * dz
-        view[:, 1] = points[:, 2] - self.height
-        view[:, 2] = sin * dx + cos * dz
-        return view
+        return np.stack([cos * dx - sin * dz, points[:, 2] - self.height, sin * dx + cos * dz], 1)
 
     def to_pixels(self, view: np.ndarray) -> np.ndarray:
-        """(N, 3) camera coordinates in front of the camera → (N, 2) pixel positions x, y."""
-        scale = self.focal_px / view[:, 2]
-        pixels = view[:, :2] * scale[:, None]
-        pixels[:, 0] += self.size_hw[1] / 2
-        pixels[:, 1] = self.horizon_px - pixels[:, 1]
-        return pixels
+        """(..., 3) in front of the camera → (..., 2) int32 x, y in 1/16 pixels."""
+        x, y = (view[..., axis] * self.focal / view[..., 2] for axis in (0, 1))
+        pixels = np.stack([self.size_hw[1] / 2 + x, self.horizon - y], -1)
+        return np.round(pixels * (1 << _SUBPIXEL_BITS)).astype(np.int32)
 
     def ground(self) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
         """First row below the horizon; (rows, W) s and lateral of the ground, (rows, 1) depth."""
         height, width = self.size_hw
-        top = int(np.floor(self.horizon_px)) + 2
+        top = int(self.horizon) + 2
         rows = np.arange(top, height, dtype=np.float32)[:, None] + 0.5
-        depth = self.focal_px * self.height / (rows - self.horizon_px)
-        right = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) * depth / self.focal_px
-        cos, sin = self.heading
-        s = np.float32(self.s) - np.float32(sin) * right + np.float32(cos) * depth
-        x = np.float32(self.x) + np.float32(cos) * right + np.float32(sin) * depth
+        depth = self.focal * self.height / (rows - self.horizon)
+        right = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) * depth / self.focal
+        cos, sin = np.float32(np.cos(self.yaw)), np.float32(np.sin(self.yaw))
+        s = np.float32(self.s) - sin * right + cos * depth
+        x = np.float32(self.road.center(self.s) + self.lateral) + cos * right + sin * depth
         return top, s, x - self.road.center(s), depth
 
 
-@dataclass
-class Pen:
+class Canvas:
     """Draws shapes into an image and, with the same polygons, into its labels.
 
     image: (H, W, 3) uint8 RGB; labels: (H, W) uint8; shadow: (H, W) uint8, 255 in full shade.
-    Shapes fade to ``haze`` with distance; ``visibility`` in metres.
+    Colours fade to ``haze`` (RGB) with distance; ``visibility`` in metres.
     """
 
-    camera: Camera
-    haze: Color
-    visibility: float
-    image: np.ndarray = field(init=False)
-    labels: np.ndarray = field(init=False)
-    shadow: np.ndarray = field(init=False)
+    def __init__(self, camera: Camera, haze: np.ndarray, visibility: float) -> None:
+        self.camera, self.haze, self.visibility = camera, haze, visibility
+        self.image = np.zeros((*camera.size_hw, 3), np.uint8)
+        self.labels = np.zeros(camera.size_hw, np.uint8)
+        self.shadow = np.zeros(camera.size_hw, np.uint8)
 
-    def __post_init__(self) -> None:
-        height, width = self.camera.size_hw
-        self.image = np.zeros((height, width, 3), np.uint8)
-        self.labels = np.zeros((height, width), np.uint8)
-        self.shadow = np.zeros((height, width), np.uint8)
-
-    def face(self, points: np.ndarray, color: Color, train_id: int, light: float = 1.0) -> None:
-        """Fill a convex polygon of (N, 3) street coordinates, cut off behind the camera."""
-        self.shape([(points, color, light)], train_id)
-
-    def shape(self, parts: list[Part], train_id: int) -> None:
-        """Fill the faces of one thing, in order; each is cut off behind the camera."""
-        # One projection for all of them: numpy's calls cost more than the arithmetic in them.
-        view = self.camera.to_view(np.concatenate([points for points, _, _ in parts]))
-        ends = list(accumulate(len(points) for points, _, _ in parts))
-        depth = float(view[:, 2].mean())
-        if view[:, 2].min() >= _NEAR_M:
-            pixels = _fixed(self.camera.to_pixels(view))
-            polygons = [pixels[a:b] for a, b in pairwise((0, *ends))]
-        else:
-            polygons = [self._cut(view[a:b]) for a, b in pairwise((0, *ends))]
-        for polygon, (_, color, light) in zip(polygons, parts, strict=True):
-            if len(polygon) > 2:
-                self._fill([polygon], self.faded(color, light, depth), train_id)
-
-    def faces(self, quads: np.ndarray, color: Color, train_id: int, light: float = 1.0) -> None:
-        """Fill (M, 4, 3) quads of one colour that do not overlap; those beside the camera go."""
-        view = self.camera.to_view(quads.reshape(-1, 3))
-        kept = (view[:, 2].reshape(-1, 4) > _NEAR_M).all(1)
-        if kept.any():
-            pixels = self.camera.to_pixels(view.reshape(-1, 4, 3)[kept].reshape(-1, 3))
-            shade = self.faded(color, light, float(view[:, 2].reshape(-1, 4)[kept].mean()))
-            self._fill(list(_fixed(pixels).reshape(-1, 4, 2)), shade, train_id)
-
-    def blobs(
-        self, centers: np.ndarray, radii: np.ndarray, colors: np.ndarray, train_id: int
-    ) -> None:
-        """Fill discs that face the camera, in order: (N, 3) centres, (N,) metres, (N, 3) RGB."""
-        view = self.camera.to_view(centers)
-        if view[:, 2].min() < _NEAR_M:
-            return
-        depth = float(view[:, 2].mean())
-        at = _fixed(self.camera.to_pixels(view)).tolist()
-        scale = self.camera.focal_px / depth * (1 << _SUBPIXEL_BITS)
-        sizes = np.maximum(radii * scale, 1).astype(int).tolist()
-        clear = exp(-depth / self.visibility)
-        shades = (colors.clip(0, 255) * clear + np.array(self.haze) * (1 - clear)).tolist()
-        for xy, size, shade in zip(at, sizes, shades, strict=True):
-            cv2.circle(self.image, xy, size, shade, cv2.FILLED, cv2.LINE_8, _SUBPIXEL_BITS)
-            cv2.circle(self.labels, xy, size, train_id, cv2.FILLED, cv2.LINE_8, _SUBPIXEL_BITS)
+    def draw(self, parts: Sequence[Part], train_id: int, s: float = 0, lateral: float = 0) -> None:
+        """Fill a thing's parts, moved by (s, lateral); what is behind the camera is cut off."""
+        points = np.concatenate([points.reshape(-1, 3) for points, _, _ in parts])
+        view = self.camera.to_view(points + np.array((s, lateral, 0)))
+        clear = np.exp(-max(view[:, 2].mean(), 0) / self.visibility)
+        ends = np.cumsum([points.size // 3 for points, _, _ in parts])
+        for group, (points, colors, radius) in zip(np.split(view, ends[:-1]), parts, strict=True):
+            shapes = self._outlines(group.reshape(points.shape), radius)
+            faded = np.broadcast_to(colors * clear + self.haze * (1 - clear), (len(shapes), 3))
+            for polygon, color in zip(self._pixels(shapes), faded.tolist(), strict=True):
+                self._fill(self.image, polygon, color)
+                self._fill(self.labels, polygon, train_id)
 
     def shade(self, outline: np.ndarray) -> None:
-        """Mark the (N, 2) s, lateral outline's convex hull as shadow on the ground."""
-        hull = cv2.convexHull(np.asarray(outline, np.float32))[:, 0]
-        ground = np.concatenate([hull, np.zeros((len(hull), 1))], 1)
-        polygon = self._cut(self.camera.to_view(ground))
-        if len(polygon) > 2:
-            cv2.fillPoly(self.shadow, [polygon], 255, cv2.LINE_8, _SUBPIXEL_BITS)
-
-    def faded(self, color: Color, light: float, depth: float) -> Color:
-        """A surface colour as it looks under ``light`` from ``depth`` metres away."""
-        clear = exp(-max(depth, 0.0) / self.visibility)
-        (red, green, blue), (r, g, b), fog = color, self.haze, 1 - clear
-        clear *= light
-        return red * clear + r * fog, green * clear + g * fog, blue * clear + b * fog
+        """Mark the convex hull of (N, 2) s, lateral as shadow on the ground."""
+        hull = cv2.convexHull(outline.astype(np.float32))[:, 0]
+        view = self.camera.to_view(np.insert(hull, 2, 0, axis=1))
+        self._fill(self.shadow, next(iter(self._pixels(view[None]))), 255)
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
         """(h, w, 3) uint8 RGB image and (h, w) uint8 labels at the final size."""
@@ -186,19 +134,28 @@ class Pen:
         image = cv2.resize(self.image, (width, height), interpolation=cv2.INTER_AREA)
         return image, self.labels[::SUPERSAMPLING, ::SUPERSAMPLING].copy()
 
-    def _cut(self, view: np.ndarray) -> np.ndarray:
-        """(N, 2) fixed-point pixels of what lies in front of the camera; N = 0 where nothing."""
-        return _fixed(self.camera.to_pixels(clip_near(view)))
+    def _outlines(self, shapes: np.ndarray, radius: np.ndarray) -> np.ndarray:
+        """(M, K, 3) polygons in view coordinates of a part's shapes."""
+        if shapes.shape[1] == 1:
+            return shapes + np.insert(CIRCLE, 2, 0, axis=1) * radius
+        if shapes.shape[1] == 2:
+            # At least a final pixel wide, so that image and labels agree about far posts.
+            half = np.maximum(radius, shapes[..., 2:] / self.camera.focal) * (1, 0, 0)
+            return np.concatenate([shapes - half, (shapes + half)[:, ::-1]], 1)
+        return shapes
 
-    def _fill(self, polygons: list[np.ndarray], color: Color, train_id: int) -> None:
-        cv2.fillPoly(self.image, polygons, color, cv2.LINE_8, _SUBPIXEL_BITS)
-        cv2.fillPoly(self.labels, polygons, train_id, cv2.LINE_8, _SUBPIXEL_BITS)
+    def _pixels(self, shapes: np.ndarray) -> Iterable[np.ndarray]:
+        if shapes[..., 2].min() < _NEAR_M:
+            return (self.camera.to_pixels(_clip_near(shape)) for shape in shapes)
+        return self.camera.to_pixels(shapes)
+
+    def _fill(self, canvas: np.ndarray, polygon: np.ndarray, color: int | list[float]) -> None:
+        if len(polygon):
+            cv2.fillConvexPoly(canvas, polygon, color, cv2.LINE_8, _SUBPIXEL_BITS)
 
 
-def clip_near(view: np.ndarray) -> np.ndarray:
-    """Cut a convex (N, 3) polygon in camera coordinates at the near plane (Sutherland-Hodgman)."""
-    if (view[:, 2] >= _NEAR_M).all():
-        return view
+def _clip_near(view: np.ndarray) -> np.ndarray:
+    """Cut a convex (N, 3) polygon in view coordinates at the near plane (Sutherland-Hodgman)."""
     kept: list[np.ndarray] = []
     for here, there in zip(view, np.roll(view, -1, 0), strict=True):
         if here[2] >= _NEAR_M:
@@ -206,7 +163,3 @@ def clip_near(view: np.ndarray) -> np.ndarray:
         if (here[2] >= _NEAR_M) != (there[2] >= _NEAR_M):
             kept.append(here + (there - here) * (_NEAR_M - here[2]) / (there[2] - here[2]))
     return np.array(kept).reshape(-1, 3)
-
-
-def _fixed(pixels: np.ndarray) -> np.ndarray:
-    return np.round(pixels * (1 << _SUBPIXEL_BITS)).astype(np.int32)

@@ -1,16 +1,11 @@
-"""Street scenes with exact labels, for whoever has no data yet: stills to train on, and a drive.
+"""Street scenes with exact labels: a data set in the folder layout, and a drive at 30 frames/s.
 
-    python -m train.datasets.synthetic data/synthetic --video drive.mp4
-
-The stills are a data set in the folder layout, each from a street of its own; train and val share
-no street. The drive is one more street, filmed at 30 frames a second, with a label image a frame.
-Same arguments, same files.
+Each still is of a street of its own; the drive is one more street, with a label image a frame. The
+same arguments give the same files.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,11 +19,10 @@ from tyro.conf import Positional
 
 from runtime import cli
 from runtime.errors import HedgeError, OutputError
-from runtime.files import atomic_path
+from runtime.files import atomic_path, temporary_folder
 from train.datasets.synthetic.camera import SUPERSAMPLING, Camera
-from train.datasets.synthetic.planner import LANE_M, build
-from train.datasets.synthetic.props import CLASSES
-from train.datasets.synthetic.street import Street
+from train.datasets.synthetic.street import LANE_M, Street, build
+from train.datasets.synthetic.things import CLASSES
 
 FPS = 30
 _SPEED_M_S = 8.5  # slower than the car ahead, so that it is never run into
@@ -62,7 +56,13 @@ def generate(config: SyntheticConfig, quiet: bool = False) -> None:
 
     HedgeError on sizes or counts that make no images, OutputError where something exists already.
     """
-    _require_sense(config)
+    if min(config.train, config.val, config.video_frames) < 1:
+        raise HedgeError("--train, --val and --video-frames: at least 1 each")
+    if min(config.size) < 32 or any(side % 2 for side in config.size):
+        raise HedgeError(f"--size {config.size}: height and width must be even, 32 or more")
+    for path in (config.out, config.video, config.video and labels_of(config.video)):
+        if path and path.exists():
+            raise OutputError(f"{path}: exists already; remove it or name another")
     with _new_folder(config.out) as folder:
         (folder / "classes.json").write_bytes(CLASSES.to_json())
         jobs = [(0, "train", i) for i in range(config.train)]
@@ -79,12 +79,14 @@ def still(rng: np.random.Generator, size_hw: tuple[int, int]) -> tuple[np.ndarra
     """(H, W, 3) uint8 RGB image and (H, W) uint8 training ids of a street nobody saw before."""
     street = build(rng, length=60)
     time_s = rng.uniform(0, 6)
+    camera = camera_at(street, time_s, size_hw)
+    height, width = camera.size_hw
     camera = replace(
-        camera_at(street, time_s, size_hw),
+        camera,
         lateral=LANE_M + rng.uniform(-0.4, 0.3),
         height=rng.uniform(1.35, 1.8),
-        focal=rng.uniform(0.75, 0.95),
-        horizon=rng.uniform(0.4, 0.48),
+        focal=rng.uniform(0.75, 0.95) * width,
+        horizon=rng.uniform(0.4, 0.48) * height,
     )
     image, labels = street.render(camera, time_s)
     return expose(image, rng, rng.uniform(0, 0.8), rng.uniform(1.5, 6)), labels
@@ -107,9 +109,8 @@ def camera_at(street: Street, time_s: float, size_hw: tuple[int, int]) -> Camera
     """The car's camera after ``time_s`` seconds: it sways in its lane and nods a little."""
     height, width = (side * SUPERSAMPLING for side in size_hw)
     sway, nod = 0.12 * np.sin(0.7 * time_s), 0.004 * np.sin(2.3 * time_s)
-    return Camera(
-        street.road, _SPEED_M_S * time_s, LANE_M + sway, (height, width), horizon=0.44 + nod
-    )
+    focal, horizon = 0.85 * width, (0.44 + nod) * height
+    return Camera(street.road, _SPEED_M_S * time_s, LANE_M + sway, (height, width), focal, horizon)
 
 
 def expose(
@@ -160,26 +161,11 @@ def labels_of(video: Path) -> Path:
     return video.with_name(f"{video.stem}_labels")
 
 
-def _require_sense(config: SyntheticConfig) -> None:
-    if min(config.train, config.val, config.video_frames) < 1:
-        raise HedgeError("--train, --val and --video-frames: at least 1 each")
-    if min(config.size) < 32 or any(side % 2 for side in config.size):
-        raise HedgeError(f"--size {config.size}: height and width must be even, 32 or more")
-    for path in (config.out, config.video, config.video and labels_of(config.video)):
-        if path and path.exists():
-            raise OutputError(f"{path}: exists already; remove it or name another")
-
-
 @contextmanager
 def _new_folder(path: Path) -> Iterator[Path]:
     """A folder that appears at ``path`` when everything in it is written, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        yield temporary
-        temporary.chmod(0o755)  # mkdtemp lets only its owner in
+    with temporary_folder(path) as folder:
+        yield folder
         if path.exists():
             raise OutputError(f"{path}: exists already; remove it or name another")
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        folder.rename(path)
