@@ -40,11 +40,13 @@ class RandomScale(v2.Transform):
         self.size, self.scale = size, scale
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """torchvision's hook: the size (H, W) of one sample."""
         low, high = self.scale
         factor = low + float(torch.rand(1)) * (high - low)
         return {"size": [max(1, round(side * factor)) for side in self.size]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """torchvision's hook: resize an image or a mask."""
         return v2.functional.resize(inpt, params["size"], antialias=True)
 
 
@@ -68,11 +70,11 @@ Loaded = Sample | HedgeError  # a sample or a batch of them, or what is wrong wi
 
 
 class TrainingSet(Dataset[Loaded]):
-    """Augmented samples; the key's seed alone decides the augmentation.
+    """Augmented samples; the augmentation is a function of the key's seed alone.
 
-    So a sample does not depend on the number of workers, on the process that loads it, or on
-    where a resumed run took up again. What is wrong with a file comes back as a value: raised in
-    a loader process, it would arrive with that process's traceback for a message.
+    A sample therefore depends neither on the number of workers, nor on the process that loads it,
+    nor on where a run was resumed. A HedgeError is returned as a value: raised in a loader process,
+    its message would be that process's traceback.
     """
 
     def __init__(self, index: Index, transform: v2.Transform) -> None:
@@ -86,7 +88,7 @@ class TrainingSet(Dataset[Loaded]):
             return error
 
     def sample(self, key: Key) -> Sample:
-        """The sample itself; HedgeError names a file that does not read."""
+        """The sample of a key; HedgeError names a file that cannot be read."""
         position, seed = key
         item = self.index.items[position]
         image, target = self.index.read(item)
@@ -103,13 +105,13 @@ class TrainingSet(Dataset[Loaded]):
 
 
 def collate(samples: list[Loaded]) -> Loaded:
-    """A batch of samples, or the first thing that is wrong with one of them."""
+    """A batch of samples, or the first error among them."""
     wrong = next((sample for sample in samples if isinstance(sample, HedgeError)), None)
     return wrong or default_collate(samples)
 
 
 class BatchSampler(Sampler[list[Key]]):
-    """This process's share of each global batch, from ``start`` on; a function of the seed alone.
+    """This process's share of each global batch, from batch ``start`` on; determined by the seed.
 
     An epoch is len(index) // batch batches of a fresh permutation (at least one). A data set
     smaller than the batch is repeated until it fills one. repeats: (length,), how often each image

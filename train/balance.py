@@ -1,4 +1,4 @@
-"""Rare classes: how much they weigh in the loss, and how often their images are drawn."""
+"""Class imbalance: class weights for the loss, and repeat factors for the sampler."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PRESENT = 1e-3  # of an image's pixels: what is less may be a stray label
 def label_counts(index: Index, quiet: bool = False) -> np.ndarray:
     """(images, classes) int64: pixels of each class in each image of ``index``.
 
-    It reads every label, a minute for all of Cityscapes: a bar shows it, unless ``quiet``.
+    All labels are read, a minute for Cityscapes. A progress bar is shown unless ``quiet``.
     """
     classes = len(index.classes)
     items = index.items if quiet else cli.track(index.items, "counting classes", transient=True)
@@ -27,10 +27,9 @@ def label_counts(index: Index, quiet: bool = False) -> np.ndarray:
 
 
 def class_weights(counts: np.ndarray, power: float) -> torch.Tensor:
-    """(C,) float32: each class's share of the labelled pixels to the power of -power.
+    """(C,) float32: class weight = frequency^-power, scaled to a mean of 1 over the pixels.
 
-    counts: of ``label_counts``. Scaled so that the mean over the pixels is 1; a class that never
-    occurs weighs as if it had one.
+    counts: of ``label_counts``; an absent class counts as one pixel.
     """
     total = counts.sum(0) + 1.0
     share = total / total.sum()
@@ -41,11 +40,10 @@ def class_weights(counts: np.ndarray, power: float) -> torch.Tensor:
 def repeat_factors(
     counts: np.ndarray, threshold: float, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """(images,) float64 with mean 1: how often each image is drawn in an epoch.
+    """(images,) float64 with mean 1: repeat factors (LVIS: Gupta et al., CVPR 2019).
 
-    A class that fewer than ``threshold`` of the images show is drawn more often, by the root of
-    what it lacks; an image goes by its rarest class (LVIS: Gupta et al., CVPR 2019). weights:
-    (images,) factors on top of it.
+    A class in a share f of the images has the factor max(1, sqrt(threshold / f)); an image has that
+    of its rarest class. counts: of ``label_counts``; weights: (images,) additional factors.
     """
     present = counts > PRESENT * counts.sum(1, keepdims=True)
     share = np.maximum(present.mean(0), 1 / len(counts))

@@ -1,6 +1,6 @@
-"""Everything that is wrong with a data set, before a training finds it: ``python -m train.check``.
+"""Check a data set: ``python -m train.check`` decodes every image, label and edge map.
 
-Every image, label and edge map is decoded; nothing is changed.
+Nothing is changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SHOWN = 3  # files of each problem, unless all are asked for
 
 @dataclass(frozen=True)
 class Check:
-    """List everything that is wrong with a data set; exit 0 when it is clean, 2 when it is not.
+    """List every problem of a data set; exit code 0 without problems, 2 with some.
 
     Example: python -m train.check --data data/camvid
     """
@@ -35,7 +35,7 @@ class Check:
     json: Path | None = None
     """Write the findings to this file."""
     all: bool = False
-    """Show every file of a problem, not only the first few."""
+    """Show all files of each problem, not only the first three."""
 
 
 def show(findings: Findings, everything: bool) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, checked by a digest, read without pickle's powers."""
+"""Checkpoints: written atomically, checked by a digest, read without unpickling objects."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model with all that is needed to use it, and to go on training it.
+    """A trained model with all that is needed to use it and to continue training it.
 
     weights: state dict of the network; size: (H, W) it was validated at; epoch, step: finished
     ones; miou: of this epoch on the validation split, in 0..1; training: optimizer and schedule
@@ -82,7 +82,7 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
-        """Read a checkpoint of ours to the CPU; HedgeError says what a foreign file is instead."""
+        """Read a Hedge checkpoint to the CPU; HedgeError says why a file is none."""
         content = read_tensors(path)
         if content.get("format") != FORMAT:
             raise HedgeError(
@@ -123,7 +123,7 @@ def last_good(path: Path, load: Callable[[Path], T]) -> T:
 
 
 def load_state(path: Path) -> dict[str, torch.Tensor]:
-    """A bare state dict, or the weights inside a checkpoint of ours; never runs foreign code."""
+    """A plain state dict, or the weights of a Hedge checkpoint; no code of the file is run."""
     content = read_tensors(path)
     try:
         return _state(content["weights"] if content.get("format") == FORMAT else content)
@@ -142,9 +142,9 @@ def _state(value: Any) -> dict[str, torch.Tensor]:
 
 
 def start_from(model: nn.Module, path: Path) -> None:
-    """Take over every tensor of a checkpoint that fits; HedgeError if the backbone does not.
+    """Load every tensor of a checkpoint that fits; HedgeError if the backbone's do not.
 
-    Where ``model`` has more input channels (edges, which come last), their weights start at zero.
+    Weights of additional input channels (edges, which come last) are set to zero.
     """
     state, own = load_state(path), model.state_dict()
     fitting = {

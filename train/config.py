@@ -101,9 +101,10 @@ class RunConfig:
     seed: int = 0
     """Decides initial weights, order and augmentation."""
     amp: bool = True
-    """Mixed precision: bf16 where the device computes in it."""
+    """Mixed precision: bf16 where the device computes in it; segmentation has FP16 on
+    older GPUs."""
     name: str | None = None
-    """Name of the run. Default: from the model's."""
+    """Name of the run. Default: VARIANT-BACKBONE, or hed-NET."""
     out: Path = Path("runs")
     """Folder of the runs."""
     resume: bool = False

@@ -1,4 +1,4 @@
-"""What training makes of the machine it runs on: its half precision, its memory."""
+"""The machine a training runs on: its half precision, its memory allocator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:
-    """The half precision this device computes in; None where it has none worth using."""
+    """The half precision for autocast on this device; None where it would be slower than FP32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return torch.bfloat16 if cpu_has_bf16() else None
@@ -23,11 +23,10 @@ def cpu_has_bf16() -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed for the next step; elsewhere nothing happens.
+    """Make glibc's allocator keep freed memory for the next step; no effect without glibc.
 
-    By default each large tensor is mapped anew and given back, and the kernel clears its pages
-    every time: a fifth of a training step on a CPU. The process stays as large as its largest
-    step.
+    By default each large tensor is mapped and unmapped, and the kernel clears its pages every time,
+    which takes a fifth of a training step on a CPU. The process keeps the size of its largest step.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -25,25 +25,25 @@ from train.models.hed import Hed, read_hed, upsample
 class Edges:
     """Write the edge map of every image below a folder: 8-bit gray PNG, white is edge.
 
-    They are of an edge network, or of the side outputs of a segmentation network.
+    The maps come from an edge network or from a segmentation network's side outputs.
 
     Example: python -m train.edges --in data/images --out data/edges
     """
 
     source: Annotated[Path, tyro.conf.arg(name="in")]
-    """Folder of images, searched with all folders in it."""
+    """Folder of images, searched recursively."""
     out: Path
-    """Folder for the maps; it gets the same tree."""
+    """Output folder, with the same tree."""
     run: Path | None = None
-    """Run or checkpoint whose edges to draw. Default: the newest run."""
+    """Run or checkpoint that predicts the edges. Default: the newest run."""
     weights: Path | None = None
-    """Or: edge weights, under the published key names or an edges.pt of train.hed."""
+    """Edge network's weights instead of a run: published key names, or train.hed's edges.pt."""
     force: bool = False
-    """Overwrite maps that exist."""
+    """Overwrite existing maps."""
 
 
 def main(config: Edges) -> None:
-    """The command."""
+    """Write the edge map of every image; HedgeError names the file that cannot be used."""
     images = sorted(p for p in config.source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not images:
         raise HedgeError(f"{config.source}: no images here; give a folder that holds some")

@@ -38,18 +38,18 @@ class Evaluate:
     data: Path | None = None
     """The data set. Default: the one the model was trained on."""
     split: str = "val"
-    """Which part of the data set."""
+    """Split of the data set."""
     size: tuple[int, int] | None = None
     """Network input H W. Default: the size the model was validated at."""
     save: Path | None = None
     """Write input | target | prediction | edges of every image side by side to this folder."""
     json: Path | None = None
-    """Write the figures to this file."""
+    """Write the scores to this file."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures over a split, in 0..1; boundary F is None where it was not asked for."""
+    """Scores over a split, in 0..1; boundary F is None if it was not computed."""
 
     confusion: ConfusionMatrix
     boundary: BoundaryF | None
@@ -161,7 +161,7 @@ def evaluation_index(checkpoint: Checkpoint, data: Path | None, split: str) -> I
 
 
 def main(config: Evaluate) -> None:
-    """The command."""
+    """Evaluate a run and print the table."""
     path = find_checkpoint(config.run)
     evaluation = evaluate_run(replace(config, run=path))
     where = f" on {config.data}" if config.data else ""

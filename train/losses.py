@@ -1,5 +1,5 @@
-"""Losses. Each is a mean over images of a mean within the image, so that splitting a batch over
-processes leaves it, and its gradient, unchanged."""
+"""Losses. Each is a mean over images of a mean within the image: splitting a batch over processes
+changes neither its value nor its gradient."""
 
 from __future__ import annotations
 

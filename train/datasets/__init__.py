@@ -1,4 +1,4 @@
-"""Labelled images on disk: where a data set's pairs are, whatever way they are laid out."""
+"""Data sets on disk: finding the pairs of images and labels in every supported layout."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ LAYOUTS: tuple[Layout, ...] = (cityscapes.LAYOUT, folder.LAYOUT, listfile.LAYOUT
 
 
 def open_index(data: Path, split: str) -> Index:
-    """The labelled images of a split; the layout is the first that fits what ``data`` holds.
+    """The labelled images of a split, in the first layout that fits ``data``.
 
-    HedgeError names the first thing that is wrong. A label without an image stops nothing here
-    (labels are often complete where images are a selection); ``train.check`` reports those too.
+    HedgeError names the first problem. A label without an image is none here, since images are
+    often a selection; ``train.check`` reports it.
     """
     found = survey(data, split)
     for fault in found.faults:

@@ -1,4 +1,4 @@
-"""Everything that is wrong with a data set, found by decoding all of it and changing nothing."""
+"""Audit of a data set: every file is decoded, nothing is changed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LOOKS = 500  # labels at the most, where a class does not turn up
 
 @dataclass
 class SplitReport:
-    """What was seen in a split.
+    """Statistics of a split.
 
     sizes: images by (H, W); pixels: (256,) int64 pixels by training id; blank: labels without a
     single class.

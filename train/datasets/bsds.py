@@ -1,4 +1,4 @@
-"""BSDS500: natural images, each with the boundaries that several people drew on it.
+"""BSDS500: natural images, each with boundaries by several annotators.
 
 The official tree: images/<split>/*.jpg and groundTruth/<split>/*.mat of the same stem.
 """
@@ -20,9 +20,9 @@ from train.datasets.index import Problem, files, pair, require_same_size
 
 @dataclass(frozen=True)
 class Drawing:
-    """An image and what people drew on it.
+    """An image and its annotations.
 
-    image: (H, W, 3) uint8 RGB; boundaries: (people, H, W) bool, one map a person.
+    image: (H, W, 3) uint8 RGB; boundaries: (annotators, H, W) bool.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Drawing:
 
     @property
     def agreement(self) -> np.ndarray:
-        """(H, W) float32: share of the people who drew a boundary through a pixel, in 0..1."""
+        """(H, W) float32 in 0..1: share of the annotators who marked a pixel as boundary."""
         return self.boundaries.mean(0, dtype=np.float32)
 
 

@@ -21,7 +21,7 @@ Thing = TypeVar("Thing")
 
 
 class Problem(Enum):
-    """What can be wrong with a data set; the value is how it is called in reports."""
+    """Kinds of problems of a data set; the value is the name in reports."""
 
     CLASS_LIST = "class list not usable"
     EMPTY_SPLIT = "split missing or empty"
@@ -37,12 +37,12 @@ class Problem(Enum):
 
 
 class SizeMismatchError(HedgeError):
-    """An image, its label and its edges are not all of one size."""
+    """An image, its label and its edges differ in size."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong: its kind, where, and one sentence that says cause and fix."""
+    """A problem: its kind, its place, and a sentence with cause and fix."""
 
     problem: Problem
     path: Path
@@ -111,7 +111,7 @@ class Index:
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found at a split: everything that pairs up, and everything that does not."""
+    """A split's pairs, and its faults."""
 
     index: Index
     faults: tuple[Fault, ...]

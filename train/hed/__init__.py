@@ -1,7 +1,7 @@
-"""Edge networks trained and measured on boundaries that people drew (BSDS500).
+"""Edge networks trained and evaluated on annotated boundaries (BSDS500).
 
-The result, ``edges.pt``, is what ``python -m train --edge-weights`` and ``python -m train.edges
---weights`` take.
+``edges.pt`` is the input of ``python -m train --edge-weights`` and ``python -m train.edges
+--weights``.
 """
 
 from runtime.cli import require

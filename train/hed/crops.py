@@ -1,4 +1,4 @@
-"""From drawings to training crops: turned, scaled, flipped and cut in one resampling."""
+"""Training crops of annotated images: rotation, scale, flip and crop in one resampling."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOBODY = 0.02  # share of agreement that interpolation leaves where nobody drew
 
 
 class Crops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Augmented crops; the key's seed alone decides how."""
+    """Augmented crops; the augmentation is a function of the key's seed alone."""
 
     def __init__(
         self,
@@ -53,9 +53,9 @@ class Crops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def edge_target(agreement: np.ndarray, least: float) -> np.ndarray:
-    """(H, W) float agreement → uint8: 254 from ``least`` on, 0 where nobody drew, else IGNORE.
+    """(H, W) float agreement → uint8: 254 from ``least`` on, 0 without any edge, else IGNORE.
 
-    Negative agreement is the outside of the image, and IGNORE as well.
+    Negative agreement is outside of the image, and IGNORE as well.
     """
     target = np.full(agreement.shape, IGNORE, np.uint8)
     target[(agreement >= 0) & (agreement < _NOBODY)] = 0

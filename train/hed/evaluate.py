@@ -36,7 +36,8 @@ Maps = Callable[[Pair], np.ndarray]  # the (H, W) uint8 edge map of a pair's ima
 
 @dataclass(frozen=True)
 class EvaluateEdges:
-    """Score edges against what people drew: F at the optimal data set and image thresholds.
+    """Score edges against annotated boundaries: F at the best threshold of the data set (ODS) and
+    of each image (OIS).
 
     Examples:
 
@@ -50,15 +51,15 @@ class EvaluateEdges:
     data: Path
     """BSDS500's data folder."""
     split: str = "val"
-    """Which part of it."""
+    """Split of it."""
     thresholds: int = metrics.THRESHOLDS
-    """At how many the maps are cut, evenly spaced."""
+    """Number of evenly spaced thresholds."""
     workers: int = os.cpu_count() or 1
-    """Processes that match."""
+    """Processes that match pixels."""
     save: Path | None = None
-    """Write image | drawn by people | edges | thin edges side by side to this folder."""
+    """Write image | annotations | edges | thin edges side by side to this folder."""
     json: Path | None = None
-    """Write the figures to this file."""
+    """Write the scores to this file."""
 
     def __post_init__(self) -> None:
         for name in ("thresholds", "workers"):
@@ -67,7 +68,7 @@ class EvaluateEdges:
 
 
 def main(config: EvaluateEdges) -> None:
-    """The command."""
+    """Score all images of the split and print the table."""
     pairs, maps = bsds.pairs(config.data, config.split), _maps(config)
     written = [config.json] if config.json else []
     check_outputs(written, config.save, [config.source, config.data], force=True)
@@ -85,7 +86,7 @@ def main(config: EvaluateEdges) -> None:
 
 
 def score_image(job: tuple[Pair, np.ndarray], count: int, save: Path | None) -> tuple[Counts, ...]:
-    """Counts of an image's edge map, and of the people against each other; its picture."""
+    """Counts of an image's edge map and of the annotators against each other; saves its picture."""
     pair, edges = job
     drawing = pair.read()
     thin = metrics.thin(edges.astype(np.float32) / 255)
@@ -101,7 +102,7 @@ def score_image(job: tuple[Pair, np.ndarray], count: int, save: Path | None) -> 
 
 
 def _maps(config: EvaluateEdges) -> Maps:
-    """What ``source`` is: a run, weights, or maps that are there already."""
+    """Edge maps of a run, of weights, or of a folder."""
     source = config.source
     if (source / "edges.pt").is_file():
         source = source / "edges.pt"

@@ -1,4 +1,4 @@
-"""How well an edge map agrees with what people drew: thinning, one-to-one matching, ODS and OIS.
+"""Scores of an edge map against annotators' boundaries: thinning, matching, ODS and OIS.
 
 After Martin, Fowlkes and Malik (PAMI 2004), as BSDS500 is scored everywhere, with three differences
 from the official code:
@@ -27,10 +27,10 @@ _BORDER = 5  # pixels at the rim where networks answer their own padding
 
 @dataclass(frozen=True)
 class Counts:
-    """Matched and all pixels of maps and of drawings: (thresholds,) int64 each.
+    """Pixel counts by threshold, (thresholds,) int64 each.
 
-    A pixel of the map is matched when it is with any person's drawing; a drawn one counts once a
-    person.
+    matched of the predicted edge pixels agree with at least one annotator; found of the drawn
+    pixels, summed over the annotators, are matched by a predicted one.
     """
 
     matched: np.ndarray
@@ -45,7 +45,7 @@ class Counts:
         return 2 * precision * recall / np.maximum(precision + recall, 1e-12)
 
     def at(self, index: int) -> Counts:
-        """Of one threshold alone."""
+        """The counts of one threshold."""
         only = slice(index, index + 1)
         return Counts(self.matched[only], self.predicted[only], self.found[only], self.drawn[only])
 
@@ -63,12 +63,12 @@ class Score:
 
 
 def thresholds(count: int) -> np.ndarray:
-    """(count,) evenly spaced inside 0..1."""
+    """(count,) thresholds, evenly spaced inside 0..1."""
     return np.arange(1, count + 1) / (count + 1)
 
 
 def total(counts: Iterable[Counts]) -> Counts:
-    """The sum over images."""
+    """The counts summed over images."""
     each = list(counts)
     return Counts(
         *(
@@ -99,7 +99,7 @@ def compare(
     count: int = THRESHOLDS,
     tolerance: float = TOLERANCE,
 ) -> Counts:
-    """A thin (H, W) edge map in 0..1 against (people, H, W) bool drawings, at each threshold.
+    """Match a thin (H, W) edge map in 0..1 with (annotators, H, W) bool maps at each threshold.
 
     tolerance: distance within which pixels may match, as a share of the image's diagonal.
     """
@@ -122,7 +122,7 @@ def compare(
 
 
 def people(drawn: np.ndarray, tolerance: float = TOLERANCE) -> Counts:
-    """Each of the (people, H, W) bool drawings against the others, as if it were an edge map."""
+    """Match each of the (annotators, H, W) bool maps with the others: the human score."""
     return total(
         compare(one.astype(np.float32), np.delete(drawn, index, axis=0), 1, tolerance)
         for index, one in enumerate(drawn)
@@ -195,10 +195,10 @@ def _match(starts: np.ndarray, partners: np.ndarray, count: int, matched: np.nda
 
 
 def thin(edges: np.ndarray) -> np.ndarray:
-    """Lines a pixel wide along the ridges of an edge map: (H, W) in 0..1 → (H, W) float32, sparse.
+    """Non-maximum suppression: (H, W) edge map in 0..1 → (H, W) float32, lines a pixel wide.
 
-    A pixel stays where neither neighbour across the edge, one pixel away, is stronger; of the
-    stairs that this leaves on slanted lines, the weaker pixels go. Edges fade out at the rim.
+    A pixel is kept if neither neighbour across the edge, one pixel away, is stronger. Corner pixels
+    of the remaining stairs on slanted lines are removed. Edges fade out at the image border.
     """
     edges = cv2.GaussianBlur(edges.astype(np.float32), (0, 0), 0.8)
     smooth = cv2.GaussianBlur(edges, (0, 0), 2.0)

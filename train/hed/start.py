@@ -1,4 +1,4 @@
-"""What an edge network starts from: other edge weights, or an ImageNet network's convolutions."""
+"""Initial weights of an edge network: other edge weights, or an ImageNet VGG-16."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from train.models.hed import Hed, HedVgg16, load_hed_weights
 
 
 def start(hed: Hed, source: str) -> None:
-    """Fill ``hed`` from a file of edge weights; the VGG net also from torchvision's vgg16.
+    """Load edge weights into ``hed``; HedVgg16 also takes torchvision's vgg16.
 
     source: a file, or "imagenet" (torchvision downloads it). HedgeError names what does not fit.
     """

@@ -1,4 +1,4 @@
-"""The few facts of a torchrun launch, and the same answers without one."""
+"""The processes of a training: torchrun's environment, or a single process without it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import distributed as dist
 
 @dataclass(frozen=True)
 class World:
-    """This process's place among its peers, and its device."""
+    """This process's rank, the number of processes, and its device."""
 
     rank: int
     size: int
@@ -21,7 +21,7 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes files and talks."""
+        """Whether this process writes files and reports progress."""
         return self.rank == 0
 
     def mean(self, value: torch.Tensor) -> float:
@@ -41,7 +41,7 @@ class World:
 
 @contextmanager
 def world() -> Iterator[World]:
-    """Join the process group that torchrun's environment describes; alone without it."""
+    """Join torchrun's process group; a single process where its environment is absent."""
     local = int(os.environ.get("LOCAL_RANK", "0"))
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", local) if cuda else torch.device("cpu")

@@ -163,8 +163,8 @@ def car(rng: np.random.Generator, s: float, lateral: float, speed: float, facing
         side: [
             part(_along(low, body), paint * 0.8),
             part([(a, low, 0.93), (b, high, roof), (c, high, roof), (d, low, 0.92)], paint * 0.7),
-            part([pane(b - 0.1, middle - 0.06, low, high)], _GLASS),
-            part([pane(middle + 0.06, c + 0.15, low, high)], _GLASS),
+            part(pane(b - 0.1, middle - 0.06, low, high), _GLASS),
+            part(pane(middle + 0.06, c + 0.15, low, high), _GLASS),
             part(_along(low, tyres), _TYRE),
             part(_along(low, rims), _RIM),
         ]
