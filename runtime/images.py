@@ -34,11 +34,12 @@ IMAGE_SUFFIXES = {
     ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 }  # fmt: skip
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-MAX_PIXELS = 2**27  # beyond the largest cameras; a small file can claim any size
+MAX_PIXELS = 2**26  # 0.9 GB while it is read; a small file can claim any size
 
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is checked
+# Two lines each, on what is either refused here in one or harmless.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
-_TOO_LARGE = f"it has more than {MAX_PIXELS / 1e6:.0f} million pixels; make it smaller"
+_TOO_LARGE = f"it has more than {MAX_PIXELS / 1e6:.0f} million pixels; make it smaller or cut it"
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
 _TURNS = {

@@ -64,10 +64,7 @@ def train(
         portions = [Portion.parse(text) for text in config.also]
         others = [(open_index(each.data, "train"), each.weight) for each in portions]
         train = mixed(train, others, hushed)
-        audit.require_classes(train)
-        if not hushed:
-            audit.warn_of(train)
-            audit.warn_of(val)
+        audit.before_training(train, val, hushed)
         return SegmentationTask(config, train, val, place.device, hushed)
 
     run(config, task, on_step, on_epoch, on_start)

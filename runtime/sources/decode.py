@@ -11,6 +11,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, ColorTrc, VideoReformatter
 
 from runtime.errors import HedgeError
+from runtime.images import MAX_PIXELS
 
 _GRAY = ("gray", "ya")  # pixel formats, which FFmpeg takes for full range whatever they say
 _FROM_LIMITED = np.rint(((np.arange(256) - 16) * (255 / 219)).clip(0, 255)).astype(np.uint8)
@@ -19,6 +20,16 @@ _ROTATIONS = {
     180: cv2.ROTATE_180,
     270: cv2.ROTATE_90_CLOCKWISE,
 }
+
+
+def limit_size(stream: av.VideoStream, origin: str) -> None:
+    """Refuse pictures beyond MAX_PIXELS, also where they grow later; before any is decoded."""
+    if stream.width * stream.height > MAX_PIXELS:
+        raise HedgeError(
+            f"{origin}: {stream.width}×{stream.height} is more than {MAX_PIXELS / 1e6:.0f} million "
+            "pixels; make it smaller"
+        )
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
 
 
 def bgr_image(converter: VideoReformatter, decoded: av.VideoFrame, origin: str) -> np.ndarray:

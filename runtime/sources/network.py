@@ -15,7 +15,7 @@ from av.video.reformatter import VideoReformatter
 from runtime.errors import HedgeError
 from runtime.sources.address import Address
 from runtime.sources.base import DEFAULT_FPS, Frame
-from runtime.sources.decode import bgr_image, packets_of
+from runtime.sources.decode import bgr_image, limit_size, packets_of
 from runtime.sources.live import LiveSource
 
 OPEN_S = 5.0  # until an answer to a connection is given up
@@ -69,6 +69,7 @@ class NetworkSource(LiveSource):
         if not container.streams.video:
             container.close()
             raise HedgeError(f"{self._address.shown}: has no video in it; check the address")
+        limit_size(container.streams.video[0], self._address.shown)
         # Threads by frame would hold back as many frames as there are threads.
         container.streams.video[0].codec_context.thread_type = "SLICE"
         return container

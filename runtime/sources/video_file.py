@@ -14,7 +14,7 @@ from av.video.reformatter import VideoReformatter
 
 from runtime.errors import HedgeError
 from runtime.sources.base import DEFAULT_FPS, Frame, Source
-from runtime.sources.decode import bgr_image, packets_of
+from runtime.sources.decode import bgr_image, limit_size, packets_of
 
 _SLACK_S = 0.25  # by which a video may end before the length it promises
 # Real containers only. Playlists (HLS, DASH, concat, SDP) would open other files by themselves.
@@ -30,6 +30,7 @@ class VideoSource(Source):
     def __init__(self, path: Path) -> None:
         self._container = _open_container(path)
         self._stream = _video_stream(self._container, path)
+        limit_size(self._stream, str(path))
         self._bgr = VideoReformatter()  # shared: a new one for each frame costs 1 ms at 720p
         self._hidden = 0
         self._cut = ""  # where it ends too early, once that is known

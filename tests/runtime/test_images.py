@@ -190,7 +190,7 @@ BAD = {
     "TIFF": "several pages", "12 bits in 16": "brightest value is 4095 of 65535",
     "float of 0..255": "from 0 to 255", "NaN": "from nan", "negative": "from -0.5",
     "int32": "from 0 to 65535000", "raw": "begins with a thumbnail",
-    "bomb": "more than 134 million pixels", "claims": "not a readable image",
+    "bomb": "more than 67 million pixels", "claims": "not a readable image",
     "text": "none of AVIF", "video": "none of AVIF",
 }  # fmt: skip
 

@@ -111,8 +111,9 @@ def audit(data: Path) -> Findings:
     for report in reports.values():
         faults += _examine_split(report)
     faults += _overlap(*(report.index.items for report in reports.values()))
+    warnings = (line for report in reports.values() for line in split_warnings(report))
     # A class list that is wrong is wrong in both splits.
-    return Findings(data, reports, tuple(dict.fromkeys(faults)), tuple(_warnings(reports)))
+    return Findings(data, reports, tuple(dict.fromkeys(faults)), tuple(warnings))
 
 
 def _examine_split(report: SplitReport) -> list[Fault]:
@@ -162,9 +163,9 @@ def _attempt(faults: list[Fault], path: Path, read: Callable[[Path], Result]) ->
         return None
 
 
-def _overlap(train: tuple[Item, ...], val: tuple[Item, ...]) -> list[Fault]:
+def _overlap(train: tuple[Item, ...], val: tuple[Item, ...], by_name: bool = True) -> list[Fault]:
     """A fault for each image of val that train has too, by content or by name."""
-    names = {item.name: item.image for item in train}
+    names = {item.name: item.image for item in train} if by_name else {}
     contents = {digest: path for path, digest in _digests(train, val).items()}
     own = _digests(val, train)
     faults = []
@@ -202,17 +203,26 @@ def look(index: Index) -> SplitReport:
 
 
 def warn_of(index: Index) -> None:
-    """Print what ``train.check`` would warn of in the labels of a split, once a process."""
-    for line in label_warnings(look(index)):
+    """Print what ``train.check`` would warn of in a split, once a process."""
+    for line in split_warnings(look(index)):
         _warn_once(f"{index.root}: {line}")
 
 
-def require_classes(index: Index) -> None:
-    """HedgeError where the labels of a split hold only one of several classes."""
-    report = look(index)
-    if len(index.classes) - len(report.unseen()) < min(2, len(index.classes)):
-        lines = "; ".join(label_warnings(report))
-        raise HedgeError(f"{index.root}: nothing to learn: {lines} (python -m train.check)")
+def before_training(train: Index, val: Index, hushed: bool = False) -> None:
+    """Print what ``train.check`` would say of the labels and of images in both splits.
+
+    hushed: print nothing. HedgeError where labels hold only one of several classes.
+    """
+    report = look(train)
+    if len(train.classes) - len(report.unseen()) < min(2, len(train.classes)):
+        lines = "; ".join(split_warnings(report))
+        raise HedgeError(f"{train.root}: nothing to learn: {lines} (python -m train.check)")
+    if hushed:
+        return
+    warn_of(train)
+    warn_of(val)
+    if doubles := _overlap(train.items, val.items, by_name=False):
+        _warn_once(f"{len(doubles)} images of val are in train, too: {doubles[0]}")
 
 
 @lru_cache(maxsize=256)
@@ -220,8 +230,8 @@ def _warn_once(line: str) -> None:
     cli.warn(line)
 
 
-def label_warnings(report: SplitReport) -> Iterator[str]:
-    """What looks wrong in the labels of a split, one line each."""
+def split_warnings(report: SplitReport) -> Iterator[str]:
+    """What looks wrong in a split, one line each."""
     index, unseen = report.index, report.unseen()
     if unseen and report.pixels.any() and len(index.classes) < IGNORE:  # else: no class list
         lost = "it cannot be learned" if index.split == "train" else "it is not scored"
@@ -232,17 +242,11 @@ def label_warnings(report: SplitReport) -> Iterator[str]:
                 "are ignored, as 255 is; a class that labels hold as 255, as masks of 0 / 255 do, "
                 'needs "id": 255 in classes.json'
             )
+    bare = sum(item.edges is None for item in index.items)
+    if 0 < bare < len(index):
+        yield f"{index.split}: {bare} of {len(index)} lines name no edges, the others do"
     if report.blank:
         yield f"{index.split}: {report.blank} labels hold no class at all, every pixel is ignored"
-
-
-def _warnings(reports: dict[str, SplitReport]) -> Iterator[str]:
-    for split, report in reports.items():
-        yield from label_warnings(report)
-        items = report.index.items
-        bare = sum(item.edges is None for item in items)
-        if 0 < bare < len(items):
-            yield f"{split}: {bare} of {len(items)} lines name no edges, the others do"
 
 
 def size_text(size: Size) -> str:

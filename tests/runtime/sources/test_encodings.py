@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
+from fractions import Fraction
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from runtime import Segmenter
 from runtime.errors import HedgeError
@@ -116,3 +121,57 @@ def test_colors_that_cannot_be_told_are_refused(
                 target.mux(packet)
     with pytest.raises(HedgeError, match=rf"tagged\.mkv: .*{said}"):
         first_frame(tagged)
+
+
+@pytest.fixture(scope="module")
+def huge() -> bytes:
+    """A JPEG of 0.4 MB that would take 0.7 GB."""
+    file = io.BytesIO()
+    Image.new("L", (15_000, 15_000)).save(file, "JPEG", quality=5)
+    return file.getvalue()
+
+
+def test_a_huge_picture_in_a_video_is_refused(huge: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width = stream.height = 15_000
+        stream.pix_fmt = "yuvj420p"
+        packet = av.Packet(huge)
+        packet.stream, packet.pts, packet.dts, packet.time_base = stream, 0, 0, Fraction(1, 10)
+        container.mux(packet)
+    with pytest.raises(HedgeError, match=r"a\.avi: 15000×15000 is more than 67 million pixels"):
+        first_frame(path)
+
+
+def test_a_camera_that_sends_a_huge_picture_is_refused(
+    huge: bytes, serve: Callable[[Callable[[BaseHTTPRequestHandler], None]], str]
+) -> None:
+    def send(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=b")
+        request.end_headers()
+        for _ in range(3):
+            head = f"--b\r\nContent-Type: image/jpeg\r\nContent-Length: {len(huge)}\r\n\r\n"
+            request.wfile.write(head.encode() + huge + b"\r\n")
+
+    with pytest.raises(HedgeError, match="15000×15000 is more than 67 million pixels"):
+        open_source(serve(send))
+
+
+def test_a_picture_that_becomes_huge_is_damage(huge: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.avi"
+    small = io.BytesIO()
+    Image.new("L", (32, 32), 200).save(small, "JPEG")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuvj420p"
+        for number, data in enumerate((small.getvalue(), huge, small.getvalue())):
+            packet = av.Packet(data)
+            packet.stream, packet.time_base = stream, Fraction(1, 10)
+            packet.pts = packet.dts = number
+            container.mux(packet)
+    with open_source(str(path)) as source:
+        assert [frame.image.shape for frame in source] == [(32, 32, 3)] * 2
+    assert source.damaged == 1

@@ -18,7 +18,7 @@ from train.checkpoint import Checkpoint
 from train.config import ModelConfig, TrainConfig
 from train.datasets import open_index, survey
 from train.datasets.audit import audit as check
-from train.datasets.audit import label_warnings, look
+from train.datasets.audit import before_training, look, split_warnings
 from train.datasets.index import Problem
 from train.evaluate import evaluation_index
 
@@ -204,4 +204,19 @@ def test_a_look_ends_when_every_class_was_seen(tmp_path: Path) -> None:
         save(data / f"labels/train/{i}.png", HALVES)
     index = open_index(data, "train")
     assert look(index).pixels.sum() == HALVES.size
-    assert list(label_warnings(look(index))) == []
+    assert list(split_warnings(look(index))) == []
+
+
+def test_training_names_images_that_are_in_both_splits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_data(tmp_path, ["sky", "car"], HALVES)
+    train, val = open_index(data, "train"), open_index(data, "val")
+    before_training(train, val, hushed=True)
+    assert not capsys.readouterr().err
+    before_training(train, val)
+    said = capsys.readouterr().err.replace("\n", "")
+    assert f"1 images of val are in train, too: {val.items[0].image}: same content" in said
+    save(val.items[0].image, np.full((*HALVES.shape, 3), 9))
+    before_training(train, val)
+    assert not capsys.readouterr().err
