@@ -107,7 +107,7 @@ def test_no_tensor_is_kept_once_it_was_observed(tmp_path: Path) -> None:
 import re
 import numpy as np
 from pathlib import Path
-from export import ranges
+from export.int8 import ranges
 def peak():  # not ru_maxrss, which a process has from its parent
     return int(re.search("VmHWM:.* (.+) kB", Path("/proc/self/status").read_text())[1]) << 10
 ranges.observe(Path({str(graph)!r}), [])
