@@ -93,7 +93,7 @@ def _weighted(logits: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor) -
 def label_boundaries(target: torch.Tensor) -> torch.Tensor:
     """(H, W) uint8 training ids → (H, W) uint8: 254 where the 3×3 neighbourhood holds two classes.
 
-    Pixels with an ignored neighbour are IGNORE: nobody knows what lies behind them.
+    Pixels with an ignored neighbour are IGNORE, since a boundary there is unknown.
     """
     ids = target.float()[None, None]
     highest = F.max_pool2d(ids, 3, stride=1, padding=1)

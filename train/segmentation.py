@@ -78,6 +78,7 @@ class SegmentationTask(Task):
         return [{"params": p, "lr": lr, "weight_decay": wd} for (lr, wd), p in groups.items()]
 
     def loader(self, sampler: BatchSampler) -> DataLoader[Loaded]:
+        """Batches of ``Sample``, augmented in ``config.workers`` processes."""
         transform = training_transform(self.size, self.crop, self.config.scale)
         return DataLoader(
             TrainingSet(self.train, transform),
@@ -89,6 +90,7 @@ class SegmentationTask(Task):
         )
 
     def start_epoch(self, epoch: int) -> None:
+        """Training mode, except for frozen batch-norm statistics and a frozen edge network."""
         super().start_epoch(epoch)
         if epoch < self.config.freeze_bn:
             for module in self.network.backbone.modules():
@@ -105,9 +107,11 @@ class SegmentationTask(Task):
         return [image, *(label[:, rows, columns::stride] for label in labels)]
 
     def forward(self, network: nn.Module, image: torch.Tensor, *targets: torch.Tensor) -> Any:
+        """Scores at the size of the targets, which may be thinned."""
         return network(image, tuple(targets[0].shape[-2:]))
 
     def loss(self, outputs: Segmentation, *targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy, Jaccard and edge loss with their weights; targets: labels, edges."""
         config, (target, edges) = self.config, targets
         loss = segmentation_loss(
             outputs.logits, target, config.ohem, config.label_smoothing, self.class_weights
@@ -119,6 +123,7 @@ class SegmentationTask(Task):
         return loss
 
     def validate(self, network: nn.Module, epoch: int) -> ConfusionMatrix | None:
+        """Score on the validation split, every ``validate_every`` epochs and after the last."""
         if epoch % self.config.validate_every and epoch != self.config.last_epoch:
             return None
         deployed = cast(DeepLab, network.eval())
@@ -143,6 +148,7 @@ class SegmentationTask(Task):
         checkpoint.save(self.config.run / "last.pt")
 
     def load(self, path: Path) -> State:
+        """The state in last.pt, or in previous.pt if that is damaged."""
         saved = last_good(path, Checkpoint.load)
         own, then = self.network.config, saved.model
         now = replace(self.config, hed=own.hed, backbone=own.backbone)  # defaults change

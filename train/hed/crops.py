@@ -14,7 +14,7 @@ from train.augment import Key
 from train.datasets.bsds import Drawing
 
 TURNS = 16  # as the paper: multiples of 22.5 degrees
-_NOBODY = 0.02  # share of agreement that interpolation leaves where nobody drew anything
+_NOBODY = 0.02  # agreement below it is an artefact of interpolation
 
 
 class Crops(Dataset[tuple[torch.Tensor, torch.Tensor]]):

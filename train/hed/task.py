@@ -48,10 +48,12 @@ class EdgeTask(Task):
         self.network.to(device).to(memory_format=torch.channels_last)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
+        """All parameters with one rate and weight decay."""
         lr, decay = self.config.rate, self.config.weight_decay
         return [{"params": list(self.network.parameters()), "lr": lr, "weight_decay": decay}]
 
     def loader(self, sampler: BatchSampler) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
+        """Batches of ``Crops``, cut in this process."""
         return DataLoader(self.crops, batch_sampler=sampler)
 
     def prepare(self, batch: Sequence[torch.Tensor], step: int) -> Sequence[torch.Tensor]:
@@ -65,6 +67,7 @@ class EdgeTask(Task):
         return [tensor[..., rows:, columns:] for tensor in batch]
 
     def loss(self, outputs: Sequence[torch.Tensor], *targets: torch.Tensor) -> torch.Tensor:
+        """HED's loss; outputs: edge logit maps, targets: the edge target."""
         return edge_loss(outputs, *targets)
 
     def save(self, state: State, improved: bool) -> None:
@@ -85,6 +88,7 @@ class EdgeTask(Task):
         write_tensors(self.config.run / "last.pt", content, keep=True)
 
     def load(self, path: Path) -> State:
+        """The state in last.pt, or in previous.pt if that is damaged."""
         saved = last_good(path, read_tensors)
         if saved.get("format") != FORMAT:
             raise HedgeError(f"{path}: not the last.pt of an edge training; drop --resume")

@@ -76,7 +76,7 @@ def generate(config: SyntheticConfig, quiet: bool = False) -> None:
 
 
 def still(rng: np.random.Generator, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W, 3) uint8 RGB image and (H, W) uint8 training ids of a street nobody saw before."""
+    """(H, W, 3) uint8 RGB image and (H, W) uint8 training ids of a street of its own."""
     street = build(rng, length=60)
     time_s = rng.uniform(0, 6)
     camera = camera_at(street, time_s, size_hw)

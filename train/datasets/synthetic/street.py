@@ -39,7 +39,7 @@ class Light:
 
 
 _LIGHTS = tuple(
-    Light(*colors(sky), *rest)  # type: ignore[arg-type]
+    Light(*colors(sky), *rest)
     for sky, *rest in (
         ("4680c8 c4dae8", (1.05, 1.02, 0.96), (0.35, 0.6), 0.42, 260, 0.6),
         ("6096d0 e2e2d6", (1.1, 1.0, 0.86), (-0.5, -1.0), 0.4, 220, 0.5),
