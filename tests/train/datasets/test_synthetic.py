@@ -19,7 +19,17 @@ from train.datasets import default_data, open_index
 from train.datasets.synthetic import generate as command
 from train.datasets.synthetic.camera import Camera, Canvas, Road, part
 from train.datasets.synthetic.generate import SyntheticConfig, drive, film, generate, still
-from train.datasets.synthetic.things import CAR, CLASSES, ROAD, SIDEWALK, SKY
+from train.datasets.synthetic.street import build
+from train.datasets.synthetic.things import (
+    CAR,
+    CLASSES,
+    POLE,
+    ROAD,
+    SIDEWALK,
+    SKY,
+    car,
+    lamp,
+)
 
 SMALL = (48, 96)
 
@@ -101,6 +111,17 @@ def test_a_shape_is_labelled_exactly_where_it_is_drawn() -> None:
         np.testing.assert_array_equal(canvas.image[..., 0] > 0, canvas.labels == CAR)
         assert 20 < (canvas.labels == CAR).sum() < canvas.labels.size / 2, name
         assert (canvas.result()[1] == CAR).any(), name
+
+
+def test_a_parked_car_hides_a_lamp_beside_its_far_end() -> None:
+    street = build(np.random.default_rng(0), length=10, weather=0)
+    parked = car(np.random.default_rng(0), 6.0, 4.15, 0.0, 1)
+    camera = Camera(street.road, 0.0, 1.65, (192, 384), 326, 84)
+    behind, alone = (
+        replace(street, things=things).render(camera)[1]
+        for things in ((parked, lamp(9.0, 5.5, False)), (parked,))
+    )
+    assert (behind == POLE).any() and (behind[alone == CAR] == CAR).all()
 
 
 def test_a_face_that_reaches_behind_the_camera_is_cut_there() -> None:

@@ -71,7 +71,7 @@ class Street:
         """(H, W, 3) uint8 RGB image and (H, W) uint8 training ids at ``time_s``."""
         canvas = Canvas(camera, self.light.horizon, self.light.visibility)
         seen = [thing for thing in self.things if 0 < thing.far(time_s) - camera.s < _VIEW_M]
-        seen.sort(key=lambda thing: -thing.far(time_s))
+        seen.sort(key=lambda thing: -thing.order(time_s))
         for thing in seen:
             length, left, right, height = thing.box
             far = thing.far(time_s)

@@ -51,8 +51,12 @@ class Thing:
     speed: float = 0.0
 
     def far(self, time_s: float) -> float:
-        """s of its far end; farther things are drawn first."""
+        """s of its far end."""
         return self.s + self.speed * time_s + self.box[0]
+
+    def order(self, time_s: float) -> float:
+        """Farther things are drawn first: s, but a house is behind all that stands before it."""
+        return self.far(time_s) - (0 if self.train_id == BUILDING else self.box[0])
 
 
 def house(rng: np.random.Generator, s: float, length: float, side: int, dusk: bool) -> Thing:
