@@ -8,14 +8,14 @@ from pathlib import Path
 from export.deploy import DeployGraph
 from export.to_onnx import INPUT, LOGITS, OUTPUT
 from runtime import files
-from runtime.bundle.manifest import ENGINES, FILE_NAME, Manifest, TensorSpec
+from runtime.bundle.manifest import ENGINES, FILE_NAME, Manifest, Precision, TensorSpec
 from train.checkpoint import Checkpoint
 
 _TOOLS = ("hedge-seg", "torch", "onnx", "onnxscript", "onnxruntime", "openvino")
 
 
 def describe(
-    checkpoint: Checkpoint, name: str, precision: str, batch: int, graph: DeployGraph
+    checkpoint: Checkpoint, name: str, precision: Precision, batch: int, graph: DeployGraph
 ) -> Manifest:
     """The manifest of a graph about to be written: no file hashes and no measurements yet."""
     frame_size, classes = graph.frame_size, checkpoint.classes

@@ -9,11 +9,10 @@ from typing import Annotated, Literal
 import msgspec
 import tyro
 
-from runtime.bundle.manifest import BUNDLES
+from runtime.bundle.manifest import BUNDLES, Precision
 from runtime.errors import HedgeError
 from runtime.numbers import Count, Points, Side, check_numbers
 
-Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 

@@ -34,3 +34,8 @@ class OutputError(HedgeError):
     """A result could not be written: no space, no permission, or it already exists."""
 
     exit_code = 5
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of a library says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__

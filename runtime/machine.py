@@ -26,6 +26,13 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def memory() -> int:
+    """Bytes of this machine's memory, 16 GiB where it does not say."""
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return 16 << 30
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 @cache
 def gpus() -> tuple[str, ...]:
     """Names of the NVIDIA GPUs, asked of the driver itself; none where there is no driver."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Container
 from math import isnan
 from pathlib import Path
 
@@ -54,9 +54,13 @@ class LabelFolder:
         path = self.find(name)
         return None if path is None else label_files.read_label(path, self.classes)
 
-    def require(self, names: Iterable[str], origin: str) -> None:
-        """Raise HedgeError, naming both sides, unless at least one of ``names`` has a label."""
-        if not any(self.find(name) for name in names):
+    def require(self, names: Container[str], origin: str) -> None:
+        """Raise HedgeError, naming both sides, unless at least one of ``names`` has a label.
+
+        The labels are looked up among the frames, of which a video may promise any number.
+        """
+        frames = (name for stem in self._by_stem for name in _frames_of(stem))
+        if not any(name in names and self.find(name) for name in frames):
             raise HedgeError(
                 f"{self.folder}: no label here belongs to a frame of {origin}; labels have the "
                 "name of their image (000000.png for the first frame of a video)"
@@ -110,6 +114,12 @@ def _stems(name: str) -> list[str]:
         return [name]
     base = name.removesuffix(_CITYSCAPES_IMAGE)
     return [*(f"{base}_gtFine_{kind}" for kind in ("labelIds", "labelTrainIds", "color")), name]
+
+
+def _frames_of(stem: str) -> list[str]:
+    """The frames that a label of this name may belong to."""
+    base, kind, _ = stem.rpartition("_gtFine_")
+    return [stem, base + _CITYSCAPES_IMAGE] if kind else [stem]
 
 
 def _size(image: np.ndarray) -> str:

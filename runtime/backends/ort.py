@@ -10,7 +10,7 @@ import onnxruntime
 from runtime.backends.base import OneAtATime, check_batch
 from runtime.backends.label_tail import label_tail
 from runtime.bundle.manifest import Manifest
-from runtime.errors import HedgeError
+from runtime.errors import HedgeError, one_line
 
 
 class OrtEngine(OneAtATime):
@@ -59,4 +59,4 @@ def session(graph: Path, threads: int) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library raises a dozen types with no common base
-        raise HedgeError(f"{graph}: ONNX Runtime refuses it: {error}") from error
+        raise HedgeError(f"{graph}: ONNX Runtime refuses it: {one_line(error)}") from error

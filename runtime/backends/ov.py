@@ -14,7 +14,7 @@ from openvino.properties import hint
 from runtime.backends.base import check_batch
 from runtime.backends.label_tail import label_tail
 from runtime.bundle.manifest import Manifest
-from runtime.errors import HedgeError
+from runtime.errors import HedgeError, one_line
 
 BACKEND = "openvino"
 _ARITHMETIC = {openvino.Type.bf16: "bf16", openvino.Type.f16: "fp16"}
@@ -116,7 +116,7 @@ def compiled(
     try:
         return core().compile_model(part(graph, wanted), "CPU", config)
     except RuntimeError as error:
-        raise HedgeError(f"{graph}: OpenVINO refuses it: {error}") from error
+        raise HedgeError(f"{graph}: OpenVINO refuses it: {one_line(error)}") from error
 
 
 def part(graph: Path, wanted: str) -> openvino.Model:

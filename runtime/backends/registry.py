@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib
+from contextlib import ExitStack
 from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from runtime import machine
+from runtime.backends import memory
 from runtime.backends.auto import Setting, fastest
 from runtime.backends.base import Engine
 from runtime.bundle.manifest import ENGINES, Manifest
-from runtime.errors import HedgeError
+from runtime.errors import HedgeError, one_line
 
 
 class Backend(NamedTuple):
@@ -98,7 +102,26 @@ def _load(bundle: Path, manifest: Manifest, threads: int, in_flight: int, backen
     except ImportError as error:  # a library whose own libraries are missing
         fix = f"pip install 'hedge-seg[{row.extra}]'"
         raise HedgeError(f"{backend} does not start: {error}; {fix}") from error
-    return module.load(bundle, manifest, threads, backend, in_flight)
+    if row.device != "cpu":
+        return module.load(bundle, manifest, threads, backend, in_flight)
+    with memory.bounded(bundle, manifest), ExitStack() as stack:
+        engine = module.load(bundle, manifest, threads, backend, in_flight)
+        stack.callback(engine.close)
+        _answer_once(engine, bundle)
+        stack.pop_all()
+        return engine
+
+
+def _answer_once(engine: Engine, bundle: Path) -> None:
+    """Run ``engine`` on black: libraries allocate only then, and some graphs fail only then."""
+    try:
+        engine.infer(np.zeros(engine.manifest.input.shape, np.uint8))
+    except MemoryError:
+        raise
+    except Exception as error:  # each library raises types of its own
+        raise HedgeError(
+            f"{bundle}: {engine.backend} cannot run its graph: {one_line(error)}"
+        ) from error
 
 
 def _version(library: str) -> str:

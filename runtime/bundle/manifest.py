@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from math import prod
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
+from msgspec import Meta
 
 from runtime import files
 from runtime.bundle.classes import ClassSet
+from runtime.bundle.graph import Tensor, read_border
 from runtime.errors import HedgeError
 
 SCHEMA = 1
@@ -18,6 +22,37 @@ FILE_NAME = "manifest.json"
 MODEL = "model.onnx"
 ENGINES = "engines"  # what a machine makes of the bundle for itself; under no hash of ours
 BUNDLES = Path("bundles")
+_LARGEST = 16 << 20  # bytes of a manifest
+_PIXELS = 1 << 28  # of all frames of a batch
+_LONGEST = 100  # characters of a name
+_TEXT = 1000  # characters of any other text
+
+Precision = Literal["fp32", "fp16", "int8"]
+Text = Annotated[str, Meta(max_length=_TEXT)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Side = Annotated[int, Meta(ge=1, le=1 << 16)]
+Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Measured(TypedDict, total=False):
+    """What the product reads of ``Manifest.measured``; whatever else it holds is only shown."""
+
+    data: Text
+    split: Text
+    images: Annotated[int, Meta(ge=0)]
+    miou: Share | None
+    miou_pytorch: Share | None
+    miou_by_backend: dict[Text, Share | None]
+    int8: dict[Text, Any]
+
+
+class Calibration(TypedDict, total=False):
+    """What the product reads of ``Manifest.calibration``."""
+
+    data: Text
+    split: Text
+    method: Text
+    images: list[Any] | dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -27,11 +62,11 @@ class TensorSpec:
     shape: in the order of ``layout`` ("NHWC", "NHW"); color_order: "BGR" as decoded, or None.
     """
 
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    layout: str
-    color_order: str | None = None
+    name: Annotated[str, Meta(min_length=1, max_length=_LONGEST)]
+    shape: tuple[Side, ...]
+    dtype: Literal["uint8", "float32"]
+    layout: Literal["NHWC", "NHW", "NCHW"]
+    color_order: Literal["BGR"] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,32 +78,71 @@ class Manifest:
     whose host does that faster; graphs: the ONNX file for a backend that wants a form of its own;
     measured: mIoU, parity and latency with the data they were measured on; calibration: the images
     INT8 ranges came from, else None; built_with: library versions; license: terms of the weights.
+    Raises HedgeError for values that contradict each other, or that no export writes.
     """
 
     name: str
-    variant: str
-    backbone: str
-    precision: str
+    variant: Text
+    backbone: Text
+    precision: Precision
     input: TensorSpec
     output: TensorSpec
     classes: ClassSet
-    files: dict[str, str]
+    files: dict[str, Hash]
     logits: TensorSpec | None = None
-    graphs: dict[str, str] = field(default_factory=dict)
+    graphs: dict[Text, str] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
-    built_with: dict[str, str] = field(default_factory=dict)
-    license: str | None = None
+    built_with: dict[Text, Text] = field(default_factory=dict)
+    license: Text | None = None
     schema: int = SCHEMA
     digest: str = ""  # sha256 over all other fields, so that a flipped bit here is found too
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
-            raise ValueError(f"schema {self.schema}, this version reads {SCHEMA}")
-        if self.input.layout != "NHWC" or self.output.layout != "NHW":
-            raise ValueError("the graph must take NHWC frames and answer NHW labels")
+            raise HedgeError(f"schema {self.schema}, this version reads {SCHEMA}")
+        _check_name(self.name, "the name")
+        if self.name.startswith(".") or set(self.name) & set("/\\"):
+            raise HedgeError(f"the name {_shown(self.name)} is none for a folder")
+        for name in self.classes.names:
+            _check_name(name, "a class name")
+        versions = (*self.built_with, *self.built_with.values())
+        for text in (self.variant, self.backbone, self.license or "", *versions):
+            if not text.isprintable():
+                raise HedgeError(f"{_shown(text)} holds control codes")
+        self._check_shapes()
+        for name in self.files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts:
+                raise HedgeError(f"names a file outside the bundle: {_shown(name)}")
+            for part in path.parts:
+                _check_name(part, "a file name")
         if unsealed := set(self.graphs.values()) - self.files.keys():
-            raise ValueError(f"graph without a sha256: {min(unsealed)}")
+            raise HedgeError(f"graph without a sha256: {_shown(min(unsealed))}")
+        msgspec.convert(self.measured, Measured)
+        msgspec.convert(self.calibration, Calibration | None)
+
+    def _check_shapes(self) -> None:
+        frames, labels, scores = self.input, self.output, self.logits
+        layouts = (frames.layout, labels.layout, scores.layout if scores else "NCHW")
+        if layouts != ("NHWC", "NHW", "NCHW"):
+            raise HedgeError("the graph must take NHWC frames and answer NHW labels of NCHW scores")
+        if (frames.dtype, labels.dtype) != ("uint8", "uint8") or frames.color_order != "BGR":
+            raise HedgeError("the graph must take uint8 BGR frames and answer uint8 labels")
+        if len(frames.shape) != 4 or frames.shape[3] != 3:
+            raise HedgeError(f"frames are (N, H, W, 3), not {frames.shape}")
+        if labels.shape != frames.shape[:3]:
+            raise HedgeError(f"labels {labels.shape} for frames {frames.shape}")
+        if prod(labels.shape) > _PIXELS:
+            raise HedgeError(f"frames {frames.shape}: more than {_PIXELS >> 20} Mi pixels at once")
+        if scores is None:
+            return
+        if scores.dtype != "float32" or len(scores.shape) != 4:
+            raise HedgeError(f"scores are float32 (N, C, h, w), not {scores.dtype} {scores.shape}")
+        if scores.shape[:2] != (frames.shape[0], len(self.classes)):
+            raise HedgeError(f"scores {scores.shape} for {len(self.classes)} classes")
+        if any(own > full for own, full in zip(scores.shape[2:], labels.shape[1:], strict=True)):
+            raise HedgeError(f"scores {scores.shape} are larger than the labels {labels.shape}")
 
     def graph(self, backend: str) -> str:
         """The bundle's ONNX file for ``backend``."""
@@ -81,8 +155,9 @@ class Manifest:
 
     @classmethod
     def load(cls, bundle: Path) -> Manifest:
-        """Read and check a bundle: the manifest's own digest, then the sha256 of every file.
+        """Read and check a bundle: the manifest's rules and its digest, then every file.
 
+        Files are checked by their sha256, and graphs by their border, which must be the manifest's.
         Raises HedgeError before any model parser has seen a byte: parsers accept damaged models
         and answer differently.
         """
@@ -90,17 +165,40 @@ class Manifest:
         if not path.is_file():
             raise HedgeError(f"{bundle}: not a bundle (no {FILE_NAME}); make one: python -m export")
         try:
+            if path.stat().st_size > _LARGEST:
+                raise HedgeError(f"larger than {_LARGEST >> 20} MiB")
             data = path.read_bytes()
+            content = json.loads(data, object_pairs_hook=_unique)
             manifest = msgspec.json.decode(data, type=cls)
             # The digest cannot see a damaged key, which would be left out for the default's sake.
-            same = msgspec.json.decode(data) == manifest._content()
+            same = content == manifest._content()
+            signed = manifest.digest in (manifest._digest(), manifest._digest(order=None))
+        except RecursionError as error:
+            raise HedgeError(f"{path}: nested too deep; export again") from error
         except (OSError, ValueError, msgspec.MsgspecError) as error:
-            raise HedgeError(f"{path}: unreadable manifest: {error}; export again") from error
-        if not same or manifest.digest != manifest._digest():
+            cause = files.printable(str(error))
+            raise HedgeError(f"{path}: unreadable manifest: {cause}; export again") from error
+        if not same or not signed:
             raise HedgeError(f"{path}: changed after it was written; export again or copy it anew")
-        for name, expected in manifest.files.items():
-            manifest._check_file(bundle, name, expected)
+        manifest._check_files(bundle)
         return manifest
+
+    def _check_files(self, bundle: Path) -> None:
+        if MODEL not in self.files:
+            raise HedgeError(f"{bundle / FILE_NAME}: has no sha256 of {MODEL}; export again")
+        for name, expected in self.files.items():
+            self._check_file(bundle, name, expected)
+        for path in bundle.rglob("*"):
+            name = path.relative_to(bundle).as_posix()
+            top = path.relative_to(bundle).parts[0]
+            ours = top in (FILE_NAME, ENGINES) or top.startswith(".") or name in self.files
+            if not ours and not path.is_dir():
+                raise HedgeError(f"{path}: not in the manifest, so not of this bundle; remove it")
+        for name in {MODEL, *self.graphs.values()}:
+            try:
+                self._check_border(bundle / name)
+            except (OSError, ValueError) as error:
+                raise HedgeError(f"{bundle / name}: {error}; export again") from error
 
     def _check_file(self, bundle: Path, name: str, expected: str) -> None:
         path = bundle / name
@@ -111,14 +209,73 @@ class Manifest:
         if files.sha256(path) != expected:
             raise HedgeError(f"{path}: sha256 differs from the manifest (damaged or replaced file)")
 
-    def _digest(self) -> str:
-        content = msgspec.json.encode(replace(self, digest="")._content(), order="deterministic")
-        return hashlib.sha256(content).hexdigest()
+    def _check_border(self, graph: Path) -> None:
+        """ValueError unless the graph has the tensors that the manifest describes."""
+        border = read_border(graph)
+        if border.inputs.keys() != {self.input.name}:
+            raise ValueError(f"its inputs are not the manifest's {_shown(self.input.name)} alone")
+        for spec, found in (
+            (self.input, border.inputs),
+            (self.output, border.outputs),
+            *([(self.logits, border.outputs)] if self.logits else []),
+        ):
+            if spec.name not in found:
+                raise ValueError(f"has no tensor {_shown(spec.name)}, which the manifest names")
+            if not _fits(spec, found[spec.name]):
+                dtype, shape = found[spec.name]
+                raise ValueError(
+                    f"{_shown(spec.name)} is {dtype} {shape}, but {spec.dtype} {spec.shape} in the "
+                    "manifest"
+                )
+
+    def _digest(self, order: Literal["deterministic"] | None = "deterministic") -> str:
+        """SHA-256 of the content; order: None as of bundles from before there were licences."""
+        content = self._content() | {"digest": ""}
+        return hashlib.sha256(msgspec.json.encode(content, order=order)).hexdigest()
 
     def _content(self) -> dict[str, Any]:
-        """The JSON object; without a licence it is that of bundles from before there was one."""
-        content: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
-        return {k: v for k, v in content.items() if k != "license" or v is not None}
+        """The JSON object, without what is empty and bundles from before there was it lack."""
+        content: dict[str, Any] = msgspec.json.decode(
+            msgspec.json.encode(self, order="deterministic")
+        )
+        if self.license is None:
+            content.pop("license", None)
+        old = ("names", "colors")
+        content["classes"] = {k: v for k, v in content["classes"].items() if k in old or v}
+        return content
+
+
+def _fits(spec: TensorSpec, found: Tensor) -> bool:
+    """Whether a tensor of a graph is as described; a side that the graph leaves open fits."""
+    dtype, shape = found
+    return (
+        dtype == spec.dtype
+        and len(shape) == len(spec.shape)
+        and all(side in (None, own) for side, own in zip(shape, spec.shape, strict=True))
+    )
+
+
+def _check_name(name: str, what: str) -> None:
+    """Raise HedgeError unless ``name`` can be a file's, a line's and a picture's."""
+    if not 0 < len(name) <= _LONGEST or not name.isprintable() or not name.strip():
+        raise HedgeError(
+            f"{what} is {_shown(name)}; names have 1 to {_LONGEST} characters, none of them control"
+        )
+
+
+def _shown(name: str) -> str:
+    short = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
+    return f'"{files.printable(short)}"'
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs; ValueError where two share a key: parsers differ there."""
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        keys = [key for key, _ in pairs]
+        double = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {_shown(double)} occurs twice")
+    return content
 
 
 def newest_bundle(root: Path = BUNDLES) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -35,6 +35,23 @@ class Frame:
     arrived: float = 0.0
 
 
+@dataclass(frozen=True)
+class FrameNames(Container[str]):
+    """The names of a video's first ``count`` frames, which nobody lists: a count is a promise."""
+
+    count: int
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str) or not name.isascii() or not name.isdecimal():
+            return False
+        return name == frame_name(int(name)) and int(name) < self.count
+
+
+def frame_name(index: int) -> str:
+    """The name of a video's frame, as ``000000``."""
+    return f"{index:06d}"
+
+
 class Source(ABC):
     """Frames in order, once; a context manager.
 
@@ -62,7 +79,7 @@ class Source(ABC):
 
     @property
     @abstractmethod
-    def names(self) -> Sequence[str] | None: ...
+    def names(self) -> Container[str] | None: ...
 
     @abstractmethod
     def _frames(self) -> Iterator[Frame]: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +12,7 @@ import cv2
 
 from runtime import images
 from runtime.errors import HedgeError
+from runtime.files import composed
 from runtime.sources.base import Frame, Source
 
 IMAGES_FPS = Fraction(10)  # of an image folder, which carries no times
@@ -32,8 +33,8 @@ class ImageSource(Source):
         super().__init__(origin, paths, IMAGES_FPS, len(paths))
 
     @property
-    def names(self) -> Sequence[str]:
-        return [path.stem for path in self.files]
+    def names(self) -> Container[str]:
+        return frozenset(composed(path.stem) for path in self.files)
 
     def _frames(self) -> Iterator[Frame]:
         for index, path in enumerate(self.files):
@@ -52,7 +53,7 @@ class AnimationSource(Source):
         super().__init__(str(path), [path], Fraction(1000, _first_ms(path)), count)
 
     @property
-    def names(self) -> Sequence[str]:
+    def names(self) -> Container[str]:
         return [f"{index:06d}" for index in range(self.expected or 0)]
 
     def _frames(self) -> Iterator[Frame]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Container, Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -51,7 +51,7 @@ class LiveSource(Source):
         self._thread = threading.Thread(target=self._take, name="capture", daemon=True)
 
     @property
-    def names(self) -> Sequence[str] | None:
+    def names(self) -> Container[str] | None:
         return None
 
     @abstractmethod

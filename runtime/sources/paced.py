@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Container, Generator, Iterator
 from dataclasses import replace
 
 from runtime.sources.base import Frame, Source
@@ -19,7 +19,7 @@ class PacedSource(LiveSource):
         self.timed = source.timed
 
     @property
-    def names(self) -> Sequence[str] | None:
+    def names(self) -> Container[str] | None:
         return self._names
 
     def _frames(self) -> Iterator[Frame]:

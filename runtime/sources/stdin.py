@@ -6,7 +6,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class PipeSource(Source):
         self._shape = (*size, 3)
 
     @property
-    def names(self) -> Sequence[str] | None:
+    def names(self) -> Container[str] | None:
         return None
 
     def _frames(self) -> Iterator[Frame]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +13,7 @@ from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 from runtime.errors import HedgeError
-from runtime.sources.base import DEFAULT_FPS, Frame, Source
+from runtime.sources.base import DEFAULT_FPS, Frame, FrameNames, Source, frame_name
 from runtime.sources.decode import bgr_image, limit_size, packets_of
 
 _SLACK_S = 0.25  # by which a video may end before the length it promises
@@ -38,8 +38,8 @@ class VideoSource(Source):
         super().__init__(str(path), [path], Fraction(rate), self._stream.frames or None)
 
     @property
-    def names(self) -> Sequence[str] | None:
-        return [_name(index) for index in range(self.expected)] if self.expected else None
+    def names(self) -> Container[str] | None:
+        return FrameNames(self.expected) if self.expected else None
 
     def complaint(self) -> str | None:
         line = super().complaint()
@@ -61,7 +61,8 @@ class VideoSource(Source):
                 self._fault(f"{self.origin}: frame {index} is damaged")
             time_s = float(index / self.fps) if decoded.time is None else decoded.time
             end_s = max(end_s, time_s + float(decoded.duration * (decoded.time_base or 0)))
-            yield Frame(index, time_s, bgr_image(self._bgr, decoded, self.origin), _name(index))
+            image = bgr_image(self._bgr, decoded, self.origin)
+            yield Frame(index, time_s, image, frame_name(index))
         whole_s = _promised_s(self._stream)
         if whole_s is not None and whole_s - end_s > _SLACK_S:
             self._cut = f"it ends after {end_s:.1f} of the {whole_s:.1f} seconds it promises"
@@ -129,7 +130,3 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
             return stream
     container.close()
     raise HedgeError(f"{path}: has no video track; give a file with pictures in it")
-
-
-def _name(index: int) -> str:
-    return f"{index:06d}"

@@ -12,7 +12,7 @@ from runtime.accuracy.ground_truth import LabelFolder, Scorer
 from runtime.bundle.classes import IGNORE, ClassSet
 from runtime.errors import HedgeError
 from runtime.segment import Prediction
-from runtime.sources.base import Frame
+from runtime.sources.base import Frame, FrameNames
 
 Save = Callable[[Path, np.ndarray], Path]
 ONE = np.zeros((2, 2))
@@ -96,3 +96,23 @@ def test_a_label_of_another_size_is_an_error(
     scorer = Scorer(LabelFolder(tmp_path, classes))
     with pytest.raises(HedgeError, match=r"a\.png: the label is 3×2 but its frame is 4×2"):
         scorer.update(prediction("a", np.zeros((2, 4))))
+
+
+@pytest.mark.parametrize(("label", "named"), [("1999999999", True), ("2000000000", False)])
+def test_a_video_that_promises_two_billion_frames_is_asked_for_those_with_labels(
+    label: str, named: bool, tmp_path: Path, save_ids: Save, classes: ClassSet
+) -> None:
+    """Its header costs eight bytes; a list of the names would take 120 GB."""
+    save_ids(tmp_path / f"{label}.png", ONE)
+    folder = LabelFolder(tmp_path, classes)
+    if named:
+        folder.require(FrameNames(2 * 10**9), "clip.avi")
+    else:
+        with pytest.raises(HedgeError, match="no label here belongs to a frame of clip"):
+            folder.require(FrameNames(2 * 10**9), "clip.avi")
+
+
+def test_frame_names_are_those_of_the_frames() -> None:
+    names = FrameNames(3)
+    asked = ("000000", "000002", "000003", "2", "0000002", "-00001", "²", "x")
+    assert [name for name in asked if name in names] == ["000000", "000002"]

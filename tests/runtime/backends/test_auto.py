@@ -234,7 +234,8 @@ def test_a_backend_that_fails_is_left_out(
     for _ in range(2):  # what fails now may not fail later, so nothing is remembered
         with load_engine(bundle) as engine:
             assert engine.backend in REAL
-        assert f"warning: {name} is left out: {reason}" in capsys.readouterr().err
+        warning = capsys.readouterr().err
+        assert f"warning: {name} is left out: " in warning and reason in warning
     assert CALLS.count(f"close {name}") == (2 if name == "mute" else 0)
     assert not (bundle / CHOICES).exists()
 
@@ -243,7 +244,7 @@ def test_the_only_one_that_starts_is_not_timed(plant: Callable[..., None], bundl
     plant("broken", "slow", real=[])
     with load_engine(bundle) as engine:
         assert engine.backend == "slow"
-        assert CALLS.count("infer slow") == 1
+        assert CALLS.count("infer slow") == 2, "once as it is loaded, once on noise"
 
 
 def test_an_answer_that_no_longer_loads_is_measured_again(
@@ -272,7 +273,7 @@ def test_one_candidate_is_simply_loaded(plant: Callable[..., None], bundle: Path
     plant("slow", real=[])
     with load_engine(bundle) as engine:
         assert engine.backend == "slow"
-        assert CALLS == ["load slow"]
+        assert CALLS == ["load slow", "infer slow"]
     assert not (bundle / CHOICES).exists()
 
 

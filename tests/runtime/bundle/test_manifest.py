@@ -6,11 +6,17 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from runtime.bundle.manifest import Manifest, newest_bundle
 from runtime.errors import HedgeError
+from tests.equipment.bundles import resign
 
 
 def flip_bit(path: Path, at: int) -> None:
@@ -60,12 +66,175 @@ def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
         Manifest.load(tmp_path)
 
 
-def test_a_manifest_cannot_point_outside_its_bundle(bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "secret").write_bytes(b"")
-    manifest = Manifest.load(bundle)
-    replace(manifest, files={**manifest.files, "../../secret": "0" * 64}).save(bundle)
-    with pytest.raises(HedgeError, match="outside the bundle"):
+def forge(bundle: Path, *keys: str | int, value: Any) -> None:
+    """Change a value of the manifest, or drop it (None), and sign the result as export would."""
+    fields = msgspec.json.decode((bundle / "manifest.json").read_bytes())
+    place = fields
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    manifest = object.__new__(Manifest)  # which asks nothing
+    for name, content in fields.items():
+        object.__setattr__(manifest, name, content)
+    object.__setattr__(manifest, "license", None)
+    fields["digest"] = manifest._digest()
+    (bundle / "manifest.json").write_bytes(msgspec.json.encode(fields))
+
+
+SCORES = {"name": "logits", "shape": [1, 3, 6, 8], "dtype": "float32", "layout": "NCHW"}
+SCORES |= {"color_order": None}
+FORGED: dict[str, tuple[tuple[str | int, ...], Any, str]] = {
+    "no files": (("files",), {}, r"no sha256 of model\.onnx"),
+    "outside": (("files", "../../secret"), "0" * 64, "outside the bundle"),
+    "absolute": (("files", "/etc/passwd"), "0" * 64, "outside the bundle"),
+    "NUL in a file": (("files", "a\0b"), "0" * 64, r"a file name is .*a\\x00b"),
+    "no hash": (("files", "model.onnx"), "0", r"files"),
+    "an unsealed graph": (("graphs",), {"openvino": "x.onnx"}, r"without a sha256: \W*x\.onnx"),
+    "a folder as name": (("name",), "../../../x", "none for a folder"),
+    "a hidden name": (("name",), ".x", "none for a folder"),
+    "an empty name": (("name",), "", "the name is"),
+    "NUL in the name": (("name",), "a\0", r"the name is .*a\\x00"),
+    "300 characters": (("name",), "x" * 300, "1 to 100 characters"),
+    "escape codes": (("classes", "names", 0), "\x1b[2J", "a class name is .*control"),
+    "two lines": (("classes", "names", 0), "a\nb", "a class name is .*control"),
+    "a long class": (("classes", "names", 0), "x" * 300, "1 to 100 characters"),
+    "codes in a version": (("built_with",), {"torch": "\x1b[2J"}, "control codes"),
+    "too few names": (("classes", "names"), ["a", "b"], "2 class names but 3 colours"),
+    "a colour too bright": (("classes", "colors", 0), [0, 0, 256], "0-255"),
+    "no classes": (("classes",), {"names": [], "colors": []}, "1 to 255 classes"),
+    "another precision": (("precision",), "int4", "precision"),
+    "RGB": (("input", "color_order"), "RGB", "color_order"),
+    "no colour order": (("input", "color_order"), None, "BGR"),
+    "float frames": (("input", "dtype"), "float32", "uint8 BGR"),
+    "NCHW frames": (("input", "layout"), "NCHW", "NHWC"),
+    "negative": (("input", "shape"), [1, -24, 32, 3], "shape"),
+    "zero": (("input", "shape"), [1, 0, 32, 3], "shape"),
+    "huge": (("input", "shape"), [1, 10**12, 32, 3], "shape"),
+    "empty": (("input", "shape"), [], r"\(N, H, W, 3\), not \(\)"),
+    "four channels": (("input", "shape"), [1, 24, 32, 4], r"\(N, H, W, 3\)"),
+    "a text as side": (("input", "shape"), [1, "24", 32, 3], "shape"),
+    "not a number": (("input", "shape"), [1, 24.5, 32, 3], "shape"),
+    "other labels": (("output", "shape"), [1, 24, 33], "labels .* for frames"),
+    "int64 labels": (("output", "dtype"), "int64", "dtype"),
+    "scores of other classes": (("logits",), SCORES | {"shape": [1, 19, 6, 8]}, "for 3 classes"),
+    "scores in float16": (("logits",), SCORES | {"dtype": "uint8"}, "scores are float32"),
+    "scores too large": (("logits",), SCORES | {"shape": [1, 3, 6, 800]}, "larger than the labels"),
+    "scores the graph lacks": (("logits",), SCORES, r'model\.onnx: has no tensor "logits"'),
+    "another input": (("input", "name"), "image", r'model\.onnx: its inputs are not .*"image"'),
+    "another output": (("output", "name"), "mask", r'has no tensor "mask"'),
+    "measured of other types": (("measured",), {"miou_by_backend": 3}, "miou_by_backend"),
+    "an mIoU of 200 %": (("measured",), {"miou": 2.0}, "miou"),
+    "calibrated with a number": (("calibration",), {"images": 3}, "images"),
+    "a list": (("classes", "names"), {"a": 1}, "classes"),
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_a_signed_manifest_is_refused_for_its_cause(kind: str, bundle: Path) -> None:
+    keys, value, cause = FORGED[kind]
+    forge(bundle, *keys, value=value)
+    with pytest.raises(HedgeError, match=cause) as caught:
         Manifest.load(bundle)
+    text = str(caught.value)
+    assert str(bundle) in text and text.isprintable() and len(text) < len(str(bundle)) + 350
+
+
+@pytest.mark.parametrize("shape", [(1, 24, 64, 3), (2, 24, 32, 3)])
+def test_shapes_are_those_of_the_graph(shape: tuple[int, ...], bundle: Path) -> None:
+    """Both sides of the manifest agree, but the file is of 24×32."""
+    manifest = Manifest.load(bundle)
+    frames = replace(manifest.input, shape=shape)
+    labels = replace(manifest.output, shape=shape[:3])
+    replace(manifest, input=frames, output=labels).save(bundle)
+    with pytest.raises(
+        HedgeError, match=r'"frame" is uint8 \(1, 24, 32, 3\), but uint8 .*manifest'
+    ):
+        Manifest.load(bundle)
+
+
+def test_huge_frames_are_refused_before_anything_is_allocated(bundle: Path) -> None:
+    manifest = Manifest.load(bundle)
+    frames = replace(manifest.input, shape=(64, 32768, 32768, 3))
+    with pytest.raises(HedgeError, match="256 Mi pixels"):
+        replace(manifest, input=frames, output=replace(manifest.output, shape=frames.shape[:3]))
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (b"[" * 1_000_000, "nested too deep"),
+        (b'{"a":' * 1_000_000, "nested too deep"),
+        (b'{"measured": {"miou": NaN}}', "unreadable"),
+        (b'{"name": "a", "name": "b"}', 'key "name" occurs twice'),
+        (b"", "unreadable"),
+        (b"\xff\xfe{}", "unreadable"),
+        (b"[]", "unreadable"),
+        (b'{"schema": ' + b"9" * 5000 + b"}", "unreadable"),
+        (b" " * (17 << 20), "larger than 16 MiB"),
+    ],
+    ids=["list", "object", "NaN", "twice", "empty", "UTF-16", "no object", "digits", "large"],
+)
+def test_what_is_no_manifest_is_one_line(content: bytes, cause: str, bundle: Path) -> None:
+    (bundle / "manifest.json").write_bytes(content)
+    with pytest.raises(HedgeError, match=cause) as caught:
+        Manifest.load(bundle)
+    assert str(caught.value).isprintable()
+
+
+def test_a_key_that_occurs_twice_is_refused_though_its_last_value_is_signed(bundle: Path) -> None:
+    path = bundle / "manifest.json"
+    path.write_bytes(path.read_bytes().replace(b"{", b'{"precision": "int8",', 1))
+    with pytest.raises(HedgeError, match='"precision" occurs twice'):
+        Manifest.load(bundle)
+
+
+def test_a_file_that_no_hash_covers_is_named(bundle: Path) -> None:
+    (bundle / "engines").mkdir()
+    (bundle / "engines" / "auto.json").write_text("[]")
+    (bundle / ".DS_Store").touch()
+    Manifest.load(bundle)
+    (bundle / "weights.bin").touch()
+    with pytest.raises(HedgeError, match=r"weights\.bin: not in the manifest"):
+        Manifest.load(bundle)
+
+
+@pytest.mark.parametrize("place", ["initializer", "constant", "branch"])
+def test_tensors_in_other_files_are_refused(place: str, bundle: Path) -> None:
+    """The digest covers the model's file, not those that the model names."""
+    model = onnx.load(bundle / "model.onnx")
+    outside = onnx.TensorProto(name="w", data_type=1, dims=[1], data_location=1)
+    outside.external_data.add(key="location", value="../../secret")
+    if place == "initializer":
+        model.graph.initializer.append(outside)
+    else:
+        node = helper.make_node("Constant", [], ["w"], value=outside)
+        if place == "branch":
+            branch = helper.make_graph([node], "b", [], [])
+            node = helper.make_node("If", ["c"], ["w"], then_branch=branch, else_branch=branch)
+        model.graph.node.append(node)
+    (bundle / "model.onnx").write_bytes(model.SerializeToString())
+    resign(bundle)
+    with pytest.raises(HedgeError, match=r"model\.onnx: it keeps tensors in another file"):
+        Manifest.load(bundle)
+
+
+def test_damaged_graphs_that_are_signed_are_one_line(bundle: Path) -> None:
+    """What is no ONNX file at all is told before a library sees it; 200 ways."""
+    path, rng = bundle / "model.onnx", np.random.default_rng(0)
+    whole = path.read_bytes()
+    refused = 0
+    for _ in range(200):
+        data = bytearray(whole[: int(rng.integers(len(whole)))] if rng.random() < 0.3 else whole)
+        for at in rng.integers(len(data), size=3) if data else ():
+            data[at] = rng.integers(256)
+        path.write_bytes(data)
+        resign(bundle)
+        try:
+            Manifest.load(bundle)
+        except HedgeError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 50
 
 
 def test_another_schema_is_refused_by_number(bundle: Path) -> None:
