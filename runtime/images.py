@@ -21,7 +21,6 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +68,10 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 def read_orientation(path: Path) -> int:
-    """The EXIF orientation that ``read_rgb`` undoes; 1 where there is none."""
+    """The EXIF orientation that ``read_rgb`` undoes, by the header; 1 where that has none."""
     with opened(path, "image") as image:
+        if image.format == "PNG" and "exif" not in image.info:
+            return 1  # PIL would decode the picture to look behind it
         return orientation(image)
 
 
@@ -154,10 +155,10 @@ def white_is_zero(image: Image.Image) -> bool:
 def _open(path: Path) -> Image.Image:
     formats: tuple[str, ...] = FORMATS
     if _is_heif(_head(path)):
-        if not find_spec("pi_heif"):
-            raise ValueError("HEIC needs a decoder of its own: pip install 'hedge-seg[heic]'")
-        import pi_heif
-
+        try:
+            import pi_heif
+        except ImportError:
+            raise ValueError("HEIC needs a decoder: pip install 'hedge-seg[heic]'") from None
         pi_heif.register_heif_opener()
         formats = ("HEIF",)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -151,10 +152,12 @@ def load_model(checkpoint: Checkpoint) -> DeepLab:
 def evaluation_index(checkpoint: Checkpoint, data: Path | None, split: str) -> Index:
     """The split to measure ``checkpoint`` on; refuses other classes, warns of odd labels."""
     index = open_index(data or checkpoint.config.data or default_data(), split)
-    if index.classes.names != checkpoint.classes.names:
+    there, known = index.classes.names, checkpoint.classes.names
+    if there != known:
+        first = next(i for i, (a, b) in enumerate(zip_longest(there, known)) if a != b)
         raise HedgeError(
-            f"{index.root}: {len(index.classes)} classes, but the model knows "
-            f"{len(checkpoint.classes)} ({', '.join(checkpoint.classes.names[:4])}, …)"
+            f"{index.root}: {len(there)} classes, but the model knows {len(known)}; class {first} "
+            f"is {(*there, 'none')[first]} here and {(*known, 'none')[first]} there"
         )
     audit.warn_of(index)
     return index

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from msgspec import structs
 from PIL import Image
 
 from runtime.bundle import classes
@@ -55,11 +56,13 @@ def label_files(paths: Iterable[Path]) -> list[Path]:
 def label_lookup(path: Path, class_set: ClassSet) -> np.ndarray:
     """The id table of a label file.
 
-    Only Cityscapes labels come in two numberings. The official names say which (``_labelIds``,
+    Labels of Cityscapes come in two numberings. The official names say which (``_labelIds``,
     ``_labelTrainIds``); under any other name the file's folder is asked once, as a whole: a single
     label of few classes could be read either way.
     """
-    if class_set != CITYSCAPES or path.stem.endswith("_labelTrainIds"):
+    if path.stem.endswith("_labelTrainIds"):
+        return structs.replace(class_set, ids=(), ignored=()).lookup()
+    if class_set != CITYSCAPES:
         return class_set.lookup()
     if path.stem.endswith("_labelIds") or _holds_label_ids(path.parent):
         return classes.cityscapes_lookup()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import ExifTags, Image, ImageCms
 
@@ -218,3 +220,21 @@ def test_the_other_views_of_a_photo_do_not_count(tmp_path: Path) -> None:
     left, right = Image.fromarray(scene()), Image.fromarray(scene()[:, ::-1])
     left.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[right], quality=100)
     assert off(images.read_rgb(tmp_path / "a.jpg"), scene()) <= 60  # of 4:2:0
+
+
+def test_heic_needs_its_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.jpg"  # as some programs name what a phone sends
+    pillow_heif.from_pillow(Image.fromarray(scene())).save(path, quality=95)
+    assert np.abs(images.read_rgb(path).astype(int) - scene()).mean() < 3
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    with pytest.raises(HedgeError, match=r"a\.jpg: .*pip install 'hedge-seg\[heic\]'"):
+        images.read_rgb(path)
+
+
+def test_a_tiled_heic_is_whole(tmp_path: Path) -> None:
+    """Phones store pictures as tiles of 512."""
+    wide = cv2.resize(scene(), (1536, 1024), interpolation=cv2.INTER_NEAREST)
+    path = tmp_path / "a.heic"
+    pillow_heif.from_pillow(Image.fromarray(wide)).save(path, quality=90, tile_size=512)
+    assert path.read_bytes().count(b"hvc1") >= 6
+    assert np.abs(images.read_rgb(path).astype(int) - wide).mean() < 3

@@ -183,3 +183,12 @@ def test_edges_of_a_list_are_checked(data: Path) -> None:
 def test_what_is_no_data_set_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(HedgeError, match="not a data set"):
         audit(tmp_path)
+
+
+def test_turned_images_are_counted(data: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.new("RGB", SIZE[::-1], "red").save(data / "images/train/b.png", exif=exif)
+    findings = audit(data)
+    assert not findings.faults
+    assert "train: 1 of the images that were read are turned" in findings.warnings[0]

@@ -15,7 +15,7 @@ import numpy as np
 from runtime import cli, files
 from runtime.bundle.classes import IGNORE, UnknownIdError
 from runtime.errors import HedgeError
-from runtime.images import read_rgb
+from runtime.images import read_orientation, read_rgb
 from train.datasets import survey
 from train.datasets.index import (
     Fault,
@@ -39,19 +39,21 @@ class SplitReport:
     """Statistics of a split.
 
     sizes: images by (H, W); pixels: (256,) int64 pixels by training id; blank: labels without a
-    single class.
+    single class; turned: images that are stored in another orientation than they are shown in.
     """
 
     index: Index
     sizes: Counter[Size] = field(default_factory=Counter)
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
     blank: int = 0
+    turned: int = 0
 
-    def add(self, size: Size | None, pixels: np.ndarray) -> None:
+    def add(self, size: Size | None, pixels: np.ndarray, turned: bool) -> None:
         """Count one item; ``pixels``: (256,) by training id, all 0 where its label is not read."""
         if size:
             self.sizes[size] += 1
         self.pixels += pixels
+        self.turned += turned
         self.blank += bool(pixels[IGNORE] and not pixels[:IGNORE].any())
 
     def unseen(self) -> list[str]:
@@ -110,7 +112,7 @@ def audit(data: Path) -> Findings:
     reports = {split: SplitReport(found[split].index) for split in SPLITS}
     for report in reports.values():
         faults += _examine_split(report)
-    faults += _overlap(*(report.index.items for report in reports.values()))
+    faults += _overlap(reports["train"].index.items, reports["val"].index.items)
     warnings = (line for report in reports.values() for line in split_warnings(report))
     # A class list that is wrong is wrong in both splits.
     return Findings(data, reports, tuple(dict.fromkeys(faults)), tuple(warnings))
@@ -123,16 +125,18 @@ def _examine_split(report: SplitReport) -> list[Fault]:
     pool = ThreadPoolExecutor()
     try:
         results = pool.map(partial(_examine, index), index.items)
-        for size, pixels, wrong in cli.track(results, f"reading {index.split}", len(index)):
-            report.add(size, pixels)
+        examined = cli.track(results, f"reading {index.split}", len(index))
+        for size, pixels, turned, wrong in examined:
+            report.add(size, pixels, turned)
             faults += wrong
     finally:
         pool.shutdown(cancel_futures=True)  # else Ctrl-C waits for every file still queued
     return faults
 
 
-def _examine(index: Index, item: Item) -> tuple[Size | None, np.ndarray, list[Fault]]:
-    """(H, W) of the image where it decodes, (256,) int64 pixels by id, and all that is wrong.
+def _examine(index: Index, item: Item) -> tuple[Size | None, np.ndarray, bool, list[Fault]]:
+    """(H, W) of the image where it decodes, (256,) int64 pixels by id, whether the image is turned,
+    and all that is wrong.
 
     All files are looked at: one bad file does not hide another.
     """
@@ -149,7 +153,8 @@ def _examine(index: Index, item: Item) -> tuple[Size | None, np.ndarray, list[Fa
                 same = partial(require_same_size, shape=array.shape, other=item.image, wanted=size)
                 _attempt(faults, path, same)
     pixels = np.zeros(0, np.uint8) if label is None else label.ravel()
-    return size, np.bincount(pixels, minlength=256), faults
+    turned = image is not None and read_orientation(item.image) > 1
+    return size, np.bincount(pixels, minlength=256), turned, faults
 
 
 def _attempt(faults: list[Fault], path: Path, read: Callable[[Path], Result]) -> Result | None:
@@ -195,8 +200,10 @@ def look(index: Index) -> SplitReport:
     report = SplitReport(index)
     order = np.random.default_rng(0).permutation(len(index))[:_LOOKS]
     for number in order:
-        label = index.read_label(index.items[number].label)
-        report.add(None, np.bincount(label.ravel(), minlength=256))
+        item = index.items[number]
+        label = index.read_label(item.label)
+        pixels = np.bincount(label.ravel(), minlength=256)
+        report.add(None, pixels, read_orientation(item.image) > 1)
         if not report.unseen():
             break
     return report
@@ -245,6 +252,11 @@ def split_warnings(report: SplitReport) -> Iterator[str]:
     bare = sum(item.edges is None for item in index.items)
     if 0 < bare < len(index):
         yield f"{index.split}: {bare} of {len(index)} lines name no edges, the others do"
+    if report.turned:
+        yield (
+            f"{index.split}: {report.turned} of the images that were read are turned upright by "
+            "their EXIF orientation; labels must be drawn on what viewers show"
+        )
     if report.blank:
         yield f"{index.split}: {report.blank} labels hold no class at all, every pixel is ignored"
 

@@ -182,7 +182,7 @@ def pair(
             detail = f"shares its name with {seen[key].name}; rename or remove one"
             faults.append(Fault(Problem.DUPLICATE, image, detail))
         elif key not in by_key:
-            detail = "no label of this name; add the label or remove the image"
+            detail = "no label of this name (PNG, TIFF or BMP); add it or remove the image"
             faults.append(Fault(Problem.MISSING_LABEL, image, detail))
         else:
             items[key] = Item(image.stem, image, by_key[key])

@@ -15,6 +15,7 @@ from PIL import ExifTags, Image
 from runtime.accuracy import label_files
 from runtime.bundle.classes import CITYSCAPES, IGNORE, ClassSet
 from runtime.errors import HedgeError
+from runtime.outputs.label_images import LabelSink
 
 Save = Callable[[Path, np.ndarray], Path]
 
@@ -178,3 +179,16 @@ def test_other_class_sets_hold_training_ids(
     assert label_files.read_label(path, classes).tolist() == [[0, 2, IGNORE]]
     with pytest.raises(HedgeError, match=r"unknown label ids \[3\]"):
         label_files.read_label(save_ids(tmp_path / "b.png", np.array([[3]])), classes)
+
+
+def test_training_ids_by_name_are_no_ids_of_the_class_list(tmp_path: Path, save_ids: Save) -> None:
+    own = ClassSet(("a", "b"), ((1, 1, 1), (2, 2, 2)), ids=(1, 2), ignored=(0,))
+    path = save_ids(tmp_path / "x_labelTrainIds.png", np.array([[0, 1, 255]]))
+    assert label_files.read_label(path, own).tolist() == [[0, 1, IGNORE]]
+
+
+def test_answers_of_a_model_are_no_labels_of_a_list_with_other_ids(tmp_path: Path) -> None:
+    own = ClassSet(("a", "b"), ((9, 9, 9), (99, 99, 99)), ids=(1, 2), ignored=(0,))
+    LabelSink(tmp_path, own).write("x", np.array([[0, 1], [1, 0]], np.uint8))
+    with pytest.raises(HedgeError, match="its palette shows other classes"):
+        label_files.read_label(tmp_path / "x.png", own)

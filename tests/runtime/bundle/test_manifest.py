@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,9 +15,12 @@ import onnx
 import pytest
 from onnx import helper
 
+from runtime.bundle.classes import ClassSet
 from runtime.bundle.manifest import Manifest, newest_bundle
 from runtime.errors import HedgeError
 from tests.equipment.bundles import resign
+
+Make = Callable[..., Path]
 
 
 def flip_bit(path: Path, at: int) -> None:
@@ -265,3 +269,13 @@ def test_a_licence_is_kept_and_bundles_from_before_there_was_one_load(bundle: Pa
     )
     with pytest.raises(HedgeError, match="changed after it was written"):
         Manifest.load(bundle)
+
+
+def test_the_numbers_in_label_files_travel_with_the_bundle(
+    make_bundle: Make, tmp_path: Path
+) -> None:
+    own = ClassSet(("a", "b"), ((1, 1, 1), (2, 2, 2)), ids=(7, 255), ignored=(0,))
+    assert Manifest.load(make_bundle(tmp_path / "own", class_set=own)).classes == own
+    make_bundle(tmp_path / "plain")
+    plain = json.loads((tmp_path / "plain" / "manifest.json").read_bytes())
+    assert plain["classes"].keys() == {"names", "colors"}, "as bundles always had it"
