@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -84,10 +85,13 @@ def run(
 ) -> None:
     """Train a task in the run's folder: config.json, metrics.jsonl, tensorboard/, its weights.
 
-    OutputError if the folder holds another run and ``config`` says neither resume nor force.
+    OutputError if the folder holds another run and ``config`` says neither resume nor force, or if
+    another process trains in it.
     """
     last = config.run / "last.pt"
-    with world() as place:
+    with world() as place, ExitStack() as stack:
+        if place.first:
+            stack.enter_context(files.locked(config.run))
         if last.exists() and not (config.resume or config.force):
             raise OutputError(f"{config.run}: exists; --resume continues it, --force replaces it")
         trainer = Trainer(config, make_task(place), place)
@@ -144,7 +148,7 @@ def _prepare(config: RunConfig, done: int) -> None:
     rows = metrics.read_bytes().splitlines(keepends=True) if metrics.exists() and done else []
     files.write_bytes(metrics, b"".join(rows[:done]))
     if not config.resume:
-        for name in ("best.pt", "edges.pt", "last.pt", PREVIOUS):
+        for name in ("last.pt", PREVIOUS):  # weights stay until new ones take their place
             (config.run / name).unlink(missing_ok=True)
 
 

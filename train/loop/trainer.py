@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from runtime.errors import GateError, HedgeError
+from runtime.errors import GateError, HedgeError, one_line
 from runtime.interrupt import interruptible
 from train.augment import BatchSampler
 from train.config import RunConfig
@@ -165,6 +165,12 @@ class Trainer:
     def restore(self, path: Path) -> None:
         """Continue the run whose ``last.pt`` is ``path``; HedgeError if its settings differ."""
         saved = self.task.load(path)
+        try:
+            self._take_up(saved)
+        except Exception as error:  # a file from anywhere may hold anything
+            raise HedgeError(f"{path}: damaged training state: {one_line(error)}") from error
+
+    def _take_up(self, saved: State) -> None:
         training = saved.training
         self.network.load_state_dict(training["model"])
         if self.ema is not None:
