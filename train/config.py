@@ -10,6 +10,7 @@ import msgspec
 import tyro
 
 from runtime.errors import HedgeError
+from runtime.numbers import Count, Positive, Seed, Share, Side, Threads, Weight, check_numbers
 
 BackboneName = Literal["resnet50", "resnet18", "mobilenet_v2", "mobilenet_v3_large"]
 TIMM = "timm/"  # in front of the names of timm's networks
@@ -91,14 +92,14 @@ class ModelConfig:
 class RunConfig:
     """What every training has: its length, its averaging, its folder, and how it resumes."""
 
-    epochs: int = 60
+    epochs: Count = 60
     """Passes over the training split."""
-    batch: int = 8
+    batch: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 8
     """Images a step, over all processes together."""
-    ema: float | None = 0.995
+    ema: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = 0.995
     """Decay of the exponential moving average of the weights, which is validated and kept
     (None: no average)."""
-    seed: int = 0
+    seed: Seed = 0
     """Decides initial weights, order and augmentation."""
     amp: bool = True
     """Mixed precision: bf16 where the device computes in it; segmentation has FP16 on
@@ -111,13 +112,11 @@ class RunConfig:
     """Continue runs/NAME/last.pt where it stopped."""
     force: bool = False
     """Start over, replacing an existing run of this name."""
-    until: Annotated[int | None, tyro.conf.arg(name="stop-after")] = None
+    until: Annotated[Count | None, tyro.conf.arg(name="stop-after")] = None
     """Stop after this epoch, to be resumed later; the schedule stays that of --epochs."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "epochs", "batch", "lr")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise HedgeError(f"--ema is a decay in (0, 1), not {self.ema}")
+        check_numbers(self)
 
     @property
     def default_name(self) -> str:
@@ -175,60 +174,53 @@ class TrainConfig(RunConfig):
     empty maps (blank, for comparison)."""
     output_stride: Literal[8, 16, 32] = 16
     """Of the backbone's last stage; 16 is 2.6 to 2.9 times faster than 8."""
-    size: tuple[int, int] | None = None
+    size: tuple[Side, Side] | None = None
     """Network input H W at validation. Default: the images' own, at most 1024 wide."""
-    crop: tuple[int, int] | None = None
+    crop: tuple[Side, Side] | None = None
     """Training crop H W. Default: the same as size."""
-    scale: tuple[float, float] = (0.5, 2.0)
+    scale: tuple[Positive, Positive] = (0.5, 2.0)
     """Range of the random scaling before the crop."""
-    lr: float = 3e-3
+    lr: Positive = 3e-3
     """Peak learning rate of the new layers (AdamW, poly decay with power 0.9)."""
-    backbone_lr: float = 0.3
+    backbone_lr: Weight = 0.3
     """Learning rate of a pretrained backbone, as a multiple of --lr."""
-    weight_decay: float = 1e-2
+    weight_decay: Weight = 1e-2
     """AdamW's weight decay; 0 for norms and biases."""
-    freeze_bn: int = 0
+    freeze_bn: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] = 0
     """Epochs for which the backbone's batch-norm statistics are frozen."""
-    edge_loss: float = 1.0
+    edge_loss: Weight = 1.0
     """Weight of the edge loss, added to the segmentation loss."""
-    ohem: float | None = None
+    ohem: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     """Online hard example mining: the share of pixels, hardest first, that count (e.g. 0.25)."""
-    label_smoothing: float = 0.0
+    label_smoothing: Share = 0.0
     """Label smoothing: share of each target spread evenly over all classes (e.g. 0.05)."""
-    class_balance: float = 0.3
+    class_balance: Share = 0.3
     """Class weight = frequency^-x; 0 is off. Weights are scaled to a mean of 1 over the pixels."""
-    oversample: float = 0.3
+    oversample: Share = 0.3
     """Repeat-factor threshold t (LVIS): images of classes with frequency f < t are oversampled
     by sqrt(t / f); 0 is off."""
-    jaccard: float = 1.0
+    jaccard: Weight = 1.0
     """Weight of the soft Jaccard loss (1 - mean IoU over an image's classes), added to the
     cross-entropy."""
-    loss_stride: int = 1
+    loss_stride: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
     """Stride of the label pixels that the losses compare, offset by the step. The network's scores
     are at 1/4, so 2 loses little, and the losses take a quarter of the time."""
-    validate_every: int = 1
+    validate_every: Count = 1
     """Epochs between validations; the last epoch is always validated."""
-    workers: int = 2
+    workers: Threads = 2
     """Processes that load images; they do not change the result."""
     license: str | None = None
     """Terms of the weights, kept in checkpoints and bundles. Default: those of --start."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "validate_every", "loss_stride")
         known = get_args(BackboneName)
         if self.backbone and self.backbone not in known and not self.backbone.startswith(TIMM):
             raise HedgeError(
                 f"--backbone {self.backbone}: not one of {', '.join(known)}, nor {TIMM}NAME"
             )
-        if self.ohem is not None and not 0 < self.ohem <= 1:
-            raise HedgeError(f"--ohem is a share of the pixels, in (0, 1], not {self.ohem}")
-        for name in ("label_smoothing", "class_balance", "oversample"):
-            if not 0 <= getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise HedgeError(f"--{option} lies in [0, 1), not {getattr(self, name)}")
-        if self.jaccard < 0:
-            raise HedgeError(f"--jaccard must not be negative, but is {self.jaccard}")
+        if self.scale[0] > self.scale[1]:
+            raise HedgeError(f"--scale is a range, smaller number first, not {self.scale}")
         if self.hed and not VARIANTS[self.variant].hed:
             raise HedgeError(f"--hed {self.hed}: variant {self.variant} has no edge network")
 
@@ -252,14 +244,6 @@ class TrainConfig(RunConfig):
             se=row.se,
             hed=(self.hed or DEFAULT_EDGES) if row.hed else None,
         )
-
-
-def require_positive(config: object, *names: str) -> None:
-    """HedgeError that names the first option of ``config`` that is set and not positive."""
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and value <= 0:
-            raise HedgeError(f"--{name.replace('_', '-')} must be positive, not {value}")
 
 
 def to_builtins(config: object) -> Any:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import msgspec
 
 from runtime.errors import HedgeError
+from runtime.numbers import Count, Positive, Weight
 from train.config import HedName, RunConfig
 
 LR: dict[HedName, float] = {"lite": 2e-3, "vgg16": 1e-4}  # VGG has no batch-norm
@@ -28,27 +32,23 @@ class HedConfig(RunConfig):
     start: str | None = None
     """Edge weights to start from: the published key names, or an edges.pt of train.hed. vgg16
     also takes "imagenet" (torchvision downloads it) or a file of torchvision's vgg16."""
-    agreement: float = 0.3
+    agreement: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.3
     """Share of the annotators that makes a pixel an edge; pixels that fewer marked are ignored."""
-    crop: int = 256
+    crop: Annotated[int, msgspec.Meta(ge=64, le=16_384)] = 256
     """Side of the square training crops in pixels; each step removes 0 to 31 rows and columns."""
-    scale: tuple[float, float] = (0.7, 1.5)
+    scale: tuple[Positive, Positive] = (0.7, 1.5)
     """Range of the random scaling; crops are also flipped, and turned by multiples of 22.5°."""
-    epochs: int = 150
-    lr: float | None = None
+    epochs: Count = 150
+    lr: Positive | None = None
     """Peak learning rate (AdamW, poly decay with power 0.9). Default: 2e-3 for lite, 1e-4 for
     vgg16."""
-    weight_decay: float = 1e-3
+    weight_decay: Weight = 1e-3
     """AdamW's weight decay."""
-    ema: float | None = 0.99
+    ema: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = 0.99
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.crop < 64:
-            raise HedgeError(f"--crop must be at least 64 pixels, not {self.crop}")
-        if not 0 < self.agreement <= 1:
-            raise HedgeError(f"--agreement is a share, in (0, 1], not {self.agreement}")
-        if not 0 < self.scale[0] <= self.scale[1]:
+        if self.scale[0] > self.scale[1]:
             raise HedgeError(f"--scale is a range, smaller number first, not {self.scale}")
 
     @property

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from runtime import cli, files
 from runtime.errors import HedgeError
+from runtime.numbers import check_numbers
 from runtime.outputs.checks import check_outputs
 from train.datasets import bsds
 from train.datasets.bsds import Pair
@@ -52,9 +53,9 @@ class EvaluateEdges:
     """BSDS500's data folder."""
     split: str = "val"
     """Split of it."""
-    thresholds: int = metrics.THRESHOLDS
+    thresholds: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = metrics.THRESHOLDS
     """Number of evenly spaced thresholds."""
-    workers: int = os.cpu_count() or 1
+    workers: Annotated[int, msgspec.Meta(ge=1, le=1024)] = os.cpu_count() or 1
     """Processes that match pixels."""
     save: Path | None = None
     """Write image | annotations | edges | thin edges side by side to this folder."""
@@ -62,9 +63,7 @@ class EvaluateEdges:
     """Write the scores to this file."""
 
     def __post_init__(self) -> None:
-        for name in ("thresholds", "workers"):
-            if getattr(self, name) < 1:
-                raise HedgeError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        check_numbers(self)
 
 
 def main(config: EvaluateEdges) -> None:

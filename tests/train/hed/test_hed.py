@@ -246,5 +246,5 @@ def test_refusals(drawings: Path, tmp_path: Path) -> None:
         evaluate(EvaluateEdges(tmp_path, drawings))
     with pytest.raises(HedgeError, match="no such run, weights or folder"):
         evaluate(EvaluateEdges(tmp_path / "none", drawings))
-    with pytest.raises(HedgeError, match="--workers must be at least 1"):
+    with pytest.raises(HedgeError, match="--workers 0: give a number from 1"):
         EvaluateEdges(tmp_path, drawings, workers=0)
