@@ -110,6 +110,14 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
+def test_the_files_that_documents_name_are_there() -> None:
+    pattern = re.compile(r"`((?:train|export|runtime|benchmarks|hedge_seg|docs|tests)/[\w/.-]*)`")
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        if path.name != "CHANGELOG.md":
+            for name in pattern.findall(path.read_text(encoding="utf-8")):
+                assert "NAME" in name or (ROOT / name).exists(), f"{path.name}: {name}"
+
+
 def test_links_between_files_of_the_repository_hold() -> None:
     """What GitHub shows: README, CONTRIBUTING and CHANGELOG; MkDocs checks the site's own."""
     for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
