@@ -41,6 +41,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 _TOO_LARGE = f"it has more than {MAX_PIXELS / 1e6:.0f} million pixels; make it smaller or cut it"
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
+_HDR = re.compile(rb"colrnclx..\0\x10|cICP.\x10", re.DOTALL)  # how AVIF, HEIC and PNG tell it
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -154,7 +155,10 @@ def white_is_zero(image: Image.Image) -> bool:
 
 def _open(path: Path) -> Image.Image:
     formats: tuple[str, ...] = FORMATS
-    if _is_heif(_head(path)):
+    head = _head(path)
+    if _HDR.search(head):
+        raise ValueError("HDR (PQ) is dim and gray without tone mapping; convert it to SDR first")
+    if _is_heif(head):
         try:
             import pi_heif
         except ImportError:
@@ -164,7 +168,7 @@ def _open(path: Path) -> Image.Image:
     try:
         image = Image.open(path, formats=formats)
     except Image.UnidentifiedImageError:
-        raise ValueError(f"damaged, or none of {', '.join(FORMATS)}, HEIC") from None
+        raise ValueError(f"damaged, rare, or none of {', '.join(FORMATS)}, HEIC") from None
     except Image.DecompressionBombError:
         raise ValueError(_TOO_LARGE) from None
     if image.width * image.height > MAX_PIXELS:
@@ -175,7 +179,7 @@ def _open(path: Path) -> Image.Image:
 
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(64)
+        return file.read(1 << 16)
 
 
 def _is_heif(head: bytes) -> bool:

@@ -238,3 +238,15 @@ def test_a_tiled_heic_is_whole(tmp_path: Path) -> None:
     pillow_heif.from_pillow(Image.fromarray(wide)).save(path, quality=90, tile_size=512)
     assert path.read_bytes().count(b"hvc1") >= 6
     assert np.abs(images.read_rgb(path).astype(int) - wide).mean() < 3
+
+
+def test_hdr_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.avif"
+    Image.fromarray(scene()).save(path)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"colrnclx") + 10
+    assert off(images.read_rgb(path), scene()) < 60  # of 4:2:0
+    data[at : at + 2] = b"\0\x10"  # the curve of BT.2100 PQ
+    path.write_bytes(data)
+    with pytest.raises(HedgeError, match=r"a\.avif: .*HDR \(PQ\)"):
+        images.read_rgb(path)
