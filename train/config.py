@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -253,4 +253,6 @@ def to_builtins(config: object) -> Any:
 
 def from_builtins(data: object, kind: type) -> Any:
     """The config of type ``kind`` from what ``to_builtins`` made; ValueError if it does not fit."""
-    return msgspec.convert(data, kind, dec_hook=lambda type_, value: type_(value), strict=False)
+    value = msgspec.convert(data, kind, dec_hook=lambda type_, value: type_(value), strict=False)
+    # msgspec sets only the fields in ``data``; ``to_builtins`` would leave out the others.
+    return replace(value) if is_dataclass(value) and not isinstance(value, type) else value

@@ -19,7 +19,7 @@ import torch
 
 from runtime.errors import GateError, HedgeError, OutputError
 from train.__main__ import main
-from train.checkpoint import Checkpoint, load_state
+from train.checkpoint import Checkpoint, load_state, read_tensors, write_tensors
 from train.config import TrainConfig
 from train.datasets import open_index
 from train.loop.distributed import World
@@ -90,6 +90,17 @@ def test_only_the_epochs_asked_for_are_validated_and_the_last(
     assert Checkpoint.load(config.run / "best.pt").miou == max(scores[1:])  # type: ignore[type-var]
     main(replace(config, until=1, force=True))
     assert rows(config.run)[0]["miou"] == Checkpoint.load(config.run / "best.pt").miou
+
+
+def test_a_run_of_a_version_with_fewer_options_resumes(tiny_config: Make, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    main(replace(config, until=1))
+    last = config.run / "last.pt"
+    content = read_tensors(last)
+    del content["config"]["loss_stride"], content["digest"]
+    write_tensors(last, content)
+    main(replace(config, resume=True))
+    assert [row["epoch"] for row in rows(config.run)] == [1, 2]
 
 
 def test_a_damaged_last_checkpoint_costs_its_epoch_only(

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from runtime.errors import HedgeError
 from train.augment import BatchSampler
 from train.checkpoint import last_good, read_tensors, write_tensors
-from train.config import to_builtins
+from train.config import from_builtins, to_builtins
 from train.datasets.bsds import Drawing
 from train.device import half_precision
 from train.hed.config import HedConfig
@@ -92,7 +92,8 @@ class EdgeTask(Task):
         saved = last_good(path, read_tensors)
         if saved.get("format") != FORMAT:
             raise HedgeError(f"{path}: not the last.pt of an edge training; drop --resume")
-        require_same_settings(path, self.config, saved["config"])
+        before = to_builtins(from_builtins(saved["config"], HedConfig))
+        require_same_settings(path, self.config, before)
         averaged = saved["ema"] or {}
         training = {
             "model": saved["weights"],
