@@ -99,7 +99,7 @@ class Run:
         read = self.read if live is None else live.received
         return {
             "source": self.source.origin,
-            "frames_expected": self.source.expected,
+            "frames_expected": self.source.expected if live is None else None,
             "frames_read": read,
             "frames_written": self.written,
             "frames_dropped": read - self.written,

@@ -22,11 +22,13 @@ FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 _BT709 = 1  # in ITU-T H.273, of primaries and of transfer characteristics alike
 _GOP_SECONDS = 1  # what a killed process loses at most, and how far a player seeks
+_GOP_FRAMES = 250  # the most, where many frames come in a second
 # It shares the engine's cores: with constant qp the encoder looks at each frame once. That takes
 # 1.7 instead of 3.1 ms of CPU (crf 23) for a smaller file that looks the same; "superfast" takes 5.
 # zerolatency: what was written is in the file, not in the encoder.
 _X264 = {"preset": "ultrafast", "tune": "zerolatency", "qp": "26", "forced-idr": "1"}
 _LIVE_UNIT = Fraction(1, 10_000)  # of the times of live frames: mp4 holds pauses of 59 hours then
+_LONGEST = 2**31 - 1  # units between two frames that mp4 holds
 
 
 def check_format(path: Path) -> None:
@@ -42,38 +44,51 @@ class VideoSink:
     their size, ``segments`` says: True: the video goes on in another file, ``name-2.mp4`` and so
     on (the next number that is free); False: all are scaled to the first, with one warning. files:
     what was written. A file is fragmented and flushed: when the process is killed or the disk is
-    full, everything but the last second, a group of pictures, plays. live: frames are shown at
-    their times, since they come when they come; of a file they are one ``1 / fps`` after the
-    other. No time ends a recording: see ``Timeline``. Raises OutputError.
+    full, everything but the last second, a group of pictures, plays. Frames are shown at their
+    times, in multiples of ``time_base`` seconds, 1 / ``fps`` unless said; ``live`` ones, which come
+    by a clock, to 0.1 ms. No time ends a recording: see ``Timeline``. Raises OutputError.
     """
 
     def __init__(
-        self, path: Path, fps: Fraction, live: bool = False, segments: bool = False
+        self,
+        path: Path,
+        fps: Fraction,
+        live: bool = False,
+        segments: bool = False,
+        time_base: Fraction | None = None,
     ) -> None:
         check_format(path)
         self.path = path
         self.files: list[Path] = []
-        self._fps, self._live, self._segments = Fraction(fps), live, segments
+        self._fps, self._segments = Fraction(fps), segments
         self._container: av.container.OutputContainer | None = None
         self._stream: av.VideoStream | None = None
         self._size = (0, 0)  # (width, height) of this file's first frame
-        self._unit = _unit(path, _LIVE_UNIT if live else 1 / self._fps)
-        self._timeline = Timeline(self._unit, 1 / self._fps)
+        self._unit = _unit(path, _LIVE_UNIT if live else time_base or 1 / self._fps)
+        self._timeline = self._new_timeline()
         self._next_key = Fraction(0)  # seconds in this file
         self._scaled = False
 
-    def write(self, image: np.ndarray, time_s: float | None = None) -> None:
-        """Append an (H, W, 3) uint8 BGR image; ``time_s``: when it is shown, of a live source."""
+    def write(
+        self,
+        image: np.ndarray,
+        time_s: float | None = None,
+        pixel_aspect: Fraction = Fraction(1),
+    ) -> None:
+        """Append an (H, W, 3) uint8 BGR image.
+
+        time_s: when it is shown, None: 1 / fps after the last; pixel_aspect: width of a pixel by
+        its height, which players stretch the picture by; that of a file's first image holds.
+        """
         size = (image.shape[1], image.shape[0])
         if self._segments and size != self._size:
             self.close()
         if self._container is None:
             self._size = size
-            self._open()
+            self._open(pixel_aspect)
         frame = av.VideoFrame.from_ndarray(_yuv(self._fitted(image)), format="yuv420p")
-        frame.pts = self._timeline.place(time_s if self._live else None)
-        frame.time_base = self._unit
-        if self._live and frame.pts * self._unit >= self._next_key:
+        frame.pts, frame.time_base = self._timeline.place(time_s), self._unit
+        if frame.pts * self._unit >= self._next_key:
             frame.pict_type = PictureType.I
             self._next_key = frame.pts * self._unit + _GOP_SECONDS
         self._encode(frame)
@@ -86,8 +101,11 @@ class VideoSink:
             with writing(self.files[-1]):
                 container.close()
 
-    def _open(self) -> None:
-        self._timeline, self._next_key = Timeline(self._unit, 1 / self._fps), Fraction(0)
+    def _new_timeline(self) -> Timeline:
+        return Timeline(self._unit, 1 / self._fps, _LONGEST * self._unit)
+
+    def _open(self, pixel_aspect: Fraction) -> None:
+        self._timeline, self._next_key = self._new_timeline(), Fraction(0)
         self.files.append(_free(self.path) if self.files else self.path)
         kind = FORMATS[self.path.suffix.lower()]
         options = {"flush_packets": "1"} | ({} if kind == "matroska" else _FRAGMENTED)
@@ -99,7 +117,8 @@ class VideoSink:
         stream.pix_fmt = "yuv420p"
         stream.options = _X264
         context = stream.codec_context
-        context.gop_size = max(1, round(_GOP_SECONDS * self._fps))
+        context.gop_size = _GOP_FRAMES
+        context.sample_aspect_ratio = pixel_aspect
         # Said aloud: a player that guesses by the size of the picture shifts the reds.
         context.colorspace, context.color_range = Colorspace.ITU601, ColorRange.MPEG
         context.color_primaries = context.color_trc = _BT709

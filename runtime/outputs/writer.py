@@ -15,7 +15,7 @@ from runtime.outputs.label_images import LabelSink
 from runtime.outputs.overlay import Overlay
 from runtime.outputs.video_file import VideoSink
 from runtime.segment import Prediction, Segmenter
-from runtime.sources.base import Source
+from runtime.sources.base import Frame, Source
 
 if TYPE_CHECKING:
     from runtime.web.server import WebView
@@ -45,6 +45,7 @@ class Writer:
         self._overlay = Overlay(manifest.classes, footer)
         self._labels = None if labels is None else LabelSink(labels, manifest.classes)
         self._rows = None if metrics is None else RowSink(metrics)
+        self._clocked = source.timed or source.live
         self._video = None if out is None else _video_sink(out, source)
 
     @property
@@ -59,7 +60,7 @@ class Writer:
             self._labels.write(prediction.frame.name, prediction.labels)
         watched = self._view is not None and self._view.wants()
         if self._video is not None or watched:
-            self._draw(self._picture(prediction, status), prediction.frame.time_s, watched)
+            self._draw(self._picture(prediction, status), prediction.frame, watched)
         if self._view is not None:
             self._view.count(prediction.labels)
         write_ms = (time.perf_counter() - start) * 1e3
@@ -67,9 +68,10 @@ class Writer:
             self._rows.write(_row(prediction, write_ms) | known)
         return write_ms
 
-    def _draw(self, picture: np.ndarray, time_s: float, watched: bool) -> None:
+    def _draw(self, picture: np.ndarray, frame: Frame, watched: bool) -> None:
         if self._video is not None:
-            self._video.write(picture, time_s)
+            time_s = frame.time_s if self._clocked else None
+            self._video.write(picture, time_s, frame.pixel_aspect)
         if self._view is not None and watched:
             self._view.show(picture)
 
@@ -90,7 +92,7 @@ class Writer:
 
 def _video_sink(out: Path, source: Source) -> VideoSink:
     # A camera that changes its size goes on in another file; a folder of photos stays one video.
-    return VideoSink(out, source.fps, source.live, segments=source.timed)
+    return VideoSink(out, source.fps, source.live, source.timed, source.time_base)
 
 
 def _row(prediction: Prediction, write_ms: float) -> dict[str, Any]:

@@ -11,8 +11,14 @@ from runtime.errors import HedgeError
 # What a scheme may make FFmpeg open. Nothing local: a playlist could name files of this machine.
 _HTTP = "http,https,tcp,tls,crypto"
 _HTTP_FORMATS = "hls,mpegts,mpjpeg,mjpeg,image2pipe,mov,mp4,matroska,webm,flv,h264,hevc"
-_RTSP_OPTIONS = {"rtsp_transport": "tcp", "protocol_whitelist": "rtsp,rtsps,rtp,tcp,tls,udp"}
-_HTTP_OPTIONS = {"protocol_whitelist": _HTTP, "format_whitelist": _HTTP_FORMATS}
+_RTSP_OPTIONS = {"protocol_whitelist": "rtsp,rtsps,rtp,tcp,tls,udp"}
+# A recording goes on, by a range request, at the byte where its connection broke or stalled (µs);
+# after four tries, in 4 s, it has ended.
+_RESUMED = {"reconnect": "1", "reconnect_on_network_error": "1", "reconnect_delay_max": "4"}
+_HTTP_OPTIONS = {
+    "protocol_whitelist": _HTTP, "format_whitelist": _HTTP_FORMATS, "rw_timeout": "3000000",
+    **_RESUMED,
+}  # fmt: skip
 SCHEMES: dict[str, dict[str, str]] = {
     "rtsp": _RTSP_OPTIONS,
     "rtsps": _RTSP_OPTIONS,
@@ -35,6 +41,13 @@ class Address:
     target: str = field(repr=False)
     format: str | None = None
     options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ways(self) -> list[dict[str, str]]:
+        """Options to try in turn: some RTSP cameras speak UDP alone."""
+        if self.target.partition("://")[0].lower() not in ("rtsp", "rtsps"):
+            return [self.options]
+        return [{**self.options, "rtsp_transport": name} for name in ("tcp", "udp")]
 
     @classmethod
     def parse(cls, text: str) -> Address | None:

@@ -25,7 +25,7 @@ class Frame:
     index: 0-based position in the source; time_s: presentation time in seconds; image:
     (H, W, 3) uint8 BGR; name: a file stem for image sources (``frankfurt_000000_000294``), or
     six digits for video frames; it names label files; arrived: ``time.monotonic()`` when a live
-    source had decoded it, 0 for files, which wait.
+    source had decoded it, 0 for files, which wait; pixel_aspect: width of a pixel by its height.
     """
 
     index: int
@@ -33,6 +33,20 @@ class Frame:
     image: np.ndarray
     name: str
     arrived: float = 0.0
+    pixel_aspect: Fraction = Fraction(1)
+
+
+class Faults:
+    """What did not decode cleanly: ``count``, and ``lines`` on the first hundred."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.count = 0
+
+    def add(self, line: str) -> None:
+        self.count += 1
+        if len(self.lines) < _NAMED:  # a camera may run for months
+            self.lines.append(line)
 
 
 @dataclass(frozen=True)
@@ -56,7 +70,8 @@ class Source(ABC):
     """Frames in order, once; a context manager.
 
     origin: what the user named, as text to show; files: the files read; fps: frames per second;
-    expected: frames the source promises, None where it does not say; names: the frames' names where
+    time_base: the unit, in seconds, of a recording's times; expected: frames the source promises,
+    None where it does not say; names: the frames' names where
     they are known ahead; size: (height, width) of the first frame, None before it. faults: a line
     for each image, packet or frame that did not decode cleanly (the first hundred); damaged: how
     many there were; shortfall: promised frames that never came, known once the iteration has
@@ -70,10 +85,10 @@ class Source(ABC):
         self.origin = printable(origin)
         self.files = files
         self.fps = fps
+        self.time_base = 1 / fps
         self.expected = expected
         self.size: tuple[int, int] | None = None
-        self.faults: list[str] = []
-        self.damaged = 0
+        self.record = Faults()
         self.shortfall = 0
         self._stopped = threading.Event()
 
@@ -83,6 +98,14 @@ class Source(ABC):
 
     @abstractmethod
     def _frames(self) -> Iterator[Frame]: ...
+
+    @property
+    def faults(self) -> list[str]:
+        return self.record.lines
+
+    @property
+    def damaged(self) -> int:
+        return self.record.count
 
     def __iter__(self) -> Iterator[Frame]:
         count = 0
@@ -94,7 +117,7 @@ class Source(ABC):
                 return
         if self._stopped.is_set():
             return
-        self.shortfall = max(0, (self.expected or 0) - count)
+        self.shortfall = 0 if self.live else max(0, (self.expected or 0) - count)
         if not count:
             cause = self.faults[0] if self.faults else f"{self.origin}: it holds none"
             raise HedgeError(f"no frame could be read: {cause}")
@@ -112,11 +135,6 @@ class Source(ABC):
 
     def close(self) -> None:  # noqa: B027 - most sources hold nothing
         """Free what the source holds open."""
-
-    def _fault(self, line: str) -> None:
-        self.damaged += 1
-        if len(self.faults) < _NAMED:  # a camera may run for months
-            self.faults.append(line)
 
     def __enter__(self) -> Source:
         return self

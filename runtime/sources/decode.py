@@ -1,13 +1,16 @@
-"""Decoded frames as upright BGR images."""
+"""Which stream of a container is shown, and decoded frames as upright BGR images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from fractions import Fraction
 
 import av
 import cv2
 import numpy as np
+from av.sidedata.sidedata import Type
+from av.stream import Disposition
 from av.video.reformatter import ColorRange, ColorTrc, VideoReformatter
 
 from runtime.errors import HedgeError
@@ -15,11 +18,28 @@ from runtime.images import MAX_PIXELS
 
 _GRAY = ("gray", "ya")  # pixel formats, which FFmpeg takes for full range whatever they say
 _FROM_LIMITED = np.rint(((np.arange(256) - 16) * (255 / 219)).clip(0, 255)).astype(np.uint8)
-_ROTATIONS = {
-    90: cv2.ROTATE_90_COUNTERCLOCKWISE,
-    180: cv2.ROTATE_180,
-    270: cv2.ROTATE_90_CLOCKWISE,
-}
+# Covers of music files, and pictures for a player's time line.
+_NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
+
+
+def main_video(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The video to show, None without one: a default one first, then the largest, then the richest.
+
+    These are the variants of an HLS playlist, or the tracks of a file. The others are not read.
+    """
+    videos = [s for s in container.streams.video if not s.disposition & _NO_VIDEO]
+    chosen = max(videos, key=_preference, default=None)
+    discard = getattr(av.stream, "Discard", None)  # PyAV 18 can
+    for stream in container.streams:
+        if discard is not None and stream is not chosen:
+            stream.discard = discard.all
+    return chosen
+
+
+def _preference(stream: av.VideoStream) -> tuple[bool, int, int]:
+    declared = stream.metadata.get("variant_bitrate", "")  # bits a second, of an HLS variant
+    bits = int(declared) if declared.isdigit() else stream.codec_context.bit_rate or 0
+    return bool(stream.disposition & Disposition.default), stream.width * stream.height, bits
 
 
 def limit_size(stream: av.VideoStream, origin: str) -> None:
@@ -48,8 +68,7 @@ def bgr_image(converter: VideoReformatter, decoded: av.VideoFrame, origin: str) 
         image = pixels.reshape(frame.height, frame.width, 3)
     if decoded.color_range == ColorRange.MPEG and decoded.format.name.startswith(_GRAY):
         image = cv2.LUT(image, _FROM_LIMITED)
-    turn = _ROTATIONS.get(round(decoded.rotation / 90) * 90 % 360)
-    return image if turn is None else cv2.rotate(image, turn)
+    return _upright(image, decoded)
 
 
 def _converted(converter: VideoReformatter, frame: av.VideoFrame, origin: str) -> av.VideoFrame:
@@ -68,9 +87,43 @@ def _converted(converter: VideoReformatter, frame: av.VideoFrame, origin: str) -
         ) from error
 
 
+def pixel_aspect(stream: av.VideoStream, decoded: av.VideoFrame) -> Fraction:
+    """Width of a pixel of the upright picture by its height; 1 where the file makes no sense."""
+    aspect = stream.sample_aspect_ratio
+    if aspect is None or not Fraction(1, 10) < aspect < 10:
+        return Fraction(1)
+    return 1 / aspect if _turned(decoded) else aspect
+
+
+def _turned(decoded: av.VideoFrame) -> bool:
+    """Whether rows become columns when the frame is shown."""
+    a, b, c, d = _matrix(decoded)
+    return abs(b) + abs(c) > abs(a) + abs(d)
+
+
+def _upright(image: np.ndarray, decoded: av.VideoFrame) -> np.ndarray:
+    """``image`` turned and mirrored as the display matrix says, to the nearest quarter turn."""
+    a, b, c, d = _matrix(decoded)
+    if _turned(decoded):
+        image, a, d = cv2.transpose(image), c, b
+    if a < 0 or d < 0:
+        image = cv2.flip(image, -1 if a < 0 and d < 0 else 1 if a < 0 else 0)
+    return image
+
+
+def _matrix(decoded: av.VideoFrame) -> tuple[int, int, int, int]:
+    """a, b, c, d: a pixel at (x, y) is shown at (a·x + c·y, b·x + d·y)."""
+    try:
+        data = decoded.side_data[Type.DISPLAYMATRIX]
+    except KeyError:
+        return 1, 0, 0, 1
+    values = np.frombuffer(bytes(data), np.int32)
+    return int(values[0]), int(values[1]), int(values[3]), int(values[4])
+
+
 def packets_of(
     container: av.container.InputContainer, stream: av.VideoStream
 ) -> Iterator[av.Packet]:
-    """What ``container`` holds of ``stream``, in order."""
+    """What ``container`` holds of ``stream``, in order; a last one, without data, flushes."""
     with suppress(IndexError):  # how PyAV ends where another stream had begun half-way
         yield from container.demux(stream)

@@ -41,7 +41,7 @@ class ImageSource(Source):
             try:
                 image = cv2.cvtColor(images.read_rgb(path), cv2.COLOR_RGB2BGR)
             except HedgeError as error:
-                self._fault(str(error))
+                self.record.add(str(error))
                 continue
             yield Frame(index, float(index / self.fps), image, path.stem)
 
@@ -64,7 +64,7 @@ class AnimationSource(Source):
                 yield Frame(index, round(time_s, 3), image, f"{index:06d}")
                 time_s += shown_s
         except HedgeError as error:
-            self._fault(str(error))
+            self.record.add(str(error))
 
 
 def _first_ms(path: Path) -> int:

@@ -1,9 +1,10 @@
-"""Cameras and addresses, opened again after every fault."""
+"""Cameras, opened again after every fault, and recordings behind http://."""
 
 from __future__ import annotations
 
 import random
 import time
+from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from fractions import Fraction
@@ -14,13 +15,19 @@ from av.video.reformatter import VideoReformatter
 
 from runtime.errors import HedgeError
 from runtime.sources.address import Address
-from runtime.sources.base import DEFAULT_FPS, Frame
-from runtime.sources.decode import bgr_image, limit_size, packets_of
+from runtime.sources.base import Frame, Source
+from runtime.sources.decode import bgr_image, limit_size, main_video, packets_of, pixel_aspect
+from runtime.sources.frame_times import frame_rate
 from runtime.sources.live import LiveSource
+from runtime.sources.video_file import VideoSource
 
 OPEN_S = 5.0  # until an answer to a connection is given up
 
 STALL_S = 3.0  # without a new frame, whatever else arrives
+
+BEGIN_S = 30.0  # without the first one: between two key frames of a camera that saves bits
+
+_RESUME_S = 12.0  # in which a recording goes on after a broken connection, or has ended
 
 _BACKOFF_S = (0.25, 1.5)  # first and longest wait before a new try; half of it is chance
 
@@ -28,70 +35,74 @@ _BACKOFF_S = (0.25, 1.5)  # first and longest wait before a new try; half of it 
 # sooner here, where everything is read at once.
 _LOW_DELAY = {"analyzeduration": "500000"}
 
+_ENDLESS = {"hls", "mjpeg", "mpjpeg"}  # formats whose size in bytes is not a recording's
+
+
+_WRONG = (  # an address that no other way of asking makes right
+    av.error.HTTPUnauthorizedError,
+    av.error.HTTPForbiddenError,
+    av.error.HTTPNotFoundError,
+    ConnectionRefusedError,
+)
+
+
+def open_address(address: Address) -> Source:
+    """Open a camera, or a recording: what lies behind http:// and says how long or large it is.
+
+    Raises HedgeError in one line, without the password.
+    """
+    ways = deque(address.ways)
+    try:
+        container = _connect(address, ways)
+    except (av.FFmpegError, OSError) as error:
+        raise HedgeError(
+            f"{address.shown}: cannot be opened ({_cause(error)}); check the address, the "
+            "network and the password"
+        ) from None  # its text would hold the password
+    if _is_recording(container):
+        return VideoSource(address.shown, container, [])
+    return NetworkSource(address, container, ways)
+
 
 class NetworkSource(LiveSource):
-    """A camera or an address, opened again after every fault.
+    """A camera or an endless stream, opened again after every fault.
 
-    The first opening must succeed: an address that is wrong stays wrong. After that a dropped
-    connection, a stall or an end is a gap, and tried again with growing pauses until ``stop``.
-    Something that says how long it is (a recording behind http://) ends when it ends. Frames that
-    do not decode cleanly are counted as damaged and left out: half a picture is none.
+    The first opening must have succeeded: an address that is wrong stays wrong. After that a
+    dropped connection, a stall or an end is a gap, and tried again with growing pauses until
+    ``stop``. Frames that do not decode cleanly are counted as damaged and left out: half a picture
+    is none. What comes before the first key frame of a connection is not counted.
     """
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        try:
-            self._container: av.container.InputContainer | None = self._open()
-        except (av.FFmpegError, OSError) as error:
-            raise HedgeError(
-                f"{address.shown}: cannot be opened ({_cause(error)}); check the address, the "
-                "network and the password"
-            ) from None  # its text would hold the password
-        stream = self._container.streams.video[0]
-        rate = stream.average_rate or stream.guessed_rate or DEFAULT_FPS
-        super().__init__(address.shown, Fraction(rate))
-        if self._container.duration is None:  # a recording could be over before anybody looks
-            self._thread.start()
-
-    def close(self) -> None:
-        super().close()
-        if self._thread.ident is None and self._container is not None:
-            self._container.close()
-
-    def _open(self) -> av.container.InputContainer:
-        container = av.open(
-            self._address.target,
-            format=self._address.format,
-            options={**_LOW_DELAY, **self._address.options},
-            timeout=(OPEN_S, STALL_S),
-            metadata_errors="replace",
-        )
-        if not container.streams.video:
-            container.close()
-            raise HedgeError(f"{self._address.shown}: has no video in it; check the address")
-        limit_size(container.streams.video[0], self._address.shown)
-        # Threads by frame would hold back as many frames as there are threads.
-        container.streams.video[0].codec_context.thread_type = "SLICE"
-        return container
+    def __init__(
+        self,
+        address: Address,
+        container: av.container.InputContainer,
+        ways: deque[dict[str, str]],
+    ) -> None:
+        self._address, self._ways = address, ways
+        self._container: av.container.InputContainer | None = container
+        stream = _video(address, container)
+        super().__init__(address.shown, frame_rate(container, stream))
+        self._thread.start()
 
     def _arrivals(self) -> Generator[Frame]:
         index, last, cause, container = 0, time.monotonic(), "", self._container
         while container is not None:
-            ended = "the stream ended"
-            finite = container.duration is not None
+            ended, before = "the stream ended", index
             try:
                 with closing(container):
-                    for image in self._decoded(container):
+                    for image, aspect in self._decoded(container):
                         if cause:
                             self._missed(last, cause)
                             cause = ""
                         last = time.monotonic()
-                        yield Frame(index, last - self._started, image, f"{index:06d}", last)
+                        time_s, name = last - self._started, f"{index:06d}"
+                        yield Frame(index, time_s, image, name, last, aspect)
                         index += 1
-                if finite:
-                    return
-            except (av.FFmpegError, OSError) as error:
+            except (av.FFmpegError, OSError, HedgeError) as error:
                 ended = _cause(error)
+            if index == before:
+                self._ways.rotate(-1)  # a camera may accept TCP and send nothing by it
             cause = cause or ended
             container = self._container = self._again()
         if cause:
@@ -101,33 +112,80 @@ class NetworkSource(LiveSource):
         """A new connection, however long it takes; None when it is no longer wanted."""
         pause, longest = _BACKOFF_S
         while not self._stopped.wait(pause * random.uniform(0.5, 1.0)):
-            with suppress(av.FFmpegError, OSError, HedgeError):
-                return self._open()
+            with suppress(av.FFmpegError, OSError):
+                return _connect(self._address, self._ways)
             pause = min(2 * pause, longest)
         return None
 
-    def _decoded(self, container: av.container.InputContainer) -> Iterator[np.ndarray]:
-        """Whole frames; raises TimeoutError when only other things arrive for too long."""
+    def _decoded(
+        self, container: av.container.InputContainer
+    ) -> Iterator[tuple[np.ndarray, Fraction]]:
+        """Whole frames, and the aspect of their pixels.
+
+        Raises TimeoutError when only other things arrive for too long.
+        """
         bgr = VideoReformatter()
-        stream = container.streams.video[0]
-        last = time.monotonic()
+        stream = _video(self._address, container)
+        stall_s = _RESUME_S if container.format.name == "hls" else STALL_S
+        begun, last, patience = False, time.monotonic(), max(BEGIN_S, stall_s)
         for packet in packets_of(container, stream):
             # First: what FFmpeg held back comes out at its timeout, as old as the stall.
-            if time.monotonic() - last > STALL_S:
+            if time.monotonic() - last > patience:
                 raise TimeoutError
+            begun = begun or packet.is_keyframe
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
-                self._fault(f"{self.origin}: a packet does not decode: {error.strerror}")
+                if begun:
+                    self.record.add(f"{self.origin}: a packet does not decode: {error.strerror}")
                 frames = []
             for frame in frames:
                 if frame.is_corrupt:
-                    self._fault(f"{self.origin}: a damaged frame is left out")
+                    if begun:
+                        self.record.add(f"{self.origin}: a damaged frame is left out")
                     continue
-                last = time.monotonic()
-                yield bgr_image(bgr, frame, self.origin)
+                begun, last, patience = True, time.monotonic(), stall_s
+                yield bgr_image(bgr, frame, self.origin), pixel_aspect(stream, frame)
             if self._stopped.is_set():
                 return
+
+
+def _connect(address: Address, ways: deque[dict[str, str]]) -> av.container.InputContainer:
+    """A connection by the first of ``ways`` that works, which is moved to their front."""
+    failure: Exception | None = None
+    for options in tuple(ways):
+        try:
+            return av.open(
+                address.target,
+                format=address.format,
+                options={**_LOW_DELAY, **options},
+                timeout=(OPEN_S, _RESUME_S if "reconnect" in options else STALL_S),
+                metadata_errors="replace",
+            )
+        except _WRONG:
+            raise
+        except (av.FFmpegError, OSError) as error:
+            failure = failure or error
+            ways.rotate(-1)
+    assert failure is not None
+    raise failure
+
+
+def _is_recording(container: av.container.InputContainer) -> bool:
+    if container.duration is not None:
+        return True
+    return container.size > 0 and container.format.name not in _ENDLESS
+
+
+def _video(address: Address, container: av.container.InputContainer) -> av.VideoStream:
+    stream = main_video(container)
+    if stream is None:
+        container.close()
+        raise HedgeError(f"{address.shown}: has no video in it; check the address")
+    limit_size(stream, address.shown)
+    # Threads by frame would hold back as many frames as there are threads.
+    stream.codec_context.thread_type = "SLICE"
+    return stream
 
 
 def _cause(error: Exception) -> str:

@@ -11,10 +11,10 @@ from runtime.images import IMAGE_SUFFIXES, is_image
 from runtime.sources.address import Address
 from runtime.sources.base import Source
 from runtime.sources.image_files import ImageSource, open_image
-from runtime.sources.network import NetworkSource
+from runtime.sources.network import open_address
 from runtime.sources.paced import PacedSource
 from runtime.sources.stdin import PipeSource
-from runtime.sources.video_file import VideoSource
+from runtime.sources.video_file import open_video
 
 PIPE = "-"  # standard input, as everywhere
 
@@ -31,10 +31,8 @@ def open_source(
     if source == PIPE:
         return PipeSource(raw_size)
     address = Address.parse(source)
-    if address is not None:
-        return NetworkSource(address)
-    opened = _open_files(source)
-    return PacedSource(opened) if realtime else opened
+    opened = _open_files(source) if address is None else open_address(address)
+    return PacedSource(opened) if realtime and not opened.live else opened
 
 
 def _open_files(source: str) -> Source:
@@ -42,7 +40,7 @@ def _open_files(source: str) -> Source:
     if path.is_dir():
         return ImageSource(source, _images_in(path))
     if path.is_file():
-        return open_image(path, source) if is_image(path) else VideoSource(path)
+        return open_image(path, source) if is_image(path) else open_video(path)
     if path.exists():
         raise HedgeError(f"{source}: neither a file nor a folder; give a video or images")
     if glob.has_magic(source):
@@ -57,7 +55,7 @@ def _open_glob(pattern: str) -> Source:
     if chosen:
         return ImageSource(pattern, chosen)
     if len(found) == 1 and found[0].is_file():
-        return VideoSource(found[0])
+        return open_video(found[0])
     what = f"matches {len(found)} paths, no image among them" if found else "matches nothing"
     raise HedgeError(f"{pattern}: the pattern {what}; quote it and check the path")
 

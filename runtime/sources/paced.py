@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Generator, Iterator
+from collections.abc import Container, Generator
 from dataclasses import replace
 
 from runtime.sources.base import Frame, Source
@@ -11,21 +11,19 @@ from runtime.sources.live import LiveSource
 
 
 class PacedSource(LiveSource):
-    """A source of files played at its own rate, as if a camera sent it."""
+    """A source of files played at its own rate, as if a camera sent it.
+
+    What the file lacks, the file says: frames that were dropped are no shortfall.
+    """
 
     def __init__(self, source: Source) -> None:
         super().__init__(source.origin, source.fps, source.expected)
         self.files, self._names, self._source = source.files, source.names, source
-        self.timed = source.timed
+        self.timed, self.record = source.timed, source.record
 
     @property
     def names(self) -> Container[str] | None:
         return self._names
-
-    def _frames(self) -> Iterator[Frame]:
-        yield from super()._frames()
-        self.damaged, self.faults = self._source.damaged, self._source.faults
-        self.expected = None  # dropped frames are no shortfall; what the file lacks, the file says
 
     def complaint(self) -> str | None:
         return self._source.complaint()

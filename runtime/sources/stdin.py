@@ -58,7 +58,9 @@ class PipeSource(Source):
             count = os.readv(self._fd, [room[filled:]])
             if not count:
                 if filled:
-                    self._fault(f"{self.origin}: the last frame breaks off after {filled} bytes")
+                    self.record.add(
+                        f"{self.origin}: the last frame breaks off after {filled} bytes"
+                    )
                 return None
             filled += count
         return image

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container, Iterator
-from contextlib import suppress
-from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 from runtime.errors import HedgeError
-from runtime.sources.base import DEFAULT_FPS, Frame, FrameNames, Source, frame_name
-from runtime.sources.decode import bgr_image, limit_size, packets_of
+from runtime.sources.base import Frame, FrameNames, Source, frame_name
+from runtime.sources.decode import bgr_image, limit_size, main_video, packets_of, pixel_aspect
+from runtime.sources.frame_times import FrameTimes, frame_rate
+from runtime.sources.promise import missing_bytes, promised_frames, promised_s
 
 _SLACK_S = 0.25  # by which a video may end before the length it promises
 # Real containers only. Playlists (HLS, DASH, concat, SDP) would open other files by themselves.
@@ -25,17 +23,28 @@ _CONTAINERS = (
 
 
 class VideoSource(Source):
-    """A video file, decoded packet by packet, upright, at each frame's own size."""
+    """A recording, decoded packet by packet, upright, at each frame's own size and time.
 
-    def __init__(self, path: Path) -> None:
-        self._container = _open_container(path)
-        self._stream = _video_stream(self._container, path)
-        limit_size(self._stream, str(path))
+    It is a file, or lies behind http://, where it goes on after a broken connection. Times count
+    from the first frame. Packets that come before the first key frame, as in the middle of a
+    broadcast, are passed over: nobody can decode them.
+    """
+
+    def __init__(
+        self, origin: str, container: av.container.InputContainer, files: list[Path]
+    ) -> None:
+        stream = main_video(container)
+        if stream is None:
+            container.close()
+            raise HedgeError(f"{origin}: has no video track; give a file with pictures in it")
+        limit_size(stream, origin)
+        rate = frame_rate(container, stream)
+        super().__init__(origin, files, rate, promised_frames(container, stream))
+        self._container, self._stream = container, stream
+        self._times = FrameTimes(container, stream, rate)
+        self.time_base = self._times.unit
         self._bgr = VideoReformatter()  # shared: a new one for each frame costs 1 ms at 720p
-        self._hidden = 0
         self._cut = ""  # where it ends too early, once that is known
-        rate = self._stream.average_rate or self._stream.guessed_rate or DEFAULT_FPS
-        super().__init__(str(path), [path], Fraction(rate), self._stream.frames or None)
 
     @property
     def names(self) -> Container[str] | None:
@@ -43,53 +52,61 @@ class VideoSource(Source):
 
     def complaint(self) -> str | None:
         line = super().complaint()
-        if line is None:
-            return f"{self.origin}: {self._cut}" if self._cut else None
-        hidden = f" (its edit list hides {self._hidden})" if self._hidden else ""
-        return line + hidden if self.shortfall else line
+        return f"{self.origin}: {self._cut}" if self._cut and line is None else line
 
     def close(self) -> None:
         self._container.close()
 
     def _frames(self) -> Iterator[Frame]:
         # A lost packet takes its index along: the frames behind it keep the names of their labels.
-        end_s = 0.0
         for index, decoded in enumerate(self._decoded()):
             if decoded is None:
                 continue
             if decoded.is_corrupt:
-                self._fault(f"{self.origin}: frame {index} is damaged")
-            time_s = float(index / self.fps) if decoded.time is None else decoded.time
-            end_s = max(end_s, time_s + float(decoded.duration * (decoded.time_base or 0)))
+                self.record.add(f"{self.origin}: frame {index} is damaged")
+            time_s = self._times.of(decoded, index)
             image = bgr_image(self._bgr, decoded, self.origin)
-            yield Frame(index, time_s, image, frame_name(index))
-        whole_s = _promised_s(self._stream)
+            name, aspect = frame_name(index), pixel_aspect(self._stream, decoded)
+            yield Frame(index, time_s, image, name, pixel_aspect=aspect)
+        self._cut = self._cut_at()
+
+    def _cut_at(self) -> str:
+        whole_s, end_s = promised_s(self._stream), self._times.end_s
         if whole_s is not None and whole_s - end_s > _SLACK_S:
-            self._cut = f"it ends after {end_s:.1f} of the {whole_s:.1f} seconds it promises"
+            return f"it ends after {end_s:.1f} of the {whole_s:.1f} seconds it promises"
+        missing = sum(missing_bytes(path) for path in self.files)
+        return f"it is cut: {missing} of the bytes it promises are missing" if missing else ""
 
     def _decoded(self) -> Iterator[av.VideoFrame | None]:
         """Every decoded frame; None for a packet that does not decode."""
+        begun = False  # with what can be decoded
         for packet in self._packets():
-            self._hidden += packet.is_discard
+            begun = begun or packet.is_keyframe or not packet.size
+            self._times.read(packet)
             try:
                 frames = packet.decode()
-            except av.FFmpegError as error:
-                self._fault(f"{self.origin}: a packet does not decode: {error.strerror}")
-                yield None
+            except av.error.EOFError:  # the decoder has been flushed already
                 continue
-            yield from frames
-        with suppress(av.FFmpegError):  # EOFError where the container has flushed the decoder
-            yield from self._stream.decode(None)
+            except av.FFmpegError as error:
+                if begun:
+                    self.record.add(f"{self.origin}: a packet does not decode: {error.strerror}")
+                    yield None
+                self._times.lose(packet)
+                continue
+            for frame in frames:
+                begun = begun or not frame.is_corrupt
+                if begun:
+                    yield frame
 
     def _packets(self) -> Iterator[av.Packet]:
-        """Packets with data. One failure to read is survived, a second without progress is not."""
+        """Packets, the flushing one last. One failure to read is survived, not two in a row."""
         failed = False
         packets = packets_of(self._container, self._stream)
         while True:
             try:
                 packet = next(packets, None)
             except av.FFmpegError as error:
-                self._fault(f"{self.origin}: unreadable data: {error.strerror}")
+                self.record.add(f"{self.origin}: unreadable data: {error.strerror}")
                 if failed:
                     return
                 failed, packets = True, packets_of(self._container, self._stream)
@@ -97,36 +114,20 @@ class VideoSource(Source):
             if packet is None:
                 return
             failed = False
-            if packet.size:
-                yield packet
+            yield packet
 
 
-def _promised_s(stream: av.VideoStream) -> float | None:
-    """Seconds that the video lasts, of a Matroska file, which counts no frames."""
-    found = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
-    if found is None:
-        return None
-    hours, minutes, seconds = map(float, found.groups())
-    return 3600 * hours + 60 * minutes + seconds
-
-
-def _open_container(path: Path) -> av.container.InputContainer:
+def open_video(path: Path) -> VideoSource:
+    """Open a video file; HedgeError where it is none."""
     if not path.stat().st_size:
         raise HedgeError(f"{path}: the file is empty (0 bytes); copy or record it again")
     # As an absolute file: URL, a name such as "concat:x" or "-report" is only ever a name.
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
     try:
         url = f"file:{path.absolute()}"
-        return av.open(url, container_options=options, metadata_errors="replace")
+        container = av.open(url, container_options=options, metadata_errors="replace")
     except av.FFmpegError as error:
         raise HedgeError(
             f"{path}: not a readable video ({error.strerror}); check that it plays, or convert it"
         ) from error
-
-
-def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:  # the cover of a music file
-            return stream
-    container.close()
-    raise HedgeError(f"{path}: has no video track; give a file with pictures in it")
+    return VideoSource(str(path), container, [path])

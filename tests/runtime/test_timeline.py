@@ -98,7 +98,7 @@ def test_a_long_recording_is_one_file_at_the_right_times(suffix: str, tmp_path: 
 
 @pytest.mark.parametrize("fps", [Fraction(30), Fraction(30000, 1001), Fraction(5)])
 def test_unknown_times_do_not_drift(fps: Fraction) -> None:
-    timeline = Timeline(Fraction(1, 1000), 1 / fps)
+    timeline = Timeline(Fraction(1, 1000), 1 / fps, Fraction(3600))
     places = [timeline.place(None) for _ in range(10_000)]
     assert places[-1] == round(9999 / fps * 1000)
 
@@ -106,7 +106,7 @@ def test_unknown_times_do_not_drift(fps: Fraction) -> None:
 def test_a_refusal_of_the_muxer_is_not_the_disks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(video_file, "Timeline", lambda unit, gap: Stuck())
+    monkeypatch.setattr(video_file, "Timeline", lambda *_: Stuck())
     with (
         pytest.raises(OutputError, match=r"a\.mp4: FFmpeg refuses.*Invalid argument") as caught,
         VideoSink(tmp_path / "a.mp4", Fraction(25), live=True) as sink,

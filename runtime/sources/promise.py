@@ -1,0 +1,95 @@
+"""What a container promises, where it is known to keep it: what is missing is then told.
+
+Frames: the sample table of an mp4 or mov, without what its edit list hides. Seconds: the length of
+a Matroska track. Bytes: the sizes that the outer elements of mp4, mov, Matroska, WebM, AVI and WAV
+begin with. Other numbers (the frame counts of AVI, GIF and IVF headers, bit rates, the length of a
+whole file, which may be its sound's) are estimates or wishes.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+
+_BOXES = 100_000  # of an mp4 that are looked at: two for each second that our own files hold
+_BOX = re.compile(rb"[ -~\xa9]{4}")  # what the name of a box is made of
+
+
+def promised_frames(container: av.container.InputContainer, stream: av.VideoStream) -> int | None:
+    """Frames that the sample table of an mp4 or mov shows; None where there is none."""
+    if "mp4" not in container.format.name or not stream.frames:
+        return None
+    # Not the header's own count: an edit list hides some, and the index ends where the file does.
+    return sum(not entry.is_discard for entry in stream.index_entries) or None
+
+
+def promised_s(stream: av.VideoStream) -> float | None:
+    """Seconds, from the file's 0, at which a Matroska track ends; None where it does not say."""
+    found = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if found is None:
+        return None
+    hours, minutes, seconds = map(float, found.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def missing_bytes(path: Path) -> int:
+    """Bytes that the file says it has and does not; 0 where it is whole, or of another kind."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] == b"RIFF":
+            length = int.from_bytes(head[4:8], "little")
+            end = 0 if length == 0xFFFFFFFF else 8 + length  # left open by who could not go back
+        elif head[:4] == b"\x1a\x45\xdf\xa3":
+            end = _matroska_end(file)
+        elif head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+            end = _mp4_end(file, size)
+        else:
+            return 0
+    return max(0, end - size)
+
+
+def _mp4_end(file: BinaryIO, size: int) -> int:
+    at = 0
+    for _ in range(_BOXES):
+        file.seek(at)
+        head = file.read(16)
+        if len(head) < 8 or not _BOX.fullmatch(head[4:8]):
+            return at
+        length = struct.unpack(">I", head[:4])[0]
+        if length == 1 and len(head) == 16:
+            length = struct.unpack(">Q", head[8:])[0]
+        if length < 8:  # 0: up to the end of the file
+            return at
+        at += length
+        if at >= size:
+            break
+    return at
+
+
+def _matroska_end(file: BinaryIO) -> int:
+    """The end of the first segment; 0 where its size is left open."""
+    file.seek(4)
+    header = _matroska_size(file)
+    if header is None:
+        return 0
+    file.seek(header, 1)
+    if file.read(4) != b"\x18\x53\x80\x67":
+        return 0
+    length = _matroska_size(file)
+    return 0 if length is None else file.tell() + length
+
+
+def _matroska_size(file: BinaryIO) -> int | None:
+    """The variable-length size at this place; None where it is unknown."""
+    first = file.read(1)
+    if not first or not first[0]:
+        return None
+    width = 9 - first[0].bit_length()
+    rest = file.read(width - 1)
+    value = int.from_bytes(bytes([first[0] & (1 << (8 - width)) - 1]) + rest, "big")
+    return None if value == (1 << 7 * width) - 1 else value
