@@ -16,7 +16,9 @@ from typing import BinaryIO
 import av
 
 _BOXES = 100_000  # of an mp4 that are looked at: two for each second that our own files hold
-_BOX = re.compile(rb"[ -~\xa9]{4}")  # what the name of a box is made of
+_BOX_NAMES = (
+    b"ftyp moov mdat moof mfra sidx ssix styp emsg prft free skip wide uuid pnot meta".split()
+)
 
 
 def promised_frames(container: av.container.InputContainer, stream: av.VideoStream) -> int | None:
@@ -46,10 +48,8 @@ def missing_bytes(path: Path) -> int:
             end = 0 if length == 0xFFFFFFFF else 8 + length  # left open by who could not go back
         elif head[:4] == b"\x1a\x45\xdf\xa3":
             end = _matroska_end(file)
-        elif head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-            end = _mp4_end(file, size)
         else:
-            return 0
+            end = _mp4_end(file, size)
     return max(0, end - size)
 
 
@@ -58,7 +58,7 @@ def _mp4_end(file: BinaryIO, size: int) -> int:
     for _ in range(_BOXES):
         file.seek(at)
         head = file.read(16)
-        if len(head) < 8 or not _BOX.fullmatch(head[4:8]):
+        if len(head) < 8 or head[4:8] not in _BOX_NAMES:
             return at
         length = struct.unpack(">I", head[:4])[0]
         if length == 1 and len(head) == 16:

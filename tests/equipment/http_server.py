@@ -55,6 +55,34 @@ def pages(bodies: dict[str, bytes]) -> Answer:
     return answer
 
 
+def breaking(body: bytes, breaks: int, ranges: bool, stall_s: float = 0.0) -> Answer:
+    """Serve ``body``, and hang up half-way through what is left of it, ``breaks`` times.
+
+    ranges: whether a client may go on where it was; stall_s: how long nothing is sent before.
+    """
+    left = [breaks]
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        wanted = request.headers.get("Range", "") if ranges else ""
+        start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
+        request.send_response(206 if wanted else 200)
+        if ranges:
+            request.send_header("Accept-Ranges", "bytes")
+            last = len(body) - 1
+            request.send_header("Content-Range", f"bytes {start}-{last}/{len(body)}")
+        request.send_header("Content-Length", str(len(body) - start))
+        request.end_headers()
+        end = len(body)
+        if left[0]:
+            left[0] -= 1
+            end = (start + end) // 2
+        request.wfile.write(body[start:end])
+        if end < len(body):
+            time.sleep(stall_s)
+
+    return answer
+
+
 def mjpeg(request: BaseHTTPRequestHandler) -> None:
     """Send JPEGs as web cameras do."""
     request.send_response(200)

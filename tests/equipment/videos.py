@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,7 @@ from tests.equipment.pictures import picture
 
 FPS = 30  # of the videos that the checks stream
 SIZE = (96, 160)
+_X264 = {"qp": "1", "bf": "3", "b_strategy": "0", "sc_threshold": "0"}
 
 
 def make_clip(
@@ -25,9 +26,11 @@ def make_clip(
     codec: str = "libx264rgb",
     pixels: str = "bgr24",
     turned: int = 0,
+    pixel_aspect: Fraction = Fraction(1),
 ) -> Path:
     """Write (H, W, 3) uint8 BGR images with PyAV; lossless unless ``codec`` says another.
 
+    H.264 has three B-frames in a row, as x264 writes it by default, whatever the images are.
     turned: degrees, for an mp4 of a phone that was held sideways.
     """
     if isinstance(images, int):
@@ -36,7 +39,8 @@ def make_clip(
         stream = container.add_stream(codec, rate=fps)
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = pixels
-        stream.options = {"qp": "0"} if codec.startswith("libx264") else {}
+        stream.codec_context.sample_aspect_ratio = pixel_aspect
+        stream.options = _X264 if codec.startswith("libx264") else {}
         for image in images:
             frame = av.VideoFrame.from_ndarray(image, "bgr24").reformat(format=pixels)
             container.mux(stream.encode(frame))
@@ -93,3 +97,63 @@ def playable(path: Path) -> int:
         for _ in container.decode(video=0):
             count += 1
     return count
+
+
+def grey(number: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
+    """(H, W, 3) uint8 BGR of one grey, another one for each of 20 numbers."""
+    return np.full((*size, 3), 30 + number % 20 * 10, np.uint8)
+
+
+def noise(number: int) -> np.ndarray:
+    """(48, 64, 3) uint8 BGR that takes many bytes."""
+    return np.random.default_rng(number).integers(256, size=(48, 64, 3), dtype=np.uint8)
+
+
+def number_of(image: np.ndarray) -> int:
+    """The number, modulo 20, that an image was made of by ``grey``."""
+    return round((float(image.mean()) - 30) / 10)
+
+
+def make_timed(
+    path: Path,
+    times: Sequence[Fraction],
+    codec: str = "libx264",
+    rate: Fraction = Fraction(30),
+    options: dict[str, str] | None = None,
+    pixel_aspect: Fraction = Fraction(1),
+    image: Callable[[int], np.ndarray] = grey,
+) -> Path:
+    """Frame i is ``image(i)``, (48, 64, 3) uint8 BGR, and is shown at ``times[i]``.
+
+    There are three B-frames in a row where the codec can.
+    options: of the container.
+    """
+    with av.open(str(path), "w", options=options or {}) as container:
+        unit = Fraction(1, 90_000) if any(time * rate % 1 for time in times) else 1 / rate
+        stream = container.add_stream(codec, rate=rate, time_base=unit)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = pixel_aspect
+        stream.codec_context.gop_size = 12
+        stream.options = {
+            "libx264": {"bf": "3", "b_strategy": "0", "sc_threshold": "0"},
+            "libx265": {"x265-params": "log-level=none"},
+        }.get(codec, {})
+        for number, time in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(image(number), "bgr24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = round(time / unit), unit
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def trimmed(video: Path, path: Path, start: Fraction, end: Fraction) -> Path:
+    """A clip of ``video`` without encoding it anew: an edit list hides what is before ``start``."""
+    with av.open(str(video)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size and packet.dts * packet.time_base < end:
+                packet.pts -= int(start / packet.time_base)
+                packet.dts -= int(start / packet.time_base)
+                packet.stream = stream
+                target.mux(packet)
+    return path

@@ -1,35 +1,109 @@
-"""Counts in headers are promises: nothing is sized by them."""
+"""A video that is cut or damaged says so; a whole one never does."""
 
 from __future__ import annotations
 
 import json
 import struct
 from collections.abc import Callable
-from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from runtime.config import VideoConfig
 from runtime.errors import IncompleteError
-from runtime.video import main
-from tests.equipment.videos import make_clip
+from runtime.sources.open import open_source
+from runtime.sources.promise import missing_bytes
+from runtime.video import VideoConfig, main
+from tests.equipment.videos import make_clip, make_timed, noise
+
+RATE = Fraction(25)
+TIMES = [number / RATE for number in range(60)]
+
+
+def clip(path: Path, codec: str = "libx264", **options: str) -> Path:
+    return make_timed(path, TIMES, codec, RATE, options, image=noise)
+
+
+KEPT = {
+    "an mp4 with its index in front": ("a.mp4", "libx264", {"movflags": "faststart"}),
+    "an mp4 in fragments": ("a.mp4", "libx264", {"movflags": "frag_keyframe+empty_moov"}),
+    "a mov in fragments": ("a.mov", "libx265", {"movflags": "frag_keyframe+empty_moov"}),
+    "Matroska": ("a.mkv", "libx264", {}),
+    "WebM": ("a.webm", "libvpx-vp9", {}),
+    "AVI": ("a.avi", "mpeg4", {}),
+}
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+@pytest.mark.parametrize("kind", KEPT)
+def test_a_cut_video_says_so(kind: str, share: float, shared_bundle: Path, tmp_path: Path) -> None:
+    name, codec, options = KEPT[kind]
+    path = clip(tmp_path / name, codec, **options)
+    assert main(VideoConfig(str(path), shared_bundle, "onnxruntime")) == 0
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(IncompleteError, match=r"a\.\w+: "):
+        main(VideoConfig(str(path), shared_bundle, "onnxruntime"))
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_each_missing_byte_is_counted(kind: str, tmp_path: Path) -> None:
+    name, codec, options = KEPT[kind]
+    path = clip(tmp_path / name, codec, **options)
+    assert missing_bytes(path) == 0
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-7])
+    assert missing_bytes(path) == 7
+    path.write_bytes(whole + b"something else")
+    assert missing_bytes(path) == 0
+
+
+def test_sizes_that_are_left_open_promise_nothing(tmp_path: Path) -> None:
+    avi = clip(tmp_path / "a.avi", "mpeg4")
+    data = bytearray(avi.read_bytes())
+    data[4:8] = b"\xff" * 4
+    avi.write_bytes(data)
+    matroska = clip(tmp_path / "a.mkv", live="1")  # as written into a pipe
+    for path in (avi, matroska):
+        assert missing_bytes(path) == 0
+        with open_source(str(path)) as source:
+            assert (len(list(source)), source.complaint()) == (60, None)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 2_000_000_000])
+def test_the_count_in_an_avi_header_is_not_believed(count: int, tmp_path: Path) -> None:
+    path = clip(tmp_path / "a.avi", "mpeg4")
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, data.index(b"avih") + 8 + 16, count)
+    struct.pack_into("<I", data, data.index(b"strh") + 8 + 32, count)
+    path.write_bytes(data)
+    with open_source(str(path)) as source:
+        assert source.names is None
+        assert len(list(source)) == 60
+        assert source.complaint() is None
+
+
+def test_a_last_frame_that_stays_long_is_not_missing(tmp_path: Path) -> None:
+    times = [Fraction(0), Fraction(1), Fraction(2), Fraction(5)]
+    path = make_timed(tmp_path / "a.mkv", times, rate=Fraction(1, 2))
+    with open_source(str(path)) as source:
+        assert [frame.time_s for frame in source] == [0, 1, 2, 5]
+        assert source.complaint() is None
 
 
 def test_an_avi_that_promises_two_billion_frames_is_scored_at_once(
     shared_bundle: Path, tmp_path: Path, save_ids: Callable[[Path, np.ndarray], Path]
 ) -> None:
-    clip = make_clip(tmp_path / "a.avi", 3, codec="ffv1", pixels="bgr0")
-    data = bytearray(clip.read_bytes())
+    path = make_clip(tmp_path / "a.avi", 3, codec="ffv1", pixels="bgr0")
+    data = bytearray(path.read_bytes())
     for chunk, at in ((b"avih", 24), (b"strh", 40)):
         struct.pack_into("<I", data, data.index(chunk) + at, 2 * 10**9)
-    clip.write_bytes(data)
+    path.write_bytes(data)
     save_ids(tmp_path / "labels" / "000001.png", np.zeros((24, 32)))
     report = tmp_path / "r.json"
     config = VideoConfig(
-        str(clip), shared_bundle, "onnxruntime", labels=tmp_path / "labels", json=report
+        str(path), shared_bundle, "onnxruntime", labels=tmp_path / "labels", json=report
     )
-    with suppress(IncompleteError):  # fewer came than were promised
-        main(config)
+    assert main(config) == 0
     told = json.loads(report.read_text())
     assert (told["frames_read"], told["frames_scored"]) == (3, 1)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from runtime.errors import HedgeError
+from runtime.errors import HedgeError, IncompleteError
+from runtime.sources.address import SCHEMES
 from runtime.sources.base import Frame
 from runtime.sources.live import LiveSource
 from runtime.sources.open import open_source
-from tests.equipment.http_server import pages
-from tests.equipment.videos import make_clip
+from runtime.video import VideoConfig, main
+from tests.equipment.http_server import breaking, pages
+from tests.equipment.videos import make_clip, make_timed, noise
 
 Put = Callable[[str, bytes], str]
 HEADER = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:2\n"
@@ -41,16 +45,30 @@ def put(serve: Callable[..., str]) -> Put:
 
 
 def test_the_pieces_of_a_playlist_are_played(put: Put, tmp_path: Path) -> None:
-    for number, grey in enumerate((60, 180)):
-        put(f"{number}.ts", piece(tmp_path / "piece.ts", grey))
+    for number, level in enumerate((60, 180)):
+        put(f"{number}.ts", piece(tmp_path / "piece.ts", level))
     pieces = "#EXTINF:2,\n0.ts\n#EXT-X-DISCONTINUITY\n#EXTINF:2,\n1.ts\n"
     with open_source(put("a.m3u8", (HEADER + pieces + END).encode())) as source:
-        assert isinstance(source, LiveSource)
-        for thread in threading.enumerate():
-            if thread.name == "capture":
-                thread.join()  # a slow engine: whatever reads ahead of it is through by now
-        frames = list(source)  # it says how long it is, so it ends
-        assert source.received == 40 == len(frames) + source.dropped
+        frames = list(source)  # it says how long it is, so it ends, and waits for a slow engine
+        assert source.complaint() is None
+    assert [round(frame.image.mean() / 60) for frame in frames] == [1] * 20 + [3] * 20
+    assert [frame.time_s for frame in frames] == pytest.approx(np.arange(40) / 10, abs=1e-4)
+
+
+def test_the_best_variant_of_a_playlist_is_played(put: Put, tmp_path: Path) -> None:
+    variants = ""
+    for name, (height, level, bits) in {
+        "small": (48, 60, 900), "poor": (96, 100, 100), "rich": (96, 180, 500), "tiny": (24, 20, 1),
+    }.items():  # fmt: skip
+        images = [np.full((height, 64, 3), level, np.uint8)] * 20
+        clip = make_clip(tmp_path / "a.ts", images, codec="libx264", pixels="yuv420p")
+        put(f"{name}.ts", clip.read_bytes())
+        put(f"{name}.m3u8", f"{HEADER}#EXTINF:2,\n{name}.ts\n{END}".encode())
+        variants += f"#EXT-X-STREAM-INF:BANDWIDTH={bits}000\n{name}.m3u8\n"
+    with open_source(put("a.m3u8", f"#EXTM3U\n{variants}".encode())) as source:
+        frames = list(source)
+    assert len(frames) == 20
+    assert {frame.image.shape for frame in frames} == {(96, 64, 3)}
     assert abs(frames[-1].image.mean() - 180) < 5
 
 
@@ -59,10 +77,77 @@ def test_a_recording_from_a_phone_is_upright(put: Put, tmp_path: Path) -> None:
     image[:8, :16, 2] = 255
     clip = make_clip(tmp_path / "a.mp4", [image] * 40, turned=90)
     with open_source(put("a.mp4", clip.read_bytes())) as source:
-        *_, frame = source
+        frames = list(source)
+    assert len(frames) == 40
+    assert np.abs(frames[-1].image.astype(int) - np.rot90(image, -1)).max() <= 2
+
+
+RECORDINGS = {
+    "a.mp4": ("libx264", {"movflags": "faststart"}),
+    "b.mp4": ("libx264", {"movflags": "frag_keyframe+empty_moov"}),
+    "a.mkv": ("libx264", {}),
+    "a.ts": ("libx264", {}),
+    "a.flv": ("libx264", {}),
+    "a.webm": ("libvpx-vp9", {}),
+    "a.h264": ("libx264", {}),
+}
+RATE = Fraction(25)
+COUNT = 60
+
+
+def recording(name: str, folder: Path) -> bytes:
+    codec, options = RECORDINGS[name]
+    times = [number / RATE for number in range(COUNT)]
+    return make_timed(folder / name, times, codec, RATE, options, image=noise).read_bytes()
+
+
+@pytest.mark.parametrize("breaks", [1, 4])
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_a_recording_goes_on_where_its_connection_broke(
+    name: str, breaks: int, tmp_path: Path, serve: Callable[..., str]
+) -> None:
+    body = recording(name, tmp_path)
+    with open_source(str(tmp_path / name)) as source:
+        whole = list(source)
+    assert len(whole) == COUNT
+    with open_source(f"{serve(breaking(body, breaks, ranges=True))}/{name}") as source:
+        frames = list(source)
+        assert source.complaint() is None
+    assert [frame.time_s for frame in frames] == [frame.time_s for frame in whole]
+    assert all((a.image == b.image).all() for a, b in zip(frames, whole, strict=True))
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_a_recording_that_cannot_go_on_is_incomplete(
+    name: str, tmp_path: Path, serve: Callable[..., str], shared_bundle: Path
+) -> None:
+    body = recording(name, tmp_path)
+    address = f"{serve(breaking(body, 99, ranges=False))}/{name}"
+    rows = tmp_path / "rows"
+    config = VideoConfig(address, shared_bundle, "onnxruntime", metrics=rows)
+    with pytest.raises(IncompleteError, match=r"127\.0\.0\.1"):
+        main(config)
+    times = [json.loads(line)["time_s"] for line in rows.read_text().splitlines()]
+    assert 10 < len(times) < 45
+    assert (np.diff(times) > 0).all()
+
+
+def test_a_recording_goes_on_after_a_stall(
+    tmp_path: Path, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SCHEMES["http"], "rw_timeout", "400000")  # µs
+    body = recording("a.mkv", tmp_path)
+    with open_source(serve(breaking(body, 1, ranges=True, stall_s=4)) + "/a.mkv") as source:
+        frames = list(source)
+        assert (len(frames), source.complaint()) == (COUNT, None)
+
+
+def test_a_recording_is_played_at_its_own_rate_if_asked(put: Put, tmp_path: Path) -> None:
+    clip = make_timed(tmp_path / "a.mp4", [number / RATE for number in range(10)], rate=RATE)
+    with open_source(put("a.mp4", clip.read_bytes()), realtime=True) as source:
         assert isinstance(source, LiveSource)
-        assert source.received == 40
-    assert np.abs(frame.image.astype(int) - np.rot90(image, -1)).max() <= 2
+        frames = list(source)
+        assert source.received == 10 == len(frames) + source.dropped
 
 
 @pytest.fixture
