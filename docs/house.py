@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -44,9 +45,14 @@ def arrows() -> dict[tuple[str, str], int]:
     return dict(found)
 
 
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def _imported(path: Path) -> set[str]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -117,7 +123,7 @@ def table() -> str:
             if here != folder:
                 folder = here
                 parts.append(f"\n### {here}/\n\n| file | what it does |\n|---|---|")
-            text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "–"
+            text = ast.get_docstring(_tree(path)) or "–"
             line = " ".join(text.split("\n\n")[0].split()).replace("|", "\\|")
             parts.append(f"| `{path.name}` | {escape(line, quote=False)} |")
     return "\n".join(parts)
