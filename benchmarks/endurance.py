@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -65,11 +67,11 @@ def main(config: Endurance) -> int:
     if min(config.frames, config.cycles, config.kills, config.rounds, config.mutations) < 2:
         raise HedgeError("--frames, --cycles, --kills, --rounds and --mutations are at least 2")
     _find_equipment()
-    from tests.equipment.checks import checks, earlier
-
+    equipment = importlib.import_module("tests.equipment.checks")
     config.out.mkdir(parents=True, exist_ok=True)
     path = config.out / "report.json"
-    found, runs = earlier(path), checks(config)
+    found: dict[str, list[Check]] = equipment.earlier(path)
+    runs: dict[str, Callable[[], list[Check]]] = equipment.checks(config)
     for name in config.checks:
         found[name] = runs[name]()
         report: dict[str, Any] = {"machine": machine(), "checks": found}

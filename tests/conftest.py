@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 
 from runtime.bundle.classes import ClassSet
-from tests.equipment import bundles, disk, http_server, pictures, processes, videos
+from tests.equipment import bundles, http_server, pictures, processes, videos
 from train.__main__ import main as train
 from train.config import TrainConfig
 
@@ -103,7 +103,7 @@ def mount_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     folder = tmp_path / "disk"
 
     def mount(size: str) -> Path:
-        if not disk.mount(folder, size):
+        if not processes.mount(folder, size):
             pytest.skip("mounting a file system takes root")
         return folder
 

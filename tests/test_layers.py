@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,41 @@ def test_imports_point_down(path: Path) -> None:
     assert not upward, f"{package} must not import {upward}"
     if package == "runtime":
         assert not imports(path) & NOT_AT_THE_EDGE
+
+
+def test_no_module_imports_itself_by_a_circle() -> None:
+    """Imports for types alone count as well: two modules that need each other are one."""
+    packages = (*MAY_IMPORT, "hedge_seg", "tests")
+    sources = [path for package in packages for path in (ROOT / package).rglob("*.py")]
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sources}
+    graph = {name: imported_modules(path) & modules.keys() for name, path in modules.items()}
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"imports in a circle: {' → '.join(error.args[1])}")
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Dotted names of what a file imports: modules, and names in them that may be modules."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_every_room_can_be_drawn() -> None:
+    """At most 14 Python files of a folder's own, and 330 lines in each."""
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    paths = [ROOT / name for name in listed.stdout.split() if (ROOT / name).is_file()]
+    rooms = Counter(path.parent for path in paths)
+    assert not {str(room): count for room, count in rooms.items() if count > 14}
+    lines = {str(path): len(path.read_text().splitlines()) for path in paths}
+    assert not {path: count for path, count in lines.items() if count > 330}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from runtime.cli import warn
 from runtime.errors import HedgeError, OutputError
 from runtime.outputs.checks import writing
-from runtime.timeline import Timeline
+from runtime.sources.timeline import Timeline
 
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}

@@ -13,9 +13,8 @@ from benchmarks.studies.untrained import Case, bundle
 from tests.equipment.cameras import cameras
 from tests.equipment.check import Check
 from tests.equipment.damage import damaged
-from tests.equipment.disk import disk_full
 from tests.equipment.flow import live, long_run
-from tests.equipment.processes import killed, terminated
+from tests.equipment.processes import disk_full, killed, terminated
 from tests.equipment.videos import remuxed, small_video
 from tests.equipment.viewers import viewers
 

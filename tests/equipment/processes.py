@@ -15,7 +15,7 @@ from typing import Any
 from rich.progress import track
 
 from runtime import cli
-from runtime.errors import EXIT_INTERRUPTED
+from runtime.errors import EXIT_INTERRUPTED, OutputError
 from tests.equipment.check import Check
 from tests.equipment.rtsp import RtspServer, clip
 from tests.equipment.videos import FPS, SIZE, playable
@@ -26,7 +26,7 @@ IN_HAND = 1  # frames: the one whose results were being written
 ROWS_S = 1.0  # of unflushed rows
 SLACK_S = 0.2  # this machine's clock
 END_S = 2.0  # from a signal to the end of the process
-HANG_S = 30.0
+HANG_S = 120.0
 
 
 def start_video(*arguments: str | Path) -> subprocess.Popen[str]:
@@ -125,3 +125,37 @@ def _stalled(fast: Path, out: Path) -> list[Check]:
     found = f"{'whole' if run.whole() else 'NOT WHOLE'}, exit code {code}, {seconds:.1f} s"
     passed = run.whole() and code == EXIT_INTERRUPTED and seconds <= END_S
     return [Check("Ctrl-C in a stall", "whole within 2 s", found, passed)]
+
+
+def mount(folder: Path, size: str) -> bool:
+    """Mount a new file system of a size such as "128k"; False without the right to."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def disk_full(fast: Path, video: Path, out: Path) -> list[Check]:
+    """A file system of 512 KiB, in a name space of its own: the exit code, and what plays."""
+    bound = "exit code 5, one line, what was written plays"
+    shutil.rmtree(out, ignore_errors=True)
+    (out / "disk").mkdir(parents=True)
+    script = (
+        'mount -t tmpfs -o size=512k tmpfs "$0/disk" || exit 99; '
+        '"$@" --out "$0/disk/o.mp4"; code=$?; cp "$0/disk/o.mp4" "$0"; exit $code'
+    )
+    isolated: list[str | Path] = [
+        "unshare", "--mount", "--map-root-user", "sh", "-c", script, out,
+        sys.executable, "-m", "runtime.video", video, "--bundle", fast,
+    ]  # fmt: skip
+    try:
+        run = subprocess.run(
+            isolated, cwd=ROOT, capture_output=True, text=True, timeout=HANG_S, check=False
+        )
+    except FileNotFoundError:
+        return [Check("disk full", bound, "not tried: no unshare on this system", None)]
+    if run.returncode == 99:
+        return [Check("disk full", bound, "not tried: mounting is not allowed here", None)]
+    frames, lines = playable(out / "o.mp4"), run.stderr.strip().splitlines()
+    passed = run.returncode == OutputError.exit_code and frames > 0 and len(lines) == 1
+    found = f"exit code {run.returncode}, {len(lines)} line, {frames} frames play"
+    return [Check("disk full", bound, found, passed)]

@@ -316,14 +316,10 @@ def test_poly_schedule_warms_up_and_decays_to_zero() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"epochs": 0},
-        {"ohem": 2.0},
-        {"ema": 1.0},
-        {"lr": -1.0},
-        {"jaccard": -1.0},
+        {"epochs": 0}, {"ohem": 2.0}, {"ema": 1.0}, {"lr": -1.0}, {"jaccard": -1.0},
         {"validate_every": 0},
     ],
-)
+)  # fmt: skip
 def test_senseless_settings_are_named(tiny_config: Make, tmp_path: Path, change: dict) -> None:
     option = next(iter(change)).replace("_", "-")
     with pytest.raises(HedgeError, match=f"--{option}"):

@@ -13,7 +13,7 @@ import pytest
 from runtime.errors import OutputError
 from runtime.outputs import video_file
 from runtime.outputs.video_file import VideoSink
-from runtime.timeline import Timeline
+from runtime.sources.timeline import Timeline
 
 NAN, INF = float("nan"), float("inf")
 SUFFIXES = [".mp4", ".mov", ".mkv"]
