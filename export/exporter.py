@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,13 @@ import cv2
 
 from export import bundle, verify
 from export.config import PRECISIONS, Export, Precision
-from export.deploy import DeployGraph
 from export.fp16 import to_fp16
 from export.int8 import calibration, ranges, search, search_log
 from export.int8.calibration import SCALES, Images, Scales
 from export.int8.quantizer import Quantizer, best_method, fingerprint
 from export.int8.ranges import Method
 from export.staging import scratch, staged
-from export.to_onnx import to_onnx
+from export.task import Task, spinner
 from export.verify import Budget
 from runtime import cli, files
 from runtime.accuracy.metrics import ConfusionMatrix
@@ -34,67 +33,11 @@ from runtime.segment import Segmenter
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.datasets import Index, is_data
 from train.evaluate import evaluation_index, load_model
-from train.models import DeepLab
 
-DRAWN = 16  # frames, where there is no data set to verify on
 INT8_LOSS = Budget(miou=3.0, worst=None)  # plain INT8 that loses more is refused
 UNASKED = Budget(miou=0.5, worst=2.0)  # what INT8 is held to where no budget is named
 # The same for FP16 in an engine that computes bf16 for it, where there is no layer to search for.
 BF16_LOSS = Budget(miou=0.5, worst=None)
-
-
-@dataclass(frozen=True)
-class Task:
-    """One bundle to write: what was asked, the network, and the sizes it is deployed at.
-
-    work: scratch folder, where bundles of the same network share its FP32 graph.
-    """
-
-    config: Export
-    checkpoint: Checkpoint
-    target: Path
-    model: DeepLab
-    size: tuple[int, int]
-    frame_size: tuple[int, int]
-    work: Path
-
-    def graph(self, batch: int | None = None) -> Path:
-        """The network as FP32 ONNX; batch: the configured one unless said."""
-        batch = batch or self.config.batch
-        path = self.work / f"{batch}.onnx"
-        if not path.exists():
-            with _spinner(f"{self.target.name}: PyTorch → ONNX"):
-                to_onnx(self.deployed(), batch, path)
-        return path
-
-    def deployed(self) -> DeployGraph:
-        """The network from frame to labels."""
-        return DeployGraph(self.model, self.size, self.frame_size)
-
-    def budget(self) -> Budget | None:
-        """What the command line lets coarse arithmetic lose; None where it says nothing."""
-        asked = Budget(self.config.max_miou_drop, self.config.max_class_drop)
-        return asked if asked != Budget(None, None) else None
-
-    def manifest(self, precision: Precision) -> Manifest:
-        """The manifest of the bundle to be, without files or measurements."""
-        batch = self.config.batch
-        name = self.target.name
-        return bundle.describe(self.checkpoint, name, precision, batch, self.deployed())
-
-    def reference(self) -> Segmenter:
-        """The trained network in PyTorch, at the sizes it is deployed at."""
-        return Segmenter.of(verify.TorchEngine(self.deployed(), self.manifest("fp32")))
-
-    def frames(self, count: int | None = None) -> verify.FrameSet:
-        """The frames to verify on, or ``count`` of them; afresh at each call."""
-        count = min(count or self.config.frames, self.config.frames)
-        known, data = self.checkpoint.config.data, self.config.data
-        if data is None and known is not None and not known.exists():
-            cli.warn(f"{known}: not on this machine; verifying on drawn streets (--data PATH)")
-            return verify.generated(min(count, DRAWN), self.frame_size)
-        index = evaluation_index(self.checkpoint, data, "val")
-        return verify.labelled(index, count)
 
 
 @dataclass(frozen=True)
@@ -236,7 +179,7 @@ def _observed(task: Task, quantizer: Quantizer, images: Images) -> Scales:
     shares: dict[Method, float] = {}
     method = config.calibration_method
     if method == "auto":
-        with _spinner(f"{task.target.name}: choosing the calibration method"):
+        with spinner(f"{task.target.name}: choosing the calibration method"):
             method, shares = best_method(
                 quantizer, histograms, images, installed_backends()[0], task.work
             )
@@ -344,9 +287,3 @@ def _allowed(task: Task, manifest: Manifest) -> Budget:
     if manifest.precision != "int8":
         return task.budget() or BF16_LOSS
     return (task.budget() or UNASKED) if "search" in manifest.measured["int8"] else INT8_LOSS
-
-
-@contextmanager
-def _spinner(text: str) -> Iterator[None]:
-    with cli.err.status(text):
-        yield
