@@ -179,8 +179,9 @@ def bad_image(kind: str, path: Path) -> None:
         Image.fromarray(RAMP.astype(np.int32) * 1000).save(path, "TIFF")
     elif kind == "raw":
         Image.fromarray(GRAY).save(path, "TIFF", tiffinfo={254: 1})
-    elif kind == "bomb":
-        Image.new("1", (15_000, 15_000)).save(path)
+    elif kind in ("large", "bomb"):
+        side = 9_000 if kind == "large" else 15_000
+        Image.new("1", (side, side)).save(path)
     elif kind == "claims":
         path.write_bytes(b"P6 4000000000 4000000000 255\n")
     else:
@@ -192,6 +193,7 @@ BAD = {
     "TIFF": "several pages", "12 bits in 16": "brightest value is 4095 of 65535",
     "float of 0..255": "from 0 to 255", "NaN": "from nan", "negative": "from -0.5",
     "int32": "from 0 to 65535000", "raw": "begins with a thumbnail",
+    "large": "more than 67 million pixels",
     "bomb": "more than 67 million pixels", "claims": "not a readable image",
     "text": "none of AVIF", "video": "none of AVIF",
 }  # fmt: skip

@@ -39,7 +39,8 @@ class SplitReport:
     """Statistics of a split.
 
     sizes: images by (H, W); pixels: (256,) int64 pixels by training id; blank: labels without a
-    single class; turned: images that are stored in another orientation than they are shown in.
+    single class; turned: images that are stored in another orientation than they are shown in;
+    read: items that were looked at.
     """
 
     index: Index
@@ -47,11 +48,13 @@ class SplitReport:
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
     blank: int = 0
     turned: int = 0
+    read: int = 0
 
     def add(self, size: Size | None, pixels: np.ndarray, turned: bool) -> None:
         """Count one item; ``pixels``: (256,) by training id, all 0 where its label is not read."""
         if size:
             self.sizes[size] += 1
+        self.read += 1
         self.pixels += pixels
         self.turned += turned
         self.blank += bool(pixels[IGNORE] and not pixels[:IGNORE].any())
@@ -242,7 +245,8 @@ def split_warnings(report: SplitReport) -> Iterator[str]:
     index, unseen = report.index, report.unseen()
     if unseen and report.pixels.any() and len(index.classes) < IGNORE:  # else: no class list
         lost = "it cannot be learned" if index.split == "train" else "it is not scored"
-        yield f"never in the labels of {index.split}: {', '.join(unseen)}; {lost}"
+        some = f" {report.read} of the" if report.read < len(index) else " the"
+        yield f"never in{some} labels of {index.split}: {', '.join(unseen)}; {lost}"
         if report.pixels[IGNORE] and len(index.classes) - len(unseen) < 2:
             yield (
                 f"{index.split}: {report.pixels[IGNORE] / report.pixels.sum():.0%} of the pixels "

@@ -16,6 +16,7 @@ from runtime.errors import HedgeError
 from train.__main__ import main as train
 from train.checkpoint import Checkpoint
 from train.config import ModelConfig, TrainConfig
+from train.datasets import audit as audit_module
 from train.datasets import open_index, survey
 from train.datasets.audit import audit as check
 from train.datasets.audit import before_training, look, split_warnings
@@ -178,7 +179,7 @@ def test_masks_of_0_and_255_are_refused_before_the_first_step(masks: Path, tmp_p
     with pytest.raises(HedgeError, match=r'road; it cannot.*50% .* ignored.*"id": 255') as caught:
         train(config)
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "runs").exists()
+    assert not list((tmp_path / "runs").rglob("*.pt"))
 
 
 def test_evaluation_and_export_warn_of_what_the_check_warns_of(
@@ -205,6 +206,15 @@ def test_a_look_ends_when_every_class_was_seen(tmp_path: Path) -> None:
     index = open_index(data, "train")
     assert look(index).pixels.sum() == HALVES.size
     assert list(split_warnings(look(index))) == []
+
+
+def test_a_look_at_some_labels_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_data(tmp_path, ["sky", "car", "tram"], HALVES)
+    save(data / "images/train/b.png", np.zeros((*HALVES.shape, 3)))
+    save(data / "labels/train/b.png", 2 * HALVES)
+    monkeypatch.setattr(audit_module, "_LOOKS", 1)
+    (line,) = split_warnings(look(open_index(data, "train")))
+    assert line.startswith("never in 1 of the labels of train: ")
 
 
 def test_training_names_images_that_are_in_both_splits(
