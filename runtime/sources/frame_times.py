@@ -9,7 +9,7 @@ import av
 from av.format import Flags
 
 from runtime.sources.base import DEFAULT_FPS
-from runtime.timeline import Timeline
+from runtime.sources.timeline import Timeline
 
 _LONGEST = Fraction(24 * 3600)  # seconds between two frames of one recording
 
