@@ -51,6 +51,7 @@ class AnimationSource(Source):
 
     def __init__(self, path: Path, count: int) -> None:
         super().__init__(str(path), [path], Fraction(1000, _first_ms(path)), count)
+        self.time_base = Fraction(1, 1000)
 
     @property
     def names(self) -> Container[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,11 @@ STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda image: np.rot90(image, 2).swapaxes(0, 1),
     8: lambda image: np.rot90(image, -1),
 }
+# The display matrix (a, b, c, d) of an MP4 that is stored so.
+MATRIX_OF = {
+    1: (1, 0, 0, 1), 2: (-1, 0, 0, 1), 3: (-1, 0, 0, -1), 4: (1, 0, 0, -1),
+    5: (0, 1, 1, 0), 6: (0, 1, -1, 0), 7: (0, -1, -1, 0), 8: (0, -1, 1, 0),
+}  # fmt: skip
 # Weights of red and blue in luma, and FFmpeg's number of the matrix.
 MATRICES = {"601": (0.299, 0.114, 5), "709": (0.2126, 0.0722, 1), "2020": (0.2627, 0.0593, 9)}
 
@@ -98,11 +104,13 @@ def planes(matrix: str, full: bool, bits: int) -> list[np.ndarray]:
 
 def video(
     matrix: str = "709", full: bool = False, bits: int = 8, codec: str = "libx264",
-    suffix: str = ".mp4", halved: bool = False, **options: str,
+    suffix: str = ".mp4", halved: bool = False, turn: int = 1,
+    **options: str,
 ) -> Encoder:  # fmt: skip
     """Three frames of the scene; tagged, lossless unless ``options`` say otherwise.
 
-    halved: colours at half the width and height, as nearly all cameras store them.
+    halved: colours at half the width and height, as nearly all cameras store them; turn: how the
+    frames of an MP4 are stored, as an EXIF orientation.
     """
 
     def encode(folder: Path) -> Path:
@@ -113,7 +121,10 @@ def video(
             ]
         pixels = f"yuv{420 if halved else 444}p{'10le' if bits == 10 else ''}"
         path = folder / f"scene{suffix}"
-        _write(path, pixels, [y, *colors], codec, full, MATRICES[matrix][2], options or {"qp": "0"})
+        stored = [np.ascontiguousarray(STORED[turn](plane)) for plane in (y, *colors)]
+        _write(path, pixels, stored, codec, full, MATRICES[matrix][2], options or {"qp": "0"})
+        if turn > 1:
+            _set_matrix(path, MATRIX_OF[turn])
         return path
 
     return encode
@@ -135,18 +146,27 @@ def gray_video(full: bool, codec: str, pixels: str, suffix: str) -> Encoder:
     return encode
 
 
+def _set_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:
+    """Write a display matrix into the track header of an MP4."""
+    a, b, c, d = (value << 16 for value in matrix)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"tkhd") + 44
+    data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+
+
 def _write(
     path: Path, pixels: str, stored: list[np.ndarray], codec: str, full: bool, matrix: int,
     options: dict[str, str],
 ) -> None:  # fmt: skip
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10)
-        stream.height, stream.width = SIZE
+        stream.height, stream.width = stored[0].shape
         stream.pix_fmt, stream.options = pixels, options
         stream.codec_context.colorspace = matrix
         stream.codec_context.color_range = 2 if full else 1
         for number in range(3):
-            frame = av.VideoFrame(SIZE[1], SIZE[0], pixels)
+            frame = av.VideoFrame(stream.width, stream.height, pixels)
             for plane, values in zip(frame.planes, stored, strict=True):
                 rows = np.zeros((len(values), plane.line_size), np.uint8)
                 rows[:, : values.shape[1] * values.itemsize] = values.view(np.uint8)

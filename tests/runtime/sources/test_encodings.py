@@ -44,6 +44,7 @@ ENCODINGS: dict[str, Encoder] = {
     "709 limited, FFV1": video(codec="ffv1", suffix=".mkv", level="3"),
     **{f"EXIF {turn}": still("JPEG", ".jpg", turn, quality=98, subsampling=0)
        for turn in range(1, 9)},
+    **{f"display matrix as EXIF {turn}": video(turn=turn) for turn in range(2, 9)},
     "EXIF 6 in PNG": still("PNG", ".png", 6),
     "EXIF 5 in WebP": still("WEBP", ".webp", 5, lossless=True),
     "EXIF 7 in TIFF": still("TIFF", ".tif", 7),

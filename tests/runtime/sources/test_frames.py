@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import wave
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,7 @@ def test_an_animation_gives_all_of_its_pictures(kind: str, tmp_path: Path) -> No
         frames = list(source)
     assert (source.expected, source.shortfall, source.damaged) == (3, 0, 0)
     assert [f.time_s for f in frames] == pytest.approx([0, 0.04, 0.08])
+    assert source.time_base == Fraction(1, 1000)
     assert [int(f.image[3, 3].argmax()) for f in frames] == [2, 1, 0]
     assert source.names == [f.name for f in frames]
 
