@@ -253,6 +253,8 @@ def to_builtins(config: object) -> Any:
 
 def from_builtins(data: object, kind: type) -> Any:
     """The config of type ``kind`` from what ``to_builtins`` made; ValueError if it does not fit."""
-    value = msgspec.convert(data, kind, dec_hook=lambda type_, value: type_(value), strict=False)
+    value: Any = msgspec.convert(
+        data, kind, dec_hook=lambda type_, value: type_(value), strict=False
+    )
     # msgspec sets only the fields in ``data``; ``to_builtins`` would leave out the others.
     return replace(value) if is_dataclass(value) and not isinstance(value, type) else value

@@ -19,7 +19,7 @@ import torch
 
 from runtime.errors import GateError, HedgeError, OutputError
 from train.__main__ import main
-from train.checkpoint import Checkpoint, load_state, read_tensors, write_tensors
+from train.checkpoint import Checkpoint, load_state
 from train.config import TrainConfig
 from train.datasets import open_index
 from train.loop.distributed import World
@@ -60,26 +60,6 @@ def test_a_run_leaves_its_files_and_learns(trained_run: Path, blocks: Path) -> N
     assert json.loads((trained_run / "config.json").read_text())["variant"] == "dlse_hed"
 
 
-@pytest.mark.parametrize(
-    "extra",
-    [
-        {},
-        {"ema": 0.9, "ohem": 0.5, "freeze_bn": 1, "workers": 2, "oversample": 0.5, "jaccard": 0.5},
-    ],
-)
-def test_a_resumed_run_ends_with_the_same_weights(
-    tiny_config: Make, tmp_path: Path, extra: dict[str, object]
-) -> None:
-    whole, parted = tiny_config(tmp_path / "a", **extra), tiny_config(tmp_path / "b", **extra)
-    main(whole)
-    main(replace(parted, until=1, workers=0))
-    main(replace(parted, resume=True))
-    assert_same(weights(whole.run / "last.pt"), weights(parted.run / "last.pt"))
-    names = ("epoch", "loss", "miou")
-    a, b = ([[row[n] for n in names] for row in rows(c.run)] for c in (whole, parted))
-    assert a == b
-
-
 def test_only_the_epochs_asked_for_are_validated_and_the_last(
     tiny_config: Make, tmp_path: Path
 ) -> None:
@@ -90,35 +70,6 @@ def test_only_the_epochs_asked_for_are_validated_and_the_last(
     assert Checkpoint.load(config.run / "best.pt").miou == max(scores[1:])  # type: ignore[type-var]
     main(replace(config, until=1, force=True))
     assert rows(config.run)[0]["miou"] == Checkpoint.load(config.run / "best.pt").miou
-
-
-def test_a_run_of_a_version_with_fewer_options_resumes(tiny_config: Make, tmp_path: Path) -> None:
-    config = tiny_config(tmp_path)
-    main(replace(config, until=1))
-    last = config.run / "last.pt"
-    content = read_tensors(last)
-    del content["config"]["loss_stride"], content["digest"]
-    write_tensors(last, content)
-    main(replace(config, resume=True))
-    assert [row["epoch"] for row in rows(config.run)] == [1, 2]
-
-
-def test_a_damaged_last_checkpoint_costs_its_epoch_only(
-    tiny_config: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = tiny_config(tmp_path)
-    main(config)
-    last = config.run / "last.pt"
-    whole = last.read_bytes()
-    last.write_bytes(whole[: len(whole) // 2])
-    first = rows(config.run)[0]
-    main(replace(config, resume=True))
-    assert "previous.pt is taken instead" in capsys.readouterr().err
-    last.with_name("whole.pt").write_bytes(whole)
-    assert_same(weights(last.with_name("whole.pt")), weights(last))
-    assert rows(config.run)[0] == first and len(rows(config.run)) == 2
-    main(replace(config, until=1, force=True))
-    assert not last.with_name("previous.pt").exists()
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
@@ -258,35 +209,6 @@ def test_two_processes_reach_the_loss_of_one(blocks: Path, tmp_path: Path) -> No
     np.testing.assert_allclose(losses["two"], losses["one"], rtol=1e-3)
     a, b = (weights(tmp_path / name / "last.pt")["classifier.weight"] for name in losses)
     torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-3)
-
-
-def test_an_existing_run_is_not_replaced(tiny_config: Make, trained_run: Path) -> None:
-    config = tiny_config(trained_run.parent)
-    with pytest.raises(OutputError, match="--resume continues it, --force replaces it"):
-        main(config)
-
-
-def test_resuming_with_other_settings_names_them(tiny_config: Make, trained_run: Path) -> None:
-    config = tiny_config(trained_run.parent, epochs=20, variant="dlse", resume=True)
-    with pytest.raises(HedgeError, match="variant dlse_hed → dlse"):
-        main(config)
-
-
-def test_resuming_nothing_says_so(tiny_config: Make, tmp_path: Path) -> None:
-    with pytest.raises(HedgeError, match=r"last\.pt: no such file"):
-        main(tiny_config(tmp_path, resume=True))
-
-
-def test_resuming_a_run_of_another_default_says_so(
-    tiny_config: Make, trained_run: Path, tmp_path: Path
-) -> None:
-    """Its config leaves open where edges come from, which the network in the file has decided."""
-    saved = Checkpoint.load(trained_run / "last.pt")
-    config = tiny_config(tmp_path, epochs=20, batch=2, lr=5e-3, resume=True)
-    config.run.mkdir()
-    replace(saved, model=replace(saved.model, hed="lite")).save(config.run / "last.pt")
-    with pytest.raises(HedgeError, match=r"other settings \(hed lite → shared\)"):
-        main(config)
 
 
 def test_frozen_edge_weights_do_not_move(tiny_config: Make, tmp_path: Path) -> None:
