@@ -28,6 +28,7 @@ class DeployGraph(nn.Module):
         self.size, self.frame_size = size, frame_size
 
     def forward(self, frame: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """uint8 BGR frames as decoded → uint8 labels, and the float32 scores behind them."""
         x = frame.float()  # TensorRT wants a Cast to be the first node behind uint8
         image = x.permute(0, 3, 1, 2).flip(1) / 255
         logits = self.network(upsample(image, self.size), self.score_size).logits

@@ -78,5 +78,6 @@ class Task:
 
 @contextmanager
 def spinner(text: str) -> Iterator[None]:
+    """Show ``text`` and a spinner on stderr meanwhile."""
     with cli.err.status(text):
         yield

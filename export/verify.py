@@ -84,9 +84,11 @@ class TorchEngine(OneAtATime):
 
     @torch.inference_mode()
     def infer(self, batch: np.ndarray) -> np.ndarray:
+        """See ``Engine``."""
         return self._graph(torch.from_numpy(batch))[0].numpy()
 
     def close(self) -> None:
+        """Nothing: PyTorch frees its memory itself."""
         pass
 
     def __enter__(self) -> TorchEngine:

@@ -62,6 +62,7 @@ class Segmenter:
         return segmenter
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 BGR → (H, W) uint8 training ids."""
         with self._turn:
             self._start([image])
             return _at_size(self._engine.result()[0], image.shape)

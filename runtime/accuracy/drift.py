@@ -30,6 +30,7 @@ class Second:
 
     @property
     def agreement(self) -> float:
+        """Mean share of the second's pixels that both engines label alike, in 0..1."""
         return fmean(self.agreements)
 
 

@@ -26,12 +26,14 @@ class OrtEngine(OneAtATime):
         self._options.only_execute_path_to_fetches = True  # not the graph's own end
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
+        """See ``Engine``."""
         check_batch(self.manifest, batch)
         assert self._session is not None, "infer after close"
         inputs = {self.manifest.input.name: batch}
         return self._labels(self._session.run([self._wanted], inputs, self._options)[0])
 
     def close(self) -> None:
+        """See ``Engine``."""
         self._session = None
 
     def __enter__(self) -> OrtEngine:

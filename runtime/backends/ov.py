@@ -39,11 +39,13 @@ class OvEngine:
         self._running: deque[openvino.InferRequest] = deque()
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
+        """See ``Engine``."""
         assert not self._running, "batches are in flight; take their results first"
         self.submit(batch)
         return self.result()
 
     def submit(self, batch: np.ndarray) -> None:
+        """See ``Engine``."""
         check_batch(self.manifest, batch)
         request = self._free.pop()
         self._running.append(request)
@@ -51,6 +53,7 @@ class OvEngine:
         request.start_async()
 
     def result(self) -> np.ndarray:
+        """See ``Engine``."""
         request = self._running.popleft()
         try:
             request.wait()
@@ -59,6 +62,7 @@ class OvEngine:
             self._free.append(request)
 
     def close(self) -> None:
+        """See ``Engine``; waits for what is in flight."""
         for request in self._running:
             request.wait()
         self._running.clear()

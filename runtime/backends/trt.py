@@ -101,6 +101,7 @@ class TrtEngine:
             self._stack = stack.pop_all()
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
+        """See ``Engine``."""
         if self._waiting:
             raise RuntimeError("batches are in flight; take their results first")
         self.submit(batch)
@@ -125,6 +126,7 @@ class TrtEngine:
             return slot.finish()
 
     def close(self) -> None:
+        """See ``Engine``."""
         stack, self._stack = self._stack, None
         if stack is not None:
             with self._current():  # buffers and plans are freed inside the context that owns them

@@ -44,6 +44,7 @@ class Faults:
         self.count = 0
 
     def add(self, line: str) -> None:
+        """Count one more; its ``line`` is kept while there are few."""
         self.count += 1
         if len(self.lines) < _NAMED:  # a camera may run for months
             self.lines.append(line)
@@ -94,17 +95,20 @@ class Source(ABC):
 
     @property
     @abstractmethod
-    def names(self) -> Container[str] | None: ...
+    def names(self) -> Container[str] | None:
+        """The frames' names where they are known ahead, else None."""
 
     @abstractmethod
     def _frames(self) -> Iterator[Frame]: ...
 
     @property
     def faults(self) -> list[str]:
+        """A line on each of the first hundred that did not decode cleanly."""
         return self.record.lines
 
     @property
     def damaged(self) -> int:
+        """How many did not decode cleanly."""
         return self.record.count
 
     def __iter__(self) -> Iterator[Frame]:

@@ -34,6 +34,7 @@ class ImageSource(Source):
 
     @property
     def names(self) -> Container[str]:
+        """See ``Source``: the stems of the files."""
         return frozenset(composed(path.stem) for path in self.files)
 
     def _frames(self) -> Iterator[Frame]:
@@ -55,6 +56,7 @@ class AnimationSource(Source):
 
     @property
     def names(self) -> Container[str]:
+        """See ``Source``: the stems of the files."""
         return [f"{index:06d}" for index in range(self.expected or 0)]
 
     def _frames(self) -> Iterator[Frame]:

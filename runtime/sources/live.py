@@ -52,6 +52,7 @@ class LiveSource(Source):
 
     @property
     def names(self) -> Container[str] | None:
+        """See ``Source``: not known ahead."""
         return None
 
     @abstractmethod

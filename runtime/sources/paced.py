@@ -23,16 +23,20 @@ class PacedSource(LiveSource):
 
     @property
     def names(self) -> Container[str] | None:
+        """See ``Source``: those of the files."""
         return self._names
 
     def complaint(self) -> str | None:
+        """See ``Source``: what the files lack; dropped frames are no shortfall."""
         return self._source.complaint()
 
     def stop(self) -> None:
+        """See ``Source``."""
         self._source.stop()
         super().stop()
 
     def close(self) -> None:
+        """See ``Source``."""
         super().close()
         self._source.close()
 

@@ -39,6 +39,7 @@ class PipeSource(Source):
 
     @property
     def names(self) -> Container[str] | None:
+        """See ``Source``: not known ahead."""
         return None
 
     def _frames(self) -> Iterator[Frame]:

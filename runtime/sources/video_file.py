@@ -48,13 +48,16 @@ class VideoSource(Source):
 
     @property
     def names(self) -> Container[str] | None:
+        """See ``Source``: six digits, where the file says how many frames it has."""
         return FrameNames(self.expected) if self.expected else None
 
     def complaint(self) -> str | None:
+        """See ``Source``; with what an edit list hides, or where the video ends too early."""
         line = super().complaint()
         return f"{self.origin}: {self._cut}" if self._cut and line is None else line
 
     def close(self) -> None:
+        """See ``Source``."""
         self._container.close()
 
     def _frames(self) -> Iterator[Frame]:

@@ -34,6 +34,7 @@ class Guard:
         self._app, self._token, self._local = app, token, local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it: another method, an unknown host, no token."""
         if scope["type"] != "http":
             return
         request = Request(scope)
@@ -65,6 +66,7 @@ def _host(request: Request) -> str | None:
 
 
 def token_for(host: str) -> str | None:
+    """The secret that pages on ``host`` need; None on the loopback. HedgeError without one."""
     try:
         if host == "localhost" or ipaddress.ip_address(host).is_loopback:
             return None

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 
 def prometheus_text(state: dict[str, Any]) -> bytes:
+    """A state of the stream in Prometheus's text format."""
     collectors = CollectorRegistry()
     collectors.register(_Metrics(state))
     return generate_latest(collectors)

@@ -52,6 +52,7 @@ class Backbone(nn.Module):
         self.stages = nn.ModuleList(stages)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(N, 3, H, W) normalised RGB → features at 1/4, 1/8 and 1/output_stride."""
         quarter = self.stages[0](x)  # 1/4
         eighth = self.stages[1](quarter)  # 1/8
         return quarter, eighth, self.stages[3](self.stages[2](eighth))  # 1/output_stride

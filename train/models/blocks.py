@@ -29,6 +29,7 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std).reshape(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) RGB in 0..1 → the same, less the mean, by the deviation."""
         return (image - self.mean) / self.std
 
 
@@ -40,6 +41,7 @@ class WideConv(nn.Conv2d):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) → (N, C', H', W'), as ``nn.Conv2d``."""
         if self.in_channels <= WIDEST or not _trains_in_half(x):
             return super().forward(x)
         parts = zip(x.split(WIDEST, 1), self.weight.split(WIDEST, 1), strict=True)
@@ -105,6 +107,7 @@ class Depthwise(nn.Conv2d):
         return same
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) → (N, C, H', W'), as ``nn.Conv2d``."""
         if not _trains_in_half(x):
             return super().forward(x)
         rate = self._splits_into(x)
@@ -171,6 +174,7 @@ class SqueezeExcite(nn.Module):
         nn.init.zeros_(self.expand.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) → the same, each channel by its gate."""
         logits = self.expand(self.reduce(global_average(x)).relu())
         if self.gate == "softmax":
             return x * (logits.softmax(dim=1) * self.channels)
@@ -199,6 +203,7 @@ class ASPP(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) → (N, C', H, W) at the same stride."""
         local = self.project(torch.cat([branch(x) for branch in self.branches], dim=1))
         image = self.pool_project(self.pool(global_average(x)).relu())
         return (local + image).relu()

@@ -44,6 +44,7 @@ class Hed(nn.Module):
         self.normalize = normalize
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """(N, 3, H, W) RGB in 0..1 → edge logits (N, 1, h, w) a stage, their fusion last."""
         x = self.prepare(image)
         sides: list[torch.Tensor] = []
         for stage, score in zip(self.stages, self.scores, strict=True):
@@ -133,6 +134,7 @@ class SideOutputs(nn.Module):
         return len(self.scores) + 1
 
     def forward(self, *stages: torch.Tensor) -> list[torch.Tensor]:
+        """Features of each stage → edge logits (N, 1, H/4, W/4) of each, their fusion last."""
         size = stages[0].shape[-2:]
         sides = [upsample(f(x), size) for f, x in zip(self.scores, stages, strict=True)]
         return [*sides, self.combine(torch.cat(sides, dim=1))]

@@ -45,6 +45,7 @@ class TimmBackbone(nn.Module):
         self.network = network
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(N, 3, H, W) normalised RGB → features at 1/4, 1/8 and 1/output_stride."""
         quarter, eighth, deep = self.network.forward_intermediates(
             x, indices=self.indices, intermediates_only=True
         )
