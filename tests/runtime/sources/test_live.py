@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import msgspec
@@ -185,6 +186,55 @@ def test_stop_wakes_a_source_that_waits(clips: list[Clip]) -> None:
         assert not watcher.is_alive()
 
 
+@pytest.mark.parametrize("tcp", [False, "silent"])
+def test_a_camera_that_speaks_udp_alone_opens(
+    tcp: bool | str, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "OPEN_S", 1.5)
+    monkeypatch.setattr(network, "STALL_S", 1.0)
+    with RtspServer(clips, tcp=tcp) as server, open_source(server.url()) as source:
+        frames = take(source, 20)
+    assert len(frames) == 20
+    assert all(frame.image.max() > 200 for frame in frames)
+    assert source.damaged == 0
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_camera_joined_between_key_frames_comes_up(
+    told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "STALL_S", 0.8)  # less than until the next key frame, 2.4 s
+    with (
+        RtspServer([clip(48, 64, 75, gop=75)], first=15, told=told) as server,
+        open_source(server.url()) as source,
+    ):
+        frames = take(source, 10)
+        assert len(frames) == 10
+        assert source.complaint() is None
+        assert isinstance(source, LiveSource)
+        assert source.gap_count == 0
+    assert all(frame.image.max() > 200 for frame in frames)
+
+
+def test_a_bare_stream_joined_between_key_frames_comes_up(serve: Callable[..., str]) -> None:
+    """H.264 without a container, times, or an end, as from a camera behind http://."""
+    frames = clip(48, 64, 75, gop=25)
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.end_headers()
+        for number in range(10, 1000):
+            units = frames[number % len(frames)]
+            request.wfile.write(b"".join(b"\0\0\0\1" + unit for unit in units))
+            time.sleep(0.02)
+
+    with open_source(serve(answer)) as source:
+        seen = take(source, 20)
+    assert len(seen) == 20
+    assert all(frame.image.max() > 200 for frame in seen)
+    assert source.damaged == 0
+
+
 def test_web_cameras_are_read(serve: Callable[..., str]) -> None:
     with open_source(serve(mjpeg)) as source:
         frames = take(source, 5)
@@ -222,12 +272,12 @@ def test_the_command_reads_standard_input(
     shared_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, write = os.pipe()
-    os.write(write, bytes(3 * 4 * 6 * 3))
+    os.write(write, bytes(3 * 32 * 48 * 3))
     os.close(write)
     report = tmp_path / "r.json"
     with os.fdopen(read) as standard_input:
         monkeypatch.setattr("sys.stdin", standard_input)
-        config = VideoConfig("-", shared_bundle, "onnxruntime", raw_size=(4, 6), json=report)
+        config = VideoConfig("-", shared_bundle, "onnxruntime", raw_size=(32, 48), json=report)
         assert main(config) == 0
     told = msgspec.json.decode(report.read_bytes())
     assert (told["source"], told["frames_written"]) == ("standard input", 3)
