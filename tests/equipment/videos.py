@@ -52,8 +52,13 @@ def make_clip(
 
 def _turn(path: Path, degrees: int) -> None:
     """Write the display matrix of a phone held sideways into the track header of an mp4."""
-    one = 1 << 16
-    a, b, c, d = {90: (0, one, -one, 0), 180: (-one, 0, 0, -one), 270: (0, -one, one, 0)}[degrees]
+    matrices = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
+    set_matrix(path, matrices[degrees])
+
+
+def set_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:
+    """Let an mp4 show what is at (x, y) at (a·x + c·y, b·x + d·y), for ``matrix`` a, b, c, d."""
+    a, b, c, d = (value << 16 for value in matrix)
     data = bytearray(path.read_bytes())
     start = data.index(b"tkhd") + 44
     data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
