@@ -23,11 +23,16 @@ _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
 def main_video(container: av.container.InputContainer) -> av.VideoStream | None:
-    """The video to show, None without one: a default one first, then the largest, then the richest.
+    """The video to show; None without one that FFmpeg can decode.
 
-    These are the variants of an HLS playlist, or the tracks of a file. The others are not read.
+    Of the tracks of a file, or the variants of an HLS playlist, it is a default one, then the
+    largest, then the one of the highest bit rate. The others are not read.
     """
-    videos = [s for s in container.streams.video if not s.disposition & _NO_VIDEO]
+    videos = [
+        stream
+        for stream in container.streams.video
+        if stream.codec_context is not None and not stream.disposition & _NO_VIDEO
+    ]
     chosen = max(videos, key=_preference, default=None)
     discard = getattr(av.stream, "Discard", None)  # PyAV 18 can
     for stream in container.streams:

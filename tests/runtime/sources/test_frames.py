@@ -366,3 +366,10 @@ def test_of_several_tracks_one_is_shown(kind: str, tmp_path: Path) -> None:
     frames = frames_of(path)
     assert len(frames) == 10
     assert {number_of(frame.image) for frame in frames} == {7}
+
+
+def test_a_track_of_an_unknown_codec_is_one_line(tmp_path: Path, make_clip: Make) -> None:
+    path = make_clip(tmp_path / "a.mkv", 5)
+    path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_NOBODY/KNOWS/IT"[:15]))
+    with pytest.raises(HedgeError, match=r"a\.mkv: has no video track"):
+        frames_of(path)
