@@ -11,6 +11,7 @@ from av.format import Flags
 from runtime.sources.base import DEFAULT_FPS
 from runtime.sources.timeline import Timeline
 
+HOLE_S = 0.25  # that a frame is late, where others may be missing
 _LONGEST = Fraction(24 * 3600)  # seconds between two frames of one recording
 
 
@@ -28,7 +29,8 @@ class FrameTimes:
     Raw streams hold no times: frame i is shown at i / rate. AVI holds the order of decoding alone,
     which B-frames are not shown in: the earliest place that is still free is a frame's. All others
     say when each frame is shown. unit: seconds, of which all times are multiples; end_s: where the
-    latest frame ends, by the clock of the file.
+    latest frame ends, by the clock of the file; shown_s: what all frames last; hole: whether a
+    frame came late by a quarter of a second or more.
     """
 
     def __init__(
@@ -40,7 +42,8 @@ class FrameTimes:
         self._gap = 1 / rate
         self._timeline = Timeline(self.unit, self._gap, _LONGEST)
         self._free: list[int] = []
-        self.end_s = 0.0
+        self.end_s = self.shown_s = 0.0
+        self.hole = False
 
     def read(self, packet: av.Packet) -> None:
         """Note a packet before it is decoded."""
@@ -64,6 +67,8 @@ class FrameTimes:
             time = None if place is None else place * self._base
         if time is not None:
             length = decoded.duration * self._base or self._gap
+            self.hole |= self.shown_s > 0 and time - self.end_s > HOLE_S
+            self.shown_s += float(length)
             self.end_s = max(self.end_s, float(time + length))
         return float(self._timeline.place(time) * self.unit)
 

@@ -1,9 +1,10 @@
 """What a container promises, where it is known to keep it: what is missing is then told.
 
 Frames: the sample table of an mp4 or mov, without what its edit list hides. Seconds: the length of
-a Matroska track. Bytes: the sizes that the outer elements of mp4, mov, Matroska, WebM, AVI and WAV
-begin with. Other numbers (the frame counts of AVI, GIF and IVF headers, bit rates, the length of a
-whole file, which may be its sound's) are estimates or wishes.
+a Matroska track, and of the pieces of an HLS playlist. Bytes: the sizes that the outer elements of
+mp4, mov, Matroska, WebM, AVI and WAV begin with. Other numbers (the frame counts of AVI, GIF and
+IVF headers, bit rates, the length of a whole file, which may be its sound's) are estimates or
+wishes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import BinaryIO
 
 import av
 
+_SLACK_S = 0.25  # of the frames before a hole
+_ROUNDED = 0.1  # of a playlist's length
 _BOXES = 100_000  # of an mp4 that are looked at: two for each second that our own files hold
 _BOX_NAMES = (
     b"ftyp moov mdat moof mfra sidx ssix styp emsg prft free skip wide uuid pnot meta".split()
@@ -36,6 +39,18 @@ def promised_s(stream: av.VideoStream) -> float | None:
         return None
     hours, minutes, seconds = map(float, found.groups())
     return 3600 * hours + 60 * minutes + seconds
+
+
+def missing_s(container: av.container.InputContainer, shown_s: float, hole: bool) -> float:
+    """Seconds of an HLS playlist that were not shown; FFmpeg passes over pieces that do not come.
+
+    shown_s: what its frames last; hole: whether there was one, for playlists round their lengths.
+    """
+    if container.format.name != "hls" or container.duration is None:
+        return 0.0
+    whole_s = container.duration / av.time_base
+    missing = whole_s - shown_s
+    return missing if missing > (_SLACK_S if hole else _ROUNDED * whole_s) else 0.0
 
 
 def missing_bytes(path: Path) -> int:

@@ -12,7 +12,7 @@ from runtime.errors import HedgeError
 from runtime.sources.base import Frame, FrameNames, Source, frame_name
 from runtime.sources.decode import bgr_image, limit_size, main_video, packets_of, pixel_aspect
 from runtime.sources.frame_times import FrameTimes, frame_rate
-from runtime.sources.promise import missing_bytes, promised_frames, promised_s
+from runtime.sources.promise import missing_bytes, missing_s, promised_frames, promised_s
 
 _SLACK_S = 0.25  # by which a video may end before the length it promises
 # Real containers only. Playlists (HLS, DASH, concat, SDP) would open other files by themselves.
@@ -77,6 +77,9 @@ class VideoSource(Source):
         whole_s, end_s = promised_s(self._stream), self._times.end_s
         if whole_s is not None and whole_s - end_s > _SLACK_S:
             return f"it ends after {end_s:.1f} of the {whole_s:.1f} seconds it promises"
+        late_s = missing_s(self._container, self._times.shown_s, self._times.hole)
+        if late_s:
+            return f"{late_s:.1f} of the seconds it promises are missing"
         missing = sum(missing_bytes(path) for path in self.files)
         return f"it is cut: {missing} of the bytes it promises are missing" if missing else ""
 

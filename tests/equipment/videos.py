@@ -127,18 +127,20 @@ def make_timed(
     options: dict[str, str] | None = None,
     pixel_aspect: Fraction = Fraction(1),
     image: Callable[[int], np.ndarray] = grey,
+    gop: int = 12,
 ) -> Path:
     """Frame i is ``image(i)``, (48, 64, 3) uint8 BGR, and is shown at ``times[i]``.
 
     There are three B-frames in a row where the codec can.
-    options: of the container.
+    options: of the container; gop: frames from
+    one key frame to the next.
     """
     with av.open(str(path), "w", options=options or {}) as container:
         unit = Fraction(1, 90_000) if any(time * rate % 1 for time in times) else 1 / rate
         stream = container.add_stream(codec, rate=rate, time_base=unit)
         stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
         stream.codec_context.sample_aspect_ratio = pixel_aspect
-        stream.codec_context.gop_size = 12
+        stream.codec_context.gop_size = gop
         stream.options = {
             "libx264": {"bf": "3", "b_strategy": "0", "sc_threshold": "0"},
             "libx265": {"x265-params": "log-level=none"},

@@ -132,6 +132,28 @@ def test_a_recording_that_cannot_go_on_is_incomplete(
     assert (np.diff(times) > 0).all()
 
 
+@pytest.mark.parametrize("lost", ["none", "a0.ts", "a2.ts", "a4.ts"])
+@pytest.mark.parametrize("kept", [0, 3])
+def test_a_piece_of_a_playlist_that_does_not_come_is_told(
+    lost: str, kept: int, put: Put, tmp_path: Path
+) -> None:
+    """kept: a part of it, by its inverse, that comes; 0: none."""
+    options = {"hls_time": "0.8", "hls_list_size": "0", "hls_playlist_type": "vod"}
+    playlist = make_timed(
+        tmp_path / "a.m3u8", [n / RATE for n in range(5 * 20)], "libx264", RATE, options,
+        image=noise, gop=20,
+    )  # fmt: skip
+    for path in tmp_path.iterdir():
+        body = path.read_bytes()
+        if path.name == lost:
+            body = body[: len(body) // kept] if kept else b""
+        put(path.name, body)
+    with open_source(put("a.m3u8", playlist.read_bytes())) as source:
+        frames = list(source)
+    assert (source.complaint() is None) == (lost == "none") == (len(frames) == 100)
+    assert len(frames) >= 80
+
+
 def test_a_recording_goes_on_after_a_stall(
     tmp_path: Path, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
