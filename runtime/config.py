@@ -28,7 +28,7 @@ class VideoConfig:
 
     python -m runtime.video drive.mp4 --out overlay.mp4
 
-    python -m runtime.video rtsp://user:password@camera/live --out overlay.mp4
+    python -m runtime.video rtsp://user@camera/live --password-file secret --out overlay.mp4
 
     python -m runtime.video left.mp4 right.mp4 --out overlay.mp4
 
@@ -86,6 +86,14 @@ class VideoConfig:
     the bundle's passport; /metrics is for Prometheus. 0 takes a free port."""
     serve_host: str = "127.0.0.1"
     """Address to serve on; for others to reach it, set HEDGE_TOKEN in the environment."""
+    password_file: Path | None = None
+    """File whose first line is the password of addresses that name a user alone, as in
+    rtsp://user@camera/live. Or set HEDGE_SOURCE_PASSWORD in the environment: a command line is seen
+    by every user of the machine."""
+    insecure: bool = False
+    """Take any certificate of https:// and rtsps:// addresses; by default they are checked."""
+    allow_hosts: tuple[str, ...] = ()
+    """Other hosts that an address may lead to, by a redirect or a playlist."""
     max_frames: Count | None = None
     """Stop after this many frames."""
     overlay: bool = True

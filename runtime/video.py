@@ -40,8 +40,10 @@ from runtime.outputs.writer import Writer
 from runtime.pipeline import stream
 from runtime.run import Run
 from runtime.segment import Segmenter
+from runtime.sources.address import password_of
 from runtime.sources.base import Source
 from runtime.sources.open import open_source
+from runtime.web.client import Access
 
 if TYPE_CHECKING:
     from runtime.web.server import WebView
@@ -54,8 +56,9 @@ def main(config: VideoConfig) -> int:
     config.validate()
     with ExitStack() as stack:
         parts = config.parts()
+        access = Access(password_of(config.password_file), config.insecure, config.allow_hosts)
         opened = [
-            stack.enter_context(open_source(part.source, part.realtime, part.raw_size))
+            stack.enter_context(open_source(part.source, part.realtime, part.raw_size, access))
             for part in parts
         ]
         bundle = find_bundle(config.bundle)
@@ -155,7 +158,7 @@ def _web_view(config: VideoConfig, run: Run) -> Iterator[WebView | None]:
     )
 
     with WebView(run, config.serve_host, config.serve) as view:
-        cli.say(f"watch it: {view.url}", cli.err)
+        cli.say(f"watch it: {view.shown}", cli.err)
         yield view
 
 
@@ -238,7 +241,9 @@ def _finish(config: VideoConfig, run: Run, interrupted: bool) -> int:
     if interrupted:
         return cli.fail("interrupted; what was done is written", EXIT_INTERRUPTED)
     if run.scorer is not None and not run.scorer.scored:
-        raise HedgeError(f"{config.labels}: no label here belongs to a frame of {config.source}")
+        raise HedgeError(
+            f"{config.labels}: no label here belongs to a frame of {run.source.origin}"
+        )
     if complaint := run.source.complaint():
         raise IncompleteError(complaint)
     return EXIT_OK

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+import av
 
 from runtime.errors import HedgeError
+from runtime.web.client import Access, Web
 
+PASSWORD_VARIABLE = "HEDGE_SOURCE_PASSWORD"
 # What a scheme may make FFmpeg open. Nothing local: a playlist could name files of this machine.
-_HTTP = "http,https,tcp,tls,crypto"
-_HTTP_FORMATS = "hls,mpegts,mpjpeg,mjpeg,image2pipe,mov,mp4,matroska,webm,flv,h264,hevc"
 _RTSP_OPTIONS = {"protocol_whitelist": "rtsp,rtsps,rtp,tcp,tls,udp"}
 # A recording goes on, by a range request, at the byte where its connection broke or stalled (µs);
 # after four tries, in 4 s, it has ended.
 _RESUMED = {"reconnect": "1", "reconnect_on_network_error": "1", "reconnect_delay_max": "4"}
 _HTTP_OPTIONS = {
-    "protocol_whitelist": _HTTP, "format_whitelist": _HTTP_FORMATS, "rw_timeout": "3000000",
+    "protocol_whitelist": "http,https,tcp,tls",
+    "format_whitelist": "mpegts,mpjpeg,mjpeg,image2pipe,mov,mp4,matroska,webm,flv,h264,hevc",
+    "max_redirects": "0",  # FFmpeg would follow them anywhere
+    "rw_timeout": "3000000",
     **_RESUMED,
-}  # fmt: skip
+}
+_PLAYLIST_OPTIONS = {
+    "format_whitelist": "hls,mpegts,mov,mp4,aac,webvtt",
+    "http_persistent": "0",
+    "http_multiple": "0",
+}
 SCHEMES: dict[str, dict[str, str]] = {
     "rtsp": _RTSP_OPTIONS,
     "rtsps": _RTSP_OPTIONS,
@@ -26,6 +38,7 @@ SCHEMES: dict[str, dict[str, str]] = {
     "https": _HTTP_OPTIONS,
 }
 _DEVICE = re.compile(r"/dev/video\d+")
+_REDIRECTED = 5  # errno that FFmpeg gives a redirect which it does not follow
 
 
 @dataclass(frozen=True)
@@ -34,26 +47,41 @@ class Address:
 
     shown: the text for people, files and pages: never holds a password, nor a query, which may
     hold a token; format: FFmpeg's name of the input format, None where it finds out; options: for
-    its opening.
+    its opening; access: what the user allows beyond the address itself.
     """
 
     shown: str
     target: str = field(repr=False)
     format: str | None = None
     options: dict[str, str] = field(default_factory=dict)
+    access: Access = field(default_factory=Access)
+
+    @property
+    def on_the_web(self) -> bool:
+        """Whether it is http:// or https://."""
+        return self.target.startswith(("http://", "https://"))
 
     @property
     def ways(self) -> list[dict[str, str]]:
-        """Options to try in turn: some RTSP cameras speak UDP alone."""
-        if self.target.partition("://")[0].lower() not in ("rtsp", "rtsps"):
+        """Options to try in turn.
+
+        Some RTSP cameras speak UDP alone; what http:// sends may be a stream or a playlist.
+        """
+        scheme = self.target.partition("://")[0].lower()
+        if scheme in ("rtsp", "rtsps"):
+            return [{**self.options, "rtsp_transport": name} for name in ("tcp", "udp")]
+        if not self.on_the_web:
             return [self.options]
-        return [{**self.options, "rtsp_transport": name} for name in ("tcp", "udp")]
+        ways = [self.options, _PLAYLIST_OPTIONS]
+        return ways[::-1] if re.search(r"\.m3u8?$", urlsplit(self.target).path, re.I) else ways
 
     @classmethod
-    def parse(cls, text: str) -> Address | None:
+    def parse(cls, text: str, access: Access | None = None) -> Address | None:
         """The address that ``text`` is, None for what can only be a path.
 
-        ``0`` and ``/dev/video0`` are cameras. Raises HedgeError for a scheme that is not allowed.
+        ``0`` and ``/dev/video0`` are cameras. A user without a password gets that of ``access``, or
+        of the environment's HEDGE_SOURCE_PASSWORD. Raises HedgeError for a scheme that is not
+        allowed, and for what is no address; neither shows a password.
         """
         if text.isdigit():
             return cls(f"camera {text}", f"/dev/video{text}", "v4l2")
@@ -61,25 +89,117 @@ class Address:
             return cls(text, text, "v4l2")
         if "://" not in text:
             return None
-        scheme = text.partition("://")[0].lower()
+        scheme, _, rest = text.partition("://")
+        scheme, access = scheme.lower(), access or Access()
         if scheme not in SCHEMES:
+            named = scheme if re.fullmatch(r"[a-z][a-z0-9+.-]{0,20}", scheme) else "…"
             raise HedgeError(
-                f"{scheme}:// is not read; give {'://, '.join(SCHEMES)}://, or the path of a file"
+                f"{named}:// is not read; give {'://, '.join(SCHEMES)}://, or the path of a file"
             )
-        try:
-            shown = redacted(text)
-        except ValueError as error:
-            raise HedgeError(f"{scheme}://…: not an address ({error})") from error
-        return cls(shown, text, None, SCHEMES[scheme])
+        login, place = _login(rest)
+        if not _names_host(place) or not rest.isprintable() or " " in place:
+            raise HedgeError(
+                f"{scheme}://…: names no host; in a password, write @ / # ? as %40 %2F %23 %3F"
+            )
+        if login and "@" in re.split(r"[?#]", place, maxsplit=1)[0]:
+            raise HedgeError(f"{scheme}://…: which @ ends the password? write the others as %40")
+        login = _quoted(login)
+        password = access.password or os.environ.get(PASSWORD_VARIABLE, "")
+        if login and password and ":" not in login:
+            login += f":{quote(password, safe='')}"
+        target = f"{scheme}://{f'{login}@' if login else ''}{place}"
+        options = SCHEMES[scheme]
+        if scheme.endswith("s"):
+            options = options | access.tls_options()
+        return cls(redacted(text), target, None, options, access)
+
+    def open(
+        self, options: dict[str, str], timeout: tuple[float, float]
+    ) -> av.container.InputContainer:
+        """Open it with FFmpeg; options: one of ``ways``, and more.
+
+        Raises what PyAV raises, and HedgeError where it leads to a place that it may not.
+        """
+        web = Web(self.target, self.shown, self.access) if self.on_the_web else None
+        if web and options.keys() >= _PLAYLIST_OPTIONS.keys():
+            return av.open(
+                self.target, format="hls", options=options, timeout=timeout,
+                metadata_errors="replace", io_open=web.io_open,
+            )  # fmt: skip
+        target = self.target
+        while True:
+            try:
+                return av.open(
+                    target, format=self.format, options=options, timeout=timeout,
+                    metadata_errors="replace",
+                )  # fmt: skip
+            except av.FFmpegError as error:
+                if not web or error.errno != _REDIRECTED or target != self.target:
+                    raise
+                target = web.final(self.target)
+                if target == self.target:
+                    raise
 
 
-def redacted(url: str) -> str:
-    """``url`` without user, password, query and fragment; ValueError where it is none."""
-    parts = urlsplit(url)
-    if not parts.hostname:
-        raise ValueError("it names no host")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    port = "" if parts.port is None else f":{parts.port}"
-    hidden = "***@" if parts.username or parts.password else ""
-    query = "?***" if parts.query else ""
-    return f"{parts.scheme}://{hidden}{host}{port}{parts.path}{query}"
+def password_of(file: Path | None) -> str:
+    """The first line of a password file, nothing without one; HedgeError where it has none."""
+    if file is None:
+        return ""
+    try:
+        with file.open(encoding="utf-8") as lines:
+            password = lines.readline(1000).rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        raise HedgeError(f"{file}: no readable password file ({type(error).__name__})") from None
+    if not password:
+        raise HedgeError(f"{file}: its first line is empty; write the password there")
+    return password
+
+
+def redacted(text: str) -> str:
+    """``text`` as it may be shown: without user, password, query and fragment.
+
+    Whatever stands before the last @ may be a password with signs that end a host elsewhere, so
+    all of it is hidden; but for paths, whose host is known.
+    """
+    scheme, separator, rest = text.partition("://")
+    if not separator or not scheme.isalpha():
+        scheme, separator, rest = "", "", text
+    login, place = _login(rest)
+    if not login and ":" in rest.partition("@")[0] and "@" in rest:
+        login, place = "hidden", rest.rpartition("@")[2]
+    place, query, _ = place.partition("?")
+    place = place.partition("#")[0]
+    return f"{scheme.lower()}{separator}{'***@' if login else ''}{place}{'?***' if query else ''}"
+
+
+def _login(rest: str) -> tuple[str, str]:
+    """The user and password of an address without its scheme, and what stands behind the @.
+
+    By the standard they end where the host ends, at / ? or #; where what stands there is no host,
+    such signs belong to a password that nobody has escaped.
+    """
+    host = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in host:
+        login, _, name = host.rpartition("@")
+        return login, name + rest[len(host) :]
+    if "@" in rest and not _names_host(host):
+        login, _, place = rest.rpartition("@")
+        return login, place
+    return "", rest
+
+
+def _names_host(place: str) -> bool:
+    try:
+        parts = urlsplit(f"//{place}")
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+def _quoted(login: str) -> str:
+    """``user:password`` with every sign escaped once, whether it was or not."""
+    user, colon, password = login.partition(":")
+    return colon.join(
+        quote(unquote(part, errors="surrogateescape"), safe="", errors="surrogateescape")
+        for part in ((user, password) if colon else (user,))
+    )

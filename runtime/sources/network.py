@@ -155,13 +155,8 @@ def _connect(address: Address, ways: deque[dict[str, str]]) -> av.container.Inpu
     failure: Exception | None = None
     for options in tuple(ways):
         try:
-            return av.open(
-                address.target,
-                format=address.format,
-                options={**_LOW_DELAY, **options},
-                timeout=(OPEN_S, _RESUME_S if "reconnect" in options else STALL_S),
-                metadata_errors="replace",
-            )
+            stall_s = _RESUME_S if address.on_the_web else STALL_S
+            return address.open({**_LOW_DELAY, **options}, (OPEN_S, stall_s))
         except _WRONG:
             raise
         except (av.FFmpegError, OSError) as error:

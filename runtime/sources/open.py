@@ -8,29 +8,34 @@ from pathlib import Path
 
 from runtime.errors import HedgeError
 from runtime.images import IMAGE_SUFFIXES, is_image
-from runtime.sources.address import Address
+from runtime.sources.address import Address, redacted
 from runtime.sources.base import Source
 from runtime.sources.image_files import ImageSource, open_image
 from runtime.sources.network import open_address
 from runtime.sources.paced import PacedSource
 from runtime.sources.stdin import PipeSource
 from runtime.sources.video_file import open_video
+from runtime.web.client import Access
 
 PIPE = "-"  # standard input, as everywhere
 
 
 def open_source(
-    source: str, realtime: bool = False, raw_size: tuple[int, int] | None = None
+    source: str,
+    realtime: bool = False,
+    raw_size: tuple[int, int] | None = None,
+    access: Access | None = None,
 ) -> Source:
     """Open a video file, an image folder, one image, a glob, a camera, an address or a pipe.
 
     realtime: play files at their own rate, newest frame first, as a camera would; raw_size:
-    (height, width) of the uint8 BGR frames on standard input, which is called ``-``. Raises
+    (height, width) of the uint8 BGR frames on standard input, which is called ``-``; access: the
+    password of an address, and what it may do beyond checked certificates and its own host. Raises
     HedgeError, in one line with the file, the cause and what to do, for anything else.
     """
     if source == PIPE:
         return PipeSource(raw_size)
-    address = Address.parse(source)
+    address = Address.parse(source, access)
     opened = _open_files(source) if address is None else open_address(address)
     return PacedSource(opened) if realtime and not opened.live else opened
 
@@ -45,7 +50,7 @@ def _open_files(source: str) -> Source:
         raise HedgeError(f"{source}: neither a file nor a folder; give a video or images")
     if glob.has_magic(source):
         return _open_glob(source)
-    raise HedgeError(f"{source}: no such file or folder; check the path")
+    raise HedgeError(f"{redacted(source)}: no such file or folder; check the path")
 
 
 def _open_glob(pattern: str) -> Source:

@@ -1,1 +1,1 @@
-"""The page of a running stream, and its metrics for Prometheus."""
+"""The page of a running stream, its metrics, and what addresses on the web may lead to."""

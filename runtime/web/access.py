@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import os
-import secrets
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -76,6 +75,6 @@ def token_for(host: str) -> str | None:
     if len(token) < 8:
         raise HedgeError(
             f"--serve-host {host}: others can reach it; set {TOKEN_VARIABLE} to a secret of 8 "
-            f"characters or more, such as {secrets.token_urlsafe(12)}"
+            f"characters or more: export {TOKEN_VARIABLE}=$(openssl rand -hex 16)"
         )
     return token

@@ -29,7 +29,7 @@ from starlette.routing import Route
 from runtime.errors import HedgeError
 from runtime.files import safe_json
 from runtime.run import Run
-from runtime.web.access import HEADERS, Guard, token_for
+from runtime.web.access import HEADERS, TOKEN_VARIABLE, Guard, token_for
 from runtime.web.prometheus import prometheus_text
 
 PICTURES_PER_S = 10
@@ -45,17 +45,20 @@ class WebView:
     """Serves one run on ``http://host:port`` from a thread of its own; a context manager.
 
     Listens as soon as it is made. A host that others can reach needs a token, in the environment
-    variable HEDGE_TOKEN, which the address carries as ``?token=``. Raises HedgeError where the
-    address cannot be used.
+    variable HEDGE_TOKEN, which ``url`` carries as ``?token=``; ``shown`` is the same for logs, with
+    the variable's name. Raises HedgeError where the address cannot be used.
     """
 
     def __init__(self, run: Run, host: str, port: int) -> None:
         self._run = run
         self._token = token_for(host)
         self._socket = _listen(host, port)
-        shown = f"[{host}]" if ":" in host else host
-        token = f"/?token={self._token}" if self._token else ""
-        self.url = f"http://{shown}:{self._socket.getsockname()[1]}{token}"
+        named = f"[{host}]" if ":" in host else host
+        place = f"http://{named}:{self._socket.getsockname()[1]}"
+        self.url = self.shown = place
+        if self._token:  # printed, it would stay in logs
+            self.url = f"{place}/?token={self._token}"
+            self.shown = f"{place}/?token=${TOKEN_VARIABLE}"
         self._lock = threading.Lock()
         self._image: np.ndarray | None = None
         self._number = 0  # of the latest picture

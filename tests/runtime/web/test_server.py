@@ -202,3 +202,15 @@ def test_the_command_serves_while_it_streams(
     )
     assert main(config) == 0
     assert "watch it: http://127.0.0.1:" in capsys.readouterr().err
+
+
+def test_the_token_is_not_printed(
+    shared_bundle: Path, make_clip: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The shell that has the variable can open the address as it is printed."""
+    monkeypatch.setenv(TOKEN_VARIABLE, "long-enough-secret")
+    clip = str(make_clip(tmp_path / "clip.mp4", 6))
+    assert main(VideoConfig(clip, shared_bundle, "onnxruntime", serve=0, serve_host="0.0.0.0")) == 0
+    printed = "".join(capfd.readouterr())
+    assert "/?token=$HEDGE_TOKEN" in printed and "long-enough-secret" not in printed

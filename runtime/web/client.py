@@ -1,0 +1,147 @@
+"""What an address on the web may lead to: its own scheme and host, with certificates checked."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPException, HTTPMessage, HTTPResponse
+from typing import IO
+from urllib.error import HTTPError, URLError
+from urllib.parse import urljoin, urlsplit
+from urllib.request import (
+    HTTPBasicAuthHandler,
+    HTTPDigestAuthHandler,
+    HTTPPasswordMgrWithPriorAuth,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    Request,
+    build_opener,
+)
+
+from runtime.errors import HedgeError
+
+_TIMEOUT_S = 5.0
+_LARGEST = 1 << 28  # bytes of a playlist's file
+
+
+@dataclass(frozen=True)
+class Access:
+    """What the user allows an address beyond what it says itself.
+
+    password: for an address that names a user alone; insecure: take any certificate; hosts: others
+    that redirects and playlists may lead to.
+    """
+
+    password: str = field(default="", repr=False)
+    insecure: bool = False
+    hosts: tuple[str, ...] = ()
+
+    def tls_options(self) -> dict[str, str]:
+        """FFmpeg's options for https:// and rtsps://."""
+        if self.insecure:
+            return {"tls_verify": "0"}
+        found = ssl.get_default_verify_paths().cafile
+        return {"tls_verify": "1", **({"ca_file": found} if found else {})}
+
+
+class Web:
+    """Opens what the playlist at ``url`` names, and follows its redirects, where both are allowed.
+
+    url: with user and password, which only its own host is told.
+    """
+
+    def __init__(self, url: str, shown: str, access: Access) -> None:
+        parts = urlsplit(url)
+        self._shown, self._scheme = shown, parts.scheme
+        self._hosts = {host.lower() for host in (parts.hostname or "", *access.hosts)}
+        self._login = parts.netloc.rpartition("@")[0]
+        self._own = parts.netloc.rpartition("@")[2]
+        context = ssl.create_default_context()
+        if access.insecure:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        logins = HTTPPasswordMgrWithPriorAuth()
+        if self._login:
+            plain = f"{parts.scheme}://{self._own}/"
+            logins.add_password(None, plain, parts.username or "", parts.password or "")
+        self._opener = build_opener(
+            HTTPSHandler(context=context),
+            HTTPBasicAuthHandler(logins),
+            HTTPDigestAuthHandler(logins),
+            _Redirects(self),
+        )
+
+    def io_open(self, url: str, flags: int, options: Mapping[str, str]) -> _Body:
+        """For PyAV: a file of the playlist; HedgeError where it may not be asked for."""
+        return _Body(self._response(url))
+
+    def final(self, url: str) -> str:
+        """Where the redirects of ``url`` lead, its login included where that is its own host."""
+        with self._response(url) as response:
+            found = urlsplit(response.geturl())
+        if self._login and found.netloc == self._own:
+            found = found._replace(netloc=f"{self._login}@{found.netloc}")
+        return found.geturl()
+
+    def check(self, url: str) -> None:
+        """Raise HedgeError unless ``url`` has the address's scheme and an allowed host."""
+        try:
+            parts = urlsplit(url)
+            host = (parts.hostname or "").lower()
+        except ValueError:
+            raise HedgeError(f"{self._shown}: leads to what is no address") from None
+        if parts.scheme != self._scheme:
+            raise HedgeError(f"{self._shown}: leads to {parts.scheme[:20]}://, another scheme")
+        if host not in self._hosts:
+            raise HedgeError(
+                f"{self._shown}: leads to another host, {host[:100]}; if that is wanted: "
+                f"--allow-hosts {host[:100]}"
+            )
+
+    def _response(self, url: str) -> HTTPResponse:
+        self.check(url)
+        parts = urlsplit(url)
+        plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        try:
+            return self._opener.open(Request(plain), timeout=_TIMEOUT_S)
+        except HedgeError:
+            raise
+        except HTTPError as error:
+            if place := error.headers.get("Location"):  # of a scheme that urllib does not follow
+                self.check(urljoin(url, place))
+            raise OSError(error.code, f"HTTP {error.code}") from None
+        except URLError as error:
+            if isinstance(error.reason, ssl.SSLCertVerificationError):
+                raise HedgeError(
+                    f"{self._shown}: its certificate is not to be trusted "
+                    f"({error.reason.verify_message}); --insecure takes it all the same"
+                ) from None
+            raise OSError(0, str(error.reason)) from None
+        except (HTTPException, ValueError) as error:
+            raise OSError(0, type(error).__name__) from None
+
+
+class _Redirects(HTTPRedirectHandler):
+    def __init__(self, web: Web) -> None:
+        self._web = web
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        self._web.check(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _Body:
+    """An answer to read from front to back, of a bounded length."""
+
+    def __init__(self, response: HTTPResponse) -> None:
+        self._response, self._left = response, _LARGEST
+
+    def read(self, size: int) -> bytes:
+        data = self._response.read(min(size, self._left))
+        self._left -= len(data)
+        return data
+
+    def close(self) -> None:
+        self._response.close()
