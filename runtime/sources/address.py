@@ -18,7 +18,7 @@ PASSWORD_VARIABLE = "HEDGE_SOURCE_PASSWORD"
 _RTSP_OPTIONS = {"protocol_whitelist": "rtsp,rtsps,rtp,tcp,tls,udp"}
 # A recording goes on, by a range request, at the byte where its connection broke or stalled (µs);
 # after four tries, in 4 s, it has ended.
-_RESUMED = {"reconnect": "1", "reconnect_on_network_error": "1", "reconnect_delay_max": "4"}
+_RESUMED = {"reconnect": "1", "reconnect_delay_max": "4"}
 _HTTP_OPTIONS = {
     "protocol_whitelist": "http,https,tcp,tls",
     "format_whitelist": "mpegts,mpjpeg,mjpeg,image2pipe,mov,mp4,matroska,webm,flv,h264,hevc",

@@ -37,7 +37,6 @@ _LOW_DELAY = {"analyzeduration": "500000"}
 
 _ENDLESS = {"hls", "mjpeg", "mpjpeg"}  # formats whose size in bytes is not a recording's
 
-
 _WRONG = (  # an address that no other way of asking makes right
     av.error.HTTPUnauthorizedError,
     av.error.HTTPForbiddenError,
@@ -167,9 +166,12 @@ def _connect(address: Address, ways: deque[dict[str, str]]) -> av.container.Inpu
 
 
 def _is_recording(container: av.container.InputContainer) -> bool:
-    if container.duration is not None:
+    name = container.format.name
+    if container.size > 0 and name not in _ENDLESS:
         return True
-    return container.size > 0 and container.format.name not in _ENDLESS
+    # An mp4 in fragments, sent without end, tells the length of those that have come.
+    fragments = "mp4" in name and not any(stream.frames for stream in container.streams.video)
+    return container.duration is not None and not fragments
 
 
 def _video(address: Address, container: av.container.InputContainer) -> av.VideoStream:

@@ -52,9 +52,10 @@ class VideoSource(Source):
         return FrameNames(self.expected) if self.expected else None
 
     def complaint(self) -> str | None:
-        """See ``Source``; with what an edit list hides, or where the video ends too early."""
         line = super().complaint()
-        return f"{self.origin}: {self._cut}" if self._cut and line is None else line
+        if not self._cut:
+            return line
+        return f"{self.origin}: {self._cut}" if line is None else f"{line}; {self._cut}"
 
     def close(self) -> None:
         """See ``Source``."""
@@ -71,7 +72,7 @@ class VideoSource(Source):
             image = bgr_image(self._bgr, decoded, self.origin)
             name, aspect = frame_name(index), pixel_aspect(self._stream, decoded)
             yield Frame(index, time_s, image, name, pixel_aspect=aspect)
-        self._cut = self._cut_at()
+        self._cut = self._cut or self._cut_at()
 
     def _cut_at(self) -> str:
         whole_s, end_s = promised_s(self._stream), self._times.end_s
@@ -112,6 +113,9 @@ class VideoSource(Source):
             try:
                 packet = next(packets, None)
             except av.FFmpegError as error:
+                if not self.files:
+                    self._cut = f"its connection broke off ({error.strerror})"
+                    return
                 self.record.add(f"{self.origin}: unreadable data: {error.strerror}")
                 if failed:
                     return
