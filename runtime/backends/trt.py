@@ -6,10 +6,10 @@ with TensorRT-RTX; running needs one, and pycuda.
 
 from __future__ import annotations
 
+import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,9 @@ from runtime.backends.base import check_batch
 from runtime.backends.registry import BACKENDS
 from runtime.backends.trt_builder import PORTABLE
 from runtime.backends.trt_cache import BuildOptions, Sidecar
+from runtime.backends.trt_slot import Slot, primary_context
 from runtime.bundle.manifest import ENGINES, Manifest
 from runtime.errors import HedgeError
-
-IN_FLIGHT = 2  # one is copied while the other is computed
 
 
 def build(
@@ -56,8 +55,9 @@ def load(
 ) -> TrtEngine:
     """Load the engine that fits this GPU, building it where there is none yet.
 
-    backend: the library; threads: of no meaning here. Raises HedgeError where the library, pycuda
-    or the GPU is missing, or where the engine is not the one that its sidecar describes.
+    backend: the library; threads: of no meaning here; in_flight: 2 copies one batch while another
+    is computed. Raises HedgeError where the library, pycuda or the GPU is missing, or where the
+    engine is not the one that its sidecar describes.
     """
     trt_builder.load(backend)
     if not machine.gpus():
@@ -73,32 +73,34 @@ def load(
     for device in _devices(backend):
         path = _place(bundle, backend, device)
         if path.exists() and (plan := _checked(path, graph, backend, device)) is not None:
-            return TrtEngine(plan, manifest, backend)
+            return TrtEngine(plan, manifest, backend, in_flight)
     path = _built(bundle, manifest, backend, _devices(backend)[0], BuildOptions())
-    return TrtEngine(path.read_bytes(), manifest, backend)
+    return TrtEngine(path.read_bytes(), manifest, backend, in_flight)
 
 
 class TrtEngine:
     """A bundle on an NVIDIA GPU; see ``runtime.backends.base.Engine``.
 
-    ``submit`` and ``result`` keep up to two batches in flight, answered in order, so that copies
-    and kernels overlap; ``infer`` is one after the other. Each call makes the engine's own CUDA
-    context current and leaves none behind: any thread may call, one at a time.
+    With ``in_flight`` 2, ``submit`` and ``result`` copy one batch while another is computed. Each
+    call makes the GPU's primary context current and leaves none behind: any thread may call, one
+    at a time.
     """
 
-    in_flight = IN_FLIGHT
-
-    def __init__(self, plan: bytes, manifest: Manifest, backend: str) -> None:
-        self.manifest, self.backend = manifest, backend
-        self._waiting: deque[_Slot] = deque()
-        self._stack: ExitStack | None = None
-        with ExitStack() as stack:
-            context = _context()
-            stack.callback(context.detach)
-            self._context = context
-            with self._current():
-                self._slots = self._prepared(plan, stack)
-            self._stack = stack.pop_all()
+    def __init__(self, plan: bytes, manifest: Manifest, backend: str, in_flight: int = 1) -> None:
+        self.manifest, self.backend, self.in_flight = manifest, backend, in_flight
+        self._waiting: deque[Slot] = deque()
+        self._slots: list[Slot] = []
+        self._runtime: Any = None
+        self._engine: Any = None
+        self._context = primary_context()
+        self._open = True
+        with self._current():
+            try:
+                self._prepare(plan)
+            except BaseException as error:
+                traceback.clear_frames(error.__traceback__)  # they hold what is to be freed here
+                self.close()
+                raise
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """See ``Engine``."""
@@ -108,11 +110,11 @@ class TrtEngine:
         return self.result()
 
     def submit(self, batch: np.ndarray) -> None:
-        """Start on ``batch`` and return at once; RuntimeError with two in flight already."""
+        """Start on ``batch`` and return at once; RuntimeError with ``in_flight`` started."""
         check_batch(self.manifest, batch)
-        assert self._stack is not None, "submit after close"
-        if len(self._waiting) == IN_FLIGHT:
-            raise RuntimeError(f"{IN_FLIGHT} batches are in flight; take a result first")
+        assert self._open, "submit after close"
+        if len(self._waiting) == self.in_flight:
+            raise RuntimeError(f"{self.in_flight} batches are in flight; take a result first")
         slot = next(slot for slot in self._slots if slot not in self._waiting)
         with self._current():
             slot.start(batch)
@@ -120,28 +122,32 @@ class TrtEngine:
 
     def result(self) -> np.ndarray:
         """Wait for the oldest batch in flight: its (N, H, W) uint8 labels."""
-        assert self._stack is not None, "result after close"
+        assert self._open, "result after close"
         slot = self._waiting.popleft()
         with self._current():
             return slot.finish()
 
     def close(self) -> None:
         """See ``Engine``."""
-        stack, self._stack = self._stack, None
-        if stack is not None:
-            with self._current():  # buffers and plans are freed inside the context that owns them
-                for slot in self._slots:
-                    slot.stream.synchronize()
-                self._waiting.clear()
-                self._slots = []
-                del self._engine, self._runtime
-            stack.close()
+        if not self._open:
+            return
+        self._open = False
+        self._waiting.clear()
+        with self._current(), ExitStack() as stack:
+            stack.callback(self._forget)  # last: the engine outlives its execution contexts
+            for slot in self._slots:
+                stack.callback(slot.free)
 
     def __enter__(self) -> TrtEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _forget(self) -> None:
+        self._slots = []
+        self._engine = None
+        self._runtime = None
 
     @contextmanager
     def _current(self) -> Iterator[None]:
@@ -151,7 +157,7 @@ class TrtEngine:
         finally:
             self._context.pop()
 
-    def _prepared(self, plan: bytes, stack: ExitStack) -> list[_Slot]:
+    def _prepare(self, plan: bytes) -> None:
         trt = trt_builder.load(self.backend)
         self._runtime = trt.Runtime(trt_builder.logger(self.backend))
         self._runtime.engine_host_code_allowed = False  # a plan is data, and stays data
@@ -167,93 +173,10 @@ class TrtEngine:
                     f"{self.backend}: the engine's {spec.name} is {shape}, the manifest says uint8 "
                     f"{spec.shape}; delete {ENGINES}/ in the bundle"
                 )
-        return [_Slot.of(self._engine, self.manifest) for _ in range(IN_FLIGHT)]
-
-
-@dataclass(eq=False)
-class _Slot:
-    """All that one batch in flight needs: buffers, stream, execution context, CUDA graph."""
-
-    context: Any
-    stream: Any
-    done: Any
-    host: tuple[np.ndarray, np.ndarray]
-    device: tuple[Any, Any]
-    graph: Any = None
-    runs: int = field(default=0)
-
-    @classmethod
-    def of(cls, engine: Any, manifest: Manifest) -> _Slot:
-        from pycuda import driver
-
-        specs = (manifest.input, manifest.output)
-        host = tuple(driver.pagelocked_empty(spec.shape, np.uint8) for spec in specs)
-        device = tuple(driver.mem_alloc(array.nbytes) for array in host)
-        context = engine.create_execution_context()
-        context.set_input_shape(manifest.input.name, manifest.input.shape)
-        for spec, memory in zip(specs, device, strict=True):
-            context.set_tensor_address(spec.name, int(memory))
-        return cls(context, driver.Stream(), driver.Event(), host, device)
-
-    def start(self, batch: np.ndarray) -> None:
-        self.host[0][:] = batch
-        # The first run sets up what capturing may not: kernels are loaded, memory is taken.
-        if self.runs == 1:
-            self.graph = _captured(self.stream, self._enqueue)
-        if self.graph is not None:
-            self.graph(self.stream)
-        else:
-            self._enqueue()
-        self.runs += 1
-        self.done.record(self.stream)
-
-    def finish(self) -> np.ndarray:
-        self.done.synchronize()
-        return self.host[1].copy()
-
-    def _enqueue(self) -> None:
-        from pycuda import driver
-
-        driver.memcpy_htod_async(self.device[0], self.host[0], self.stream)
-        if not self.context.execute_async_v3(self.stream.handle):
-            raise HedgeError("TensorRT could not run the engine; is another process using the GPU?")
-        driver.memcpy_dtoh_async(self.host[1], self.device[1], self.stream)
-
-
-def _captured(stream: Any, enqueue: Any) -> Any:
-    """Record what ``enqueue`` does on ``stream`` as a CUDA graph; None without cuda-python.
-
-    pycuda has no calls for graphs; cuda-python's work on the same stream.
-    """
-    try:
-        from cuda.bindings import runtime as cuda
-    except ImportError:
-        return None
-    mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-    _succeeded(cuda.cudaStreamBeginCapture(stream.handle, mode))
-    try:
-        enqueue()
-    finally:
-        graph = cuda.cudaStreamEndCapture(stream.handle)
-    executable = _succeeded(cuda.cudaGraphInstantiate(_succeeded(graph), 0))
-    return lambda on: _succeeded(cuda.cudaGraphLaunch(executable, on.handle))
-
-
-def _succeeded(answer: tuple[Any, ...]) -> Any:
-    code, *values = answer
-    if int(code):
-        raise HedgeError(f"CUDA: {code.name}")
-    return values[0] if values else None
-
-
-def _context() -> Any:
-    """A CUDA context of this engine's own on the first GPU, not current."""
-    from pycuda import driver
-
-    driver.init()
-    context = driver.Device(0).make_context()
-    context.pop()
-    return context
+        for _ in range(self.in_flight):
+            self._slots.append(Slot())  # in the list before it takes anything: ``close`` finds it
+            self._slots[-1].prepare(self._engine, self.manifest)
+        self._context.synchronize()  # weights are copied on a stream that no slot waits for
 
 
 def _built(
@@ -271,14 +194,16 @@ def _built(
         trt_builder.version(library),
         device,
         options,
+        tf32=False,
     )
     trt_cache.save(path, plan, sidecar)
     return path
 
 
 def _checked(path: Path, graph: str, library: str, device: str) -> bytes | None:
-    """The engine's bytes where they are what the sidecar says; None where the graph is newer.
+    """The engine's bytes where they are what the sidecar says; None where it must be built anew.
 
+    That is where the graph is newer, or where TensorRT was free to compute FP32 in TF32.
     HedgeError before any parser sees a byte of a damaged engine, or of one built elsewhere.
     """
     sidecar = Sidecar.load(path)
@@ -290,7 +215,7 @@ def _checked(path: Path, graph: str, library: str, device: str) -> bytes | None:
             f"{trt_cache.fix(path)}"
         )
     plan = sidecar.read(path)
-    return plan if sidecar.graph == graph else None
+    return plan if sidecar.graph == graph and not sidecar.tf32 else None
 
 
 def _place(bundle: Path, library: str, device: str) -> Path:

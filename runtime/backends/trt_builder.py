@@ -33,10 +33,7 @@ def plan(graph: Path, library: str, device: str, options: BuildOptions, timing: 
     log.errors.clear()
     builder = trt.Builder(log)
     network = parsed(builder, graph, library)
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
-    if options.level is not None:
-        config.builder_optimization_level = options.level
+    config = configured(builder, library, options)
     if (target := capability(library, device)) is not None:
         config.num_compute_capabilities = 1
         config.set_compute_capability(target, 0)
@@ -52,6 +49,19 @@ def plan(graph: Path, library: str, device: str, options: BuildOptions, timing: 
     if library == "tensorrt":  # TensorRT-RTX compiles without timing kernels
         trt_cache.save_sealed(timing, bytes(config.get_timing_cache().serialize()))
     return bytes(built)
+
+
+def configured(builder: Any, library: str, options: BuildOptions) -> Any:
+    """The library's settings of a build. FP32 is computed in FP32: TF32 is the library's default.
+
+    TF32 has FP16's ten bits, and a bundle in FP32 must give the labels of FP32.
+    """
+    trt, config = load(library), builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    if options.level is not None:
+        config.builder_optimization_level = options.level
+    return config
 
 
 def parsed(builder: Any, graph: Path, library: str) -> Any:

@@ -34,7 +34,10 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What stands beside an engine: its own sha256, and everything that it was built from."""
+    """What stands beside an engine: its own sha256, and everything that it was built from.
+
+    tf32: whether the library was free to compute FP32 in TF32, as in sidecars that do not say.
+    """
 
     engine: str
     graph: str
@@ -42,6 +45,7 @@ class Sidecar:
     version: str
     device: str
     options: BuildOptions
+    tf32: bool = True
 
     @classmethod
     def load(cls, path: Path) -> Sidecar:

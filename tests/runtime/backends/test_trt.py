@@ -84,6 +84,7 @@ class Handed(NamedTuple):
     plan: bytes
     manifest: Manifest
     backend: str
+    in_flight: int
 
 
 @pytest.fixture
@@ -112,6 +113,24 @@ def test_an_engine_is_built_once_and_anew_for_another_graph(
     resign(bundle)
     assert loaded() == path.read_bytes() and path.stat().st_mtime_ns > built
     assert check(path) is not None
+
+
+def test_the_engine_is_told_how_many_batches_are_in_flight(bundle: Path, on_a_gpu: None) -> None:
+    manifest = Manifest.load(bundle)
+    assert [trt.load(bundle, manifest, 0, RTX, n).in_flight for n in (1, 2)] == [1, 2]
+
+
+def test_engines_are_built_without_tf32_and_others_anew(built: Path) -> None:
+    library = trt_builder.load(RTX)
+    builder = library.Builder(trt_builder.logger(RTX))
+    tf32 = library.BuilderFlag.TF32
+    assert builder.create_builder_config().get_flag(tf32), "the library's default has changed"
+    assert not trt_builder.configured(builder, RTX, trt_cache.BuildOptions()).get_flag(tf32)
+    sidecar = built.with_name(f"{built.name}.json")
+    fields = msgspec.json.decode(sidecar.read_bytes())
+    assert fields.pop("tf32") is False and check(built) is not None
+    sidecar.write_bytes(msgspec.json.encode(fields))  # as before the setting was recorded
+    assert check(built) is None
 
 
 def test_a_damaged_engine_never_reaches_the_parser(built: Path, on_a_gpu: None) -> None:
@@ -205,7 +224,7 @@ def test_gpu_runs_engines_for_any_number_of_frames(bundle: Path, frames: list[np
 @needs_gpu
 def test_gpu_answers_in_order_with_two_in_flight(bundle: Path, frames: list[np.ndarray]) -> None:
     manifest = Manifest.load(bundle)
-    with trt.load(bundle, manifest, 0, RTX) as engine:
+    with trt.load(bundle, manifest, 0, RTX, in_flight=2) as engine:
         expected = [engine.infer(frame) for frame in frames]
         engine.submit(frames[0])
         for number, frame in enumerate(frames[1:]):
