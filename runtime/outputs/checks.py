@@ -80,5 +80,5 @@ def writing(path: Path) -> Iterator[None]:
     except av.FFmpegError as error:  # no fault of the disk
         raise OutputError(
             f"{path}: FFmpeg refuses what it was given ({error.strerror}); what came before is "
-            "in the file; try another format, such as .mkv"
+            "in the file; this is a fault of hedge's, so report it with the kind of source"
         ) from error

@@ -12,6 +12,7 @@ from runtime.sources.base import DEFAULT_FPS
 from runtime.sources.timeline import Timeline
 
 HOLE_S = 0.25  # that a frame is late, where others may be missing
+_SLOWEST = Fraction(1, 100_000)  # frames a second: beyond it, and beyond 1000, it is damage
 _LONGEST = Fraction(24 * 3600)  # seconds between two frames of one recording
 
 
@@ -20,7 +21,9 @@ def frame_rate(container: av.container.InputContainer, stream: av.VideoStream) -
     rates = [stream.average_rate, stream.guessed_rate]
     if _is_raw(container):
         rates.reverse()
-    return next((Fraction(rate) for rate in rates if rate), DEFAULT_FPS)
+    return next(
+        (Fraction(rate) for rate in rates if rate and _SLOWEST <= rate <= 1000), DEFAULT_FPS
+    )
 
 
 class FrameTimes:

@@ -214,3 +214,15 @@ def test_times_without_end_are_finite(tmp_path: Path) -> None:
         for time_s in (0.0, 1e-9, 7.0):
             sink.write(grey(0), time_s)
     assert in_file(tmp_path / "a.mkv") == pytest.approx([0, 0.001, 7])
+
+
+@pytest.mark.parametrize("rate", [(1, 0), (10**9, 1), (1, 10**9)])
+def test_a_rate_that_makes_no_sense_is_not_taken(rate: tuple[int, int], tmp_path: Path) -> None:
+    path = tmp_path / "a.avi"
+    data = bytearray(avi([jpeg(number) for number in range(5)], 10))
+    struct.pack_into("<II", data, data.index(b"strh") + 8 + 20, rate[1], rate[0])
+    path.write_bytes(data)
+    frames, source = read(path)
+    assert len(frames) == 5
+    assert 0 < source.fps <= 1000
+    assert np.isfinite([frame.time_s for frame in frames]).all()
