@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 
 from runtime import machine
-from runtime.bundle.manifest import MODEL, Manifest
+from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
 
 VARIABLE = "HEDGE_MEMORY_GIB"
@@ -28,7 +28,7 @@ def allowance(bundle: Path, manifest: Manifest) -> int:
         if not re.fullmatch(r"\d{1,6}(\.\d+)?", given) or not float(given):
             raise HedgeError(f"{VARIABLE}={given}: give a number of GiB, such as 8")
         return int(float(given) * (1 << 30))
-    weights = max((bundle / name).stat().st_size for name in {MODEL, *manifest.graphs.values()})
+    weights = max((bundle / name).stat().st_size for name in manifest.graph_files)
     pixels = prod(manifest.output.shape)
     wanted = _BASE + _PER_BYTE * weights + _PER_PIXEL * pixels + _PER_CORE * machine.cores()
     return min(wanted, int(_SHARE * machine.memory()))

@@ -145,8 +145,16 @@ class Manifest:
             raise HedgeError(f"scores {scores.shape} are larger than the labels {labels.shape}")
 
     def graph(self, backend: str) -> str:
-        """The bundle's ONNX file for ``backend``."""
-        return self.graphs.get(backend, MODEL)
+        """The bundle's ONNX file for ``backend``; HedgeError where it has none."""
+        name = self.graphs.get(backend, MODEL)
+        if name not in self.files:
+            raise HedgeError(f"{self.name}: this bundle has no graph for {backend}")
+        return name
+
+    @property
+    def graph_files(self) -> set[str]:
+        """The ONNX files that backends load."""
+        return {MODEL, *self.graphs.values()} & self.files.keys()
 
     def save(self, bundle: Path) -> None:
         """Write ``bundle/manifest.json`` atomically."""
@@ -184,7 +192,7 @@ class Manifest:
         return manifest
 
     def _check_files(self, bundle: Path) -> None:
-        if MODEL not in self.files:
+        if not self.graph_files:
             raise HedgeError(f"{bundle / FILE_NAME}: has no sha256 of {MODEL}; export again")
         for name, expected in self.files.items():
             self._check_file(bundle, name, expected)
@@ -194,7 +202,7 @@ class Manifest:
             ours = top in (FILE_NAME, ENGINES) or top.startswith(".") or name in self.files
             if not ours and not path.is_dir():
                 raise HedgeError(f"{path}: not in the manifest, so not of this bundle; remove it")
-        for name in {MODEL, *self.graphs.values()}:
+        for name in self.graph_files:
             try:
                 self._check_border(bundle / name)
             except (OSError, ValueError) as error:
