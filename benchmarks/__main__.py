@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
-from rich.table import Table
-
 from benchmarks.gate import judge
 from benchmarks.gate.rule import EXAMPLE
 from benchmarks.report import page
-from benchmarks.results import Cell, Results, Timing
+from benchmarks.report.terminal import tell
+from benchmarks.results import Results
 from benchmarks.run import frames, plan
-from benchmarks.run.questions import QUICK, Pace
-from benchmarks.run.record import Record
-from benchmarks.run.runner import Run
-from benchmarks.stats.interval import width
+from benchmarks.run.probes import QUICK, Pace
+from benchmarks.run.runner import Settings
+from benchmarks.run.session import measured
 from runtime import cli
 from runtime.backends.registry import BACKENDS, installed_backends
 from runtime.errors import HedgeError
@@ -117,8 +112,7 @@ def main(config: Benchmark) -> None:
     baseline = Results.load(config.baseline) if config.baseline else None
     with tempfile.TemporaryDirectory() as folder:
         results, interrupted = _measured(config, Path(folder))
-        page.write(results, config.out, Path(folder))
-        _tell(results, config.out)
+        tell(page.write(results, config.out, Path(folder)), config.out)
         if interrupted:
             raise KeyboardInterrupt
         if baseline is not None:  # compared last: whatever comes of it, the report is there
@@ -138,72 +132,11 @@ def _measured(config: Benchmark, scratch: Path) -> tuple[Results, bool]:
             next(iter(source))  # what is wrong with it is told before the slow part
     shown = frames.gather(config.data, config.video, config.pace.frames, scratch)
     asked = plan.Asked(backends, config.peers, config.checkpoints, config.quick)
-    record = Record(plan.plan(models, asked, plan.Shared(config.threads, shown.path, scratch)))
-    interrupted = False
-    with _bar(record, config.seconds) as tell:
-        run = Run(record, shown, config.video, config.threads, config.pace, config.timeout,
-                  scratch, tell)  # fmt: skip
-        try:
-            run.measure(config.seconds)
-        except KeyboardInterrupt:
-            interrupted = True
-            record.note("interrupted: this is what had been measured by then")
-    return record.results(shown.data, config.threads, config.quick), interrupted
-
-
-def _tell(results: Results, out: Path) -> None:
-    cli.out.print(_table(results))
-    for error, names in _failures(results).items():
-        cli.warn(f"{', '.join(names)}: {error}")
-    cli.say(f"→ {out}/report.html, report.md, report.json")
-
-
-@contextmanager
-def _bar(record: Record, seconds: float) -> Iterator[Callable[[str], None]]:
-    """A bar over the run's time; yields what is told what happens now."""
-    columns = (
-        SpinnerColumn(), BarColumn(20), TextColumn("{task.fields[left]:.0f} s left"),
-        TextColumn("{task.description}", markup=False),
-    )  # fmt: skip
-    cells = len(record.planned)
-    with Progress(*columns, console=cli.err, transient=True) as progress:
-        task = progress.add_task(f"{cells} cells", total=seconds, left=seconds)
-
-        def tell(text: str) -> None:
-            left = max(0.0, seconds - record.seconds)
-            said = f"{cells} cells · {text}"
-            progress.update(task, description=said, completed=seconds - left, left=left)
-
-        yield tell
-
-
-def _table(results: Results) -> Table:
-    table = Table(title=results.data, title_justify="left")
-    for column in ("cell", "computes", "p50 ms", "±%", "p99 ms", "fps", "mIoU %", "MB"):
-        text = column in ("cell", "computes")
-        table.add_column(column, justify="left" if text else "right", overflow="fold")
-    for cell in results.cells:
-        if cell.timing is not None:
-            table.add_row(*_line(cell, cell.timing))
-    return table
-
-
-def _line(cell: Cell, timing: Timing) -> tuple[str, ...]:
-    accuracy = "–" if cell.accuracy is None else f"{100 * cell.accuracy.miou:.2f}"
-    memory = "–" if cell.peak_mb is None else f"{cell.peak_mb:.0f}"
-    return (
-        cell.name, cell.computes, f"{timing.p50:.1f}", f"{100 * width(timing):.1f}",
-        f"{timing.p99:.1f}", f"{1e3 / timing.p50:.1f}", accuracy, memory,
-    )  # fmt: skip
-
-
-def _failures(results: Results) -> dict[str, list[str]]:
-    """Names of cells by what went wrong."""
-    found: dict[str, list[str]] = {}
-    for cell in results.cells:
-        if cell.error is not None:
-            found.setdefault(cell.error, []).append(cell.name)
-    return found
+    planned = plan.plan(models, asked, plan.Shared(config.threads, shown.path, scratch))
+    settings = Settings(
+        config.threads, config.seconds, config.pace, config.timeout, config.video, config.quick
+    )
+    return measured(planned, shown, settings, scratch)
 
 
 if __name__ == "__main__":

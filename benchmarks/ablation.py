@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.host.machine import machine
+from benchmarks.results import Results
+from benchmarks.run import plan
+from benchmarks.run.plan import Planned, Shared
+from benchmarks.run.session import timed
 from benchmarks.studies.ablation_report import Cost, Report, Result, to_markdown
-from benchmarks.studies.interleaved import interleaved
 from benchmarks.studies.untrained import Case, bundle, random_checkpoint
-from export.config import Export
+from export.config import Export, Precision
+from export.deploy import DeployGraph
 from export.exporter import publish
 from runtime import cli
 from runtime.accuracy.metrics import BOUNDARY_TOLERANCE_PX
-from runtime.backends.base import Engine
-from runtime.backends.registry import load_engine
 from runtime.errors import HedgeError
-from runtime.latency import Latency
 from train.__main__ import main as train
 from train.checkpoint import Checkpoint
 from train.config import EDGES, EdgeName, TrainConfig, VariantName
@@ -32,7 +30,7 @@ from train.evaluate import evaluate, evaluation_index, load_model
 from train.segmentation import default_size
 
 BACKEND = "openvino"
-FRAMES = 8  # distinct ones, to time with
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")  # that are timed
 ANY_LOSS = 100.0  # points: INT8 as it comes, without a search for layers to keep
 
 
@@ -211,37 +209,36 @@ def _timed(report: Report, config: Ablation) -> Report:
         for name in names
     }
     folder = config.runs / "untrained"
-    with ExitStack() as stack:
-        engines: dict[str, Engine] = {}
-        for name, case in cases.items():
-            for precision in ("fp32", "int8"):
-                path = bundle(case, precision, folder, force=False)
-                engine = load_engine(path, BACKEND, config.threads)
-                engines[f"{name} {precision}"] = stack.enter_context(engine)
-        shape = (FRAMES, *report.size, 3)
-        frames = list(np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8))
-        rounds = cli.track(range(config.rounds), "timing")
-        times = interleaved(engines, frames, rounds)
-    costs = [_cost(name, random_checkpoint(case, folder), times) for name, case in cases.items()]
+
+    def planned(shared: Shared) -> Iterator[Planned]:
+        for case in cases.values():
+            for precision in PRECISIONS:
+                models = plan.models([bundle(case, precision, folder, force=False)])
+                yield plan.engine(models[0], BACKEND, shared)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        results, interrupted = timed(planned, config.threads, config.rounds, Path(scratch))
+    if interrupted:
+        raise KeyboardInterrupt
+    costs = []
+    for name, case in cases.items():
+        fp32_ms, int8_ms = (_p50(results, f"{case}-{p} {BACKEND}") for p in PRECISIONS)
+        costs.append(Cost(name, *_size(random_checkpoint(case, folder)), fp32_ms, int8_ms))
     timing = f"{BACKEND}, {config.threads} threads, medians of {config.rounds} interleaved rounds"
-    return replace(report, costs=costs, timing=timing, machine=machine())
+    return replace(report, costs=costs, timing=timing, machine=results.machine)
 
 
-def _cost(design: str, checkpoint: Checkpoint, times: dict[str, Latency]) -> Cost:
-    fp32_ms, int8_ms = (
-        times[f"{design} {precision}"].percentiles()["p50"] or 0.0 for precision in ("fp32", "int8")
-    )
-    return Cost(design, *_size(checkpoint), fp32_ms, int8_ms)
+def _p50(results: Results, name: str) -> float:
+    cell = results.cell(name)
+    if cell is None or cell.timing is None or cell.error:
+        raise HedgeError(f"{name}: not timed: {cell.error if cell else 'not planned'}")
+    return cell.timing.p50
 
 
 def _size(checkpoint: Checkpoint) -> tuple[int, int]:
     """Parameters, and multiply-adds of one frame, of what is left at run time."""
-    model = load_model(checkpoint)
-    if model.sides is not None and not model.config.edges.fused:
-        model.sides = None  # it only taught
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model(torch.zeros(1, 3, *checkpoint.size))
-    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2
+    graph = DeployGraph(load_model(checkpoint), checkpoint.size, checkpoint.size)
+    return sum(p.numel() for p in graph.parameters()), graph.multiply_adds()
 
 
 if __name__ == "__main__":

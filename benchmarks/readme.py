@@ -8,9 +8,10 @@ from typing import Annotated
 
 import tyro
 
-from benchmarks.report.markdown import footer, table
-from benchmarks.report.names import yardstick
-from benchmarks.results import Cell, Results
+from benchmarks.report.markdown import ruled, text
+from benchmarks.report.tables import tabulate
+from benchmarks.report.view import View, derive
+from benchmarks.results import Results
 from runtime import cli, files
 from runtime.errors import GateError, HedgeError
 
@@ -51,30 +52,28 @@ def main(config: Readme) -> None:
         )
 
 
-def replaced(text: str, results: Results, path: Path) -> str:
-    """``text`` with the results between its comments; HedgeError, naming ``path``, without them."""
-    begins = text.count(BEGIN) + text.count(SHORT)
-    begin = SHORT if SHORT in text else BEGIN
-    if begins != 1 or text.count(END) != 1 or text.index(begin) > text.index(END):
+def replaced(old: str, results: Results, path: Path) -> str:
+    """``old`` with the results between its comments; HedgeError, naming ``path``, without them."""
+    begins = old.count(BEGIN) + old.count(SHORT)
+    begin = SHORT if SHORT in old else BEGIN
+    if begins != 1 or old.count(END) != 1 or old.index(begin) > old.index(END):
         raise HedgeError(f"{path}: needs one line {BEGIN} and below it one line {END}")
-    before, rest = text.split(begin)
+    before, rest = old.split(begin)
     after = rest.split(END)[1]
-    settled = results.settled()
-    shown = shortened(settled) if begin == SHORT else settled
-    return f"{before}{begin}\n{table(shown)}\n\n({footer(settled)})\n{END}{after}"
+    view = derive(results)
+    cells = tabulate(shortened(view) if begin == SHORT else view).cells
+    return f"{before}{begin}\n{ruled(cells)}\n\n({text(tabulate(view).footer)})\n{END}{after}"
 
 
-def shortened(results: Results) -> Results:
+def shortened(view: View) -> View:
     """Only PyTorch as the yardstick, and the fastest engine of each bundle."""
-    fastest: dict[tuple[str, str], Cell] = {}
-    for cell in sorted(results.cells, key=lambda c: c.timing.p50 if c.timing else float("inf")):
-        if cell.kind == "bundle" and cell.timing:
-            fastest.setdefault((cell.model, cell.precision), cell)
-    found = (yardstick(results, cell) for cell in results.cells)
-    peers = {cell.name for cell in found if cell}
-    names = peers | {cell.name for cell in fastest.values()}
-    cells = [cell for cell in results.cells if cell.name in names]
-    return replace(results, cells=sorted(cells, key=lambda cell: cell.kind != "peer"))
+    fastest: dict[tuple[str, str], str] = {}
+    for row in sorted((r for r in view.rows if r.cell.timing), key=lambda row: row.p50):
+        if row.cell.kind == "bundle":
+            fastest.setdefault((row.cell.model, row.cell.precision), row.cell.name)
+    names = {*fastest.values(), *(row.yardstick.name for row in view.rows if row.yardstick)}
+    rows = [row for row in view.rows if row.cell.name in names]
+    return replace(view, rows=sorted(rows, key=lambda row: row.cell.kind != "peer"))
 
 
 def _read(path: Path) -> str:

@@ -18,6 +18,9 @@ from runtime.errors import HedgeError
 
 SCHEMA = 1
 YARDSTICK = "pytorch fp32 channels_last"  # the peer that speed-ups are told against, where it ran
+STAGES = ("decode", "resize", "infer", "overlay", "encode")  # of a frame of the video pipeline
+
+Fact = str | int | float | None | Sequence[str] | Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,31 @@ class Stages:
     fps: float
     fps_engine: float
 
+    @property
+    def total(self) -> float:
+        """Milliseconds of all stages, one after the other."""
+        return self.decode + self.resize + self.infer + self.overlay + self.encode
+
+
+@dataclass(frozen=True)
+class PipelineShares:
+    """The video pipeline around an engine, as shares of the engine's own frames a second.
+
+    model: of random weights, with its input; labels: the pipeline to labels; overlay: to a written
+    video; times_naive: to a written video, against the loop that one writes first; tail: share of
+    the engine's frame that the label tail takes; cpu_ms: CPU milliseconds a frame of all threads,
+    by way ("engine", "labels", "overlay", "naive"), which a busy machine changes less than the
+    clock.
+    """
+
+    model: str
+    engine_ms: float
+    labels: float
+    overlay: float
+    times_naive: float
+    tail: float
+    cpu_ms: Mapping[str, float]
+
 
 @dataclass(frozen=True)
 class Worst:
@@ -138,11 +166,12 @@ class Results:
     """All that report.json holds.
 
     ceilings: GFLOP/s that a 3×3 convolution reaches here, by arithmetic; passports: calibration
-    record by bundle; sensitivity: sensitivity.json by bundle; quick: a shortened run; notes: what
-    else a reader must know, a line each (as of a run that was interrupted).
+    record by bundle; sensitivity: sensitivity.json by bundle (both as the bundle has them); quick:
+    a shortened run; notes: what else a reader must know, a line each (as of a run that was
+    interrupted); others: cores that other processes took while cells were timed.
     """
 
-    machine: Mapping[str, Any]
+    machine: Mapping[str, Fact]
     cells: Sequence[Cell]
     data: str | None = None
     threads: int = 0
@@ -150,10 +179,12 @@ class Results:
     quick: bool = False
     ceilings: Mapping[str, float] = field(default_factory=dict)
     stages: Sequence[Stages] = ()
+    pipelines: Sequence[PipelineShares] = ()
     worst: Sequence[Worst] = ()
     passports: Mapping[str, Any] = field(default_factory=dict)
     sensitivity: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    others: float = 0.0
     schema: int = SCHEMA
 
     @classmethod
@@ -181,13 +212,12 @@ class Results:
 
     def settled(self) -> Results:
         """The same, but cells with an error hold no numbers: those of what broke prove nothing."""
-        bare: dict[str, Any] = {
-            "timing": None,
-            "fps_in_flight": None,
-            "arrival": None,
-            "accuracy": None,
-        }
-        cells = [replace(cell, **bare) if cell.error else cell for cell in self.cells]
+        cells = [
+            replace(cell, timing=None, fps_in_flight=None, arrival=None, accuracy=None)
+            if cell.error
+            else cell
+            for cell in self.cells
+        ]
         return replace(self, cells=cells)
 
     def cell(self, name: str) -> Cell | None:

@@ -6,6 +6,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from train.models import DeepLab
 from train.models.hed import upsample
@@ -25,6 +26,8 @@ class DeployGraph(nn.Module):
     def __init__(self, model: DeepLab, size: tuple[int, int], frame_size: tuple[int, int]) -> None:
         super().__init__()
         self.network = copy.deepcopy(model).eval()
+        if not model.config.edges.fused:
+            self.network.sides = None  # they only taught: no label depends on them
         self.size, self.frame_size = size, frame_size
 
     def forward(self, frame: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,6 +37,16 @@ class DeployGraph(nn.Module):
         logits = self.network(upsample(image, self.size), self.score_size).logits
         best = upsample(logits, self.frame_size).argmax(1)
         return best.to(torch.int32).to(torch.uint8), logits  # TensorRT: by way of int32
+
+    @torch.inference_mode()
+    def multiply_adds(self) -> int:
+        """Of one frame: convolutions and matrix products; all else is under 1 % of these networks.
+
+        HED inside the graph counts, for it runs with every frame.
+        """
+        with FlopCounterMode(display=False) as counter:
+            self(torch.zeros(1, *self.frame_size, 3, dtype=torch.uint8))
+        return counter.get_total_flops() // 2
 
     @property
     def score_size(self) -> tuple[int, int]:

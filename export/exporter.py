@@ -115,7 +115,8 @@ def export(
     task = Task(config, checkpoint, target, load_model(checkpoint), size, frame_size, work)
     with staged(target, config.force, FILE_NAME) as folder:
         manifest = _WRITERS[precision](task, folder)
-        manifest = replace(manifest, measured=_verified(task, folder, manifest) | manifest.measured)
+        measured = {"multiply_adds": task.deployed().multiply_adds()} | manifest.measured
+        manifest = replace(manifest, measured=_verified(task, folder, manifest) | measured)
         manifest.save(folder)
     return manifest
 

@@ -87,16 +87,6 @@ class TorchEngine(OneAtATime):
         """See ``Engine``."""
         return self._graph(torch.from_numpy(batch))[0].numpy()
 
-    def close(self) -> None:
-        """Nothing: PyTorch frees its memory itself."""
-        pass
-
-    def __enter__(self) -> TorchEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 @dataclass
 class Comparison:

@@ -1,15 +1,20 @@
-"""Latencies: percentiles of a run, and a call timed on a settled machine."""
+"""Latencies: percentiles of a run, a call on a settled machine, and calls that take turns."""
 
 from __future__ import annotations
 
+import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from statistics import median
+from typing import Generic, TypeVar
 
 import numpy as np
 
 SETTLE_S = 0.05
+
+Item = TypeVar("Item")
 
 
 def settled_ms(call: Callable[[], object]) -> float:
@@ -27,6 +32,42 @@ def settled_ms(call: Callable[[], object]) -> float:
         start = time.perf_counter()
     call()
     return (time.perf_counter() - start) * 1e3
+
+
+@dataclass
+class Interleaved(Generic[Item]):
+    """Several calls timed side by side: every round times each of them once, in another order.
+
+    On a machine whose speed drifts, calls timed one after the other differ for reasons of the
+    clock; interleaved, they share the drift, and their ratios hold. The order changes, for a
+    neighbour leaves its traces in the caches and in what its library's threads still do.
+
+    calls: by name, item (a frame, or the round's number) → milliseconds; None where the call has
+    nothing more to tell: it takes no further part. samples: milliseconds by name, in order.
+    """
+
+    calls: dict[str, Callable[[Item], float | None]]
+    samples: dict[str, list[float]] = field(default_factory=dict)
+    rounds: int = 0
+    _random: random.Random = field(default_factory=lambda: random.Random(0))
+
+    def round(self, item: Item, leave_out: Collection[str] = ()) -> None:
+        """Time every call once with ``item``, but for the names in ``leave_out``."""
+        names = list(self.calls)
+        self._random.shuffle(names)
+        for name in names:
+            if name in leave_out:
+                continue
+            milliseconds = self.calls[name](item)
+            if milliseconds is None:
+                del self.calls[name]
+            else:
+                self.samples.setdefault(name, []).append(milliseconds)
+        self.rounds += 1
+
+    def medians(self) -> dict[str, float]:
+        """Milliseconds by name."""
+        return {name: median(values) for name, values in self.samples.items()}
 
 
 @dataclass

@@ -23,7 +23,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -70,15 +69,6 @@ class BareLoop(OneAtATime):
             self._fill(batch)
             self._filled = batch
         return self._run()
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-    def __enter__(self) -> BareLoop:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def load(spec: Spec) -> Served:
@@ -152,21 +142,20 @@ class Program:
         prepare = {"openvino": self._benchmark_app}.get(spec.backend, self._trtexec)
         self._command, self._median = prepare()
 
-    def ready(self) -> dict[str, Any]:
+    def ready(self) -> str:
         """Nothing to tell."""
-        return {}
+        return ""
 
-    def warm_up(self) -> dict[str, Any]:
+    def warm_up(self) -> None:
         """The program does it itself."""
-        return {}
 
-    def measure(self, number: int) -> dict[str, Any]:
+    def measure(self, number: int) -> float:
         """The median that it prints, in milliseconds a frame."""
         done = subprocess.run(self._command, capture_output=True, text=True, check=False)
         text = done.stdout + done.stderr
         if done.returncode:
             raise HedgeError(f"{self._spec.way} ends with {done.returncode}: {text[-200:]}")
-        return {"ms": self._median(text) / self._manifest.input.shape[0]}
+        return self._median(text) / self._manifest.input.shape[0]
 
     def _benchmark_app(self) -> tuple[list[str], Callable[[str], float]]:
         """On the compiled model of our engine: its graph up to the scores, its settings."""

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from benchmarks.cells.worker import Spec, from_json
 from benchmarks.host.energy import joules
+from benchmarks.results import Accuracy, Arrival, Stages
 from runtime import files
 from runtime.accuracy.label_files import read_ids
 from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix
@@ -40,6 +40,28 @@ class Scene:
         return cv2.cvtColor(read_rgb(self.image), cv2.COLOR_RGB2BGR)
 
 
+@dataclass(frozen=True)
+class Score:
+    """mIoU of one frame; None without a labelled pixel."""
+
+    miou: float | None
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Joules a frame; None where the machine does not tell."""
+
+    joules: float | None
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """Frames a second with several batches on the way; None where the engine takes one."""
+
+    fps: float | None
+    in_flight: int
+
+
 def load(spec: Spec) -> EngineCell:
     """A bundle in one of our engines."""
     engine = load_engine(spec.bundle, spec.backend, spec.threads)
@@ -54,22 +76,20 @@ class EngineCell:
         self._shape = engine.manifest.input.shape
         engine.infer(np.zeros(self._shape, np.uint8))
 
-    def ready(self) -> dict[str, Any]:
+    def ready(self) -> str:
         """The arithmetic, where it is not that of our engine with the same model."""
-        return {"computes": self._computes}
+        return self._computes
 
-    def warm_up(self) -> dict[str, Any]:
+    def warm_up(self) -> None:
         """Run until the library has set up all that it does on its first calls."""
         for _ in range(WARM_UP):
             self._engine.infer(np.zeros(self._shape, np.uint8))
-        return {}
 
-    def measure(self, number: int) -> dict[str, Any]:
+    def measure(self, number: int) -> float:
         """Milliseconds a frame of one call, once the process has settled: see ``settled_ms``."""
-        ms = settled_ms(partial(self._engine.infer, self._batch(number)))
-        return {"ms": ms / self._shape[0]}
+        return settled_ms(partial(self._engine.infer, self._batch(number))) / self._shape[0]
 
-    def score(self, frame: int) -> dict[str, Any]:
+    def score(self, frame: int) -> Score:
         """Count a labelled frame; its own mIoU, None without a labelled pixel."""
         scene, (matrix, boundary) = self._scenes[frame], self._scorers
         assert scene.label is not None, "only labelled frames are scored"
@@ -78,18 +98,15 @@ class EngineCell:
         boundary.update(target, labels)
         alone = ConfusionMatrix(self._engine.manifest.classes)
         alone.update(target, labels)
-        return {"miou": _number(alone.miou())}
+        return Score(_number(alone.miou()))
 
-    def scores(self) -> dict[str, Any]:
-        """Over all frames counted, as ``benchmarks.results.Accuracy``, without ``frames``."""
+    def scores(self) -> Accuracy:
+        """Over all frames counted; at least one of them has a labelled pixel."""
         matrix, boundary = self._scorers
-        return {
-            "miou": _number(matrix.miou()),
-            "boundary_f": _number(boundary.mean()),
-            "iou": matrix.iou_by_name(),
-        }
+        found = float(matrix.miou()), _number(boundary.mean()), matrix.iou_by_name()
+        return Accuracy(*found, len(self._scenes))
 
-    def arrival(self, hz: float, seconds: float) -> dict[str, Any]:
+    def arrival(self, hz: float, seconds: float) -> Arrival:
         """Frames that arrive every 1 / hz s; the engine takes the newest whenever it is free."""
         ages, taken, count = [], 0, max(1, round(hz * seconds))
         start = time.perf_counter()
@@ -102,10 +119,10 @@ class EngineCell:
             ages.append((time.perf_counter() - start - (arrived - 1) / hz) * 1e3)
             taken = arrived
         p50, p95, p99 = (float(value) for value in np.percentile(ages, [50, 95, 99]))
-        return {"hz": hz, "p50": p50, "p95": p95, "p99": p99, "dropped": 1 - len(ages) / count}
+        return Arrival(hz, p50, p95, p99, dropped=1 - len(ages) / count)
 
-    def energy(self, seconds: float) -> dict[str, Any]:
-        """Joules a frame while the engine is never idle; None where the machine does not tell."""
+    def energy(self, seconds: float) -> Energy:
+        """While the engine is never idle."""
         frames = 0
 
         def work() -> None:
@@ -114,14 +131,14 @@ class EngineCell:
 
         row = BACKENDS.get(self._engine.backend)
         total = joules(work, "cpu" if row is None else row.device)
-        return {"joules": None if total is None else total / frames}
+        return Energy(None if total is None else total / frames)
 
-    def in_flight(self, batches: int, seconds: float) -> dict[str, Any]:
-        """Frames a second with several batches on the way; None where the engine takes one."""
+    def in_flight(self, batches: int, seconds: float) -> InFlight:
+        """With several batches on the way."""
         spec = self._spec
         with load_engine(spec.bundle, spec.backend, spec.threads, batches) as engine:
             if engine.in_flight < 2:
-                return {"fps": None, "in_flight": 1}
+                return InFlight(None, 1)
             engine.infer(self._batch(0))
             for number in range(engine.in_flight):
                 engine.submit(self._batch(number))
@@ -135,9 +152,9 @@ class EngineCell:
             fps = frames / (time.perf_counter() - start)
             for _ in range(engine.in_flight):
                 engine.result()
-        return {"fps": fps, "in_flight": engine.in_flight}
+        return InFlight(fps, engine.in_flight)
 
-    def pictures(self, frames: Sequence[int], folder: str) -> dict[str, Any]:
+    def pictures(self, frames: Sequence[int], folder: str) -> list[str]:
         """Write ``frame | truth | labels`` of labelled frames as PNG: their file names."""
         palette = self._engine.manifest.classes.palette()
         names = []
@@ -149,16 +166,14 @@ class EngineCell:
             names.append(f"worst-{number}.png")
             with files.atomic_path(Path(folder) / names[-1]) as temporary:
                 cv2.imwrite(str(temporary), np.concatenate(panels, axis=1))
-        return {"names": names}
+        return names
 
-    def stages(self, video: str, count: int) -> dict[str, Any]:
+    def stages(self, cell: str, video: str, count: int) -> Stages:
         """Where a frame's time goes in the video pipeline, see
         ``benchmarks.cells.video_stages``."""
-        from benchmarks.cells.video_stages import (
-            stages,  # it brings torch, which no bundle's peak may hold
-        )
+        from benchmarks.cells.video_stages import stages  # it brings PyAV, which peaks do not hold
 
-        return stages(self._engine, Path(video), count, self._spec.scratch)
+        return stages(self._engine, cell, Path(video), count, self._spec.scratch)
 
     @cached_property
     def _segmenter(self) -> Segmenter:

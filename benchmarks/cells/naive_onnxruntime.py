@@ -12,7 +12,7 @@ from runtime.backends.base import OneAtATime
 from runtime.bundle.manifest import Manifest
 
 
-class PlainLoop(OneAtATime):
+class NaiveEngine(OneAtATime):
     """A graph of ``benchmarks.cells.pytorch``, with the host's part in numpy; see ``Engine``."""
 
     backend = "onnxruntime"
@@ -26,18 +26,9 @@ class PlainLoop(OneAtATime):
         scores = self._session.run(None, {self._input: np.ascontiguousarray(images)})[0]
         return scores.argmax(1).astype(np.uint8)
 
-    def close(self) -> None:
-        """The session goes with the object."""
-
-    def __enter__(self) -> PlainLoop:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 def load(spec: Spec) -> EngineCell:
     """``spec.weights`` is the graph, ``spec.bundle`` says what goes in and out."""
     (graph,) = spec.weights
     session = ort.session(graph, spec.threads)
-    return EngineCell(spec, PlainLoop(session, Manifest.load(spec.bundle)), "fp32")
+    return EngineCell(spec, NaiveEngine(session, Manifest.load(spec.bundle)), "fp32")

@@ -11,12 +11,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 
-from benchmarks.cells.worker import Spec, to_json
-from benchmarks.host.machine import resident_mb, used_s
+from benchmarks.cells.worker import Spec, Thing, to_json
+from benchmarks.host.machine import peak_mb, used_s
 from runtime.cli import module_command
 
 COMMAND = tuple(module_command("benchmarks.cells.worker"))
@@ -51,14 +51,15 @@ class Child:
         assert self._process.stdout is not None
         threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
         try:
-            self.computes: str = self._answer("start", START * patience).get("computes", "")
+            self.computes = self._answer("start", str, START * patience)
         except BaseException:
             self.close()
             raise
         self.start_s = time.perf_counter() - start
 
-    def ask(self, do: str, longer: float = 0.0, **what: Any) -> dict[str, Any]:
-        """The answer to a request; longer: seconds that it takes by itself, beyond patience."""
+    def ask(self, do: str, kind: type[Thing], longer: float = 0.0, **what: object) -> Thing:
+        """The answer to a request, of type ``kind``; longer: seconds that it takes by itself,
+        beyond patience."""
         if self._gone:
             raise LostError("its process has ended")
         assert self._process.stdin is not None
@@ -66,15 +67,15 @@ class Child:
         with suppress(BrokenPipeError):  # how it ended is told below
             self._process.stdin.write(request)
             self._process.stdin.flush()
-        return self._answer(do, self._patience + longer)
+        return self._answer(do, kind, self._patience + longer)
 
     def measure(self, number: int) -> float:
         """Milliseconds a frame, in round ``number``."""
-        return self.ask("measure", number=number)["ms"]
+        return self.ask("measure", float, number=number)
 
-    def memory_mb(self, peak: bool = False) -> float | None:
-        """What the process holds, or held at most; None where the system does not say."""
-        return resident_mb(self._process.pid, peak)
+    def peak_mb(self) -> float | None:
+        """Memory that the process held at most; None where the system does not say."""
+        return peak_mb(self._process.pid)
 
     def used_s(self) -> float:
         """CPU seconds so far; of one that is gone, until its last answer."""
@@ -103,7 +104,7 @@ class Child:
     ) -> None:
         self.close()
 
-    def _answer(self, to: str, seconds: float) -> dict[str, Any]:
+    def _answer(self, to: str, kind: type[Thing], seconds: float) -> Thing:
         try:
             line = self._answers.get(timeout=seconds)
         except queue.Empty:
@@ -112,11 +113,11 @@ class Child:
         if not line:
             raise LostError(f"{self._end()} in {to!r}{self._last_words()}")
         self._used_s = used_s(self._process.pid)
-        answer = msgspec.json.decode(line)
-        if "error" in answer:
+        reply = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+        if "error" in reply:
             self.close()
-            raise LostError(answer["error"])
-        return answer
+            raise LostError(msgspec.json.decode(reply["error"], type=str))
+        return msgspec.json.decode(reply["answer"], type=kind)
 
     def _listen(self, stream: IO[bytes]) -> None:
         """The body of a thread: pipes have no time-outs on every system, queues do."""

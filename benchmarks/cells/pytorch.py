@@ -22,7 +22,6 @@ from torch import nn
 
 from benchmarks.cells.engine import EngineCell
 from benchmarks.cells.worker import Spec
-from benchmarks.studies.untrained import AutocastTorch, PlainTorch
 from export.bundle import describe
 from export.deploy import DeployGraph
 from export.verify import TorchEngine
@@ -35,6 +34,27 @@ from train.evaluate import load_model
 from train.models import DeepLab
 
 BIAS = "classifier.bias"
+
+
+class PlanesTorch(TorchEngine):
+    """PyTorch as it comes: weights and images as planes (NCHW) in memory."""
+
+    def __init__(self, graph: DeployGraph, manifest: Manifest) -> None:
+        super().__init__(graph, manifest)
+        graph.to(memory_format=torch.contiguous_format)
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        # The graph's permute gives what lies in memory: channels_last, unless planes lie there.
+        planes = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
+        return super().infer(planes.transpose(0, 2, 3, 1))
+
+
+class AutocastTorch(TorchEngine):
+    """PyTorch with bf16 autocast, as training runs it."""
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().infer(batch)
 
 
 class CompiledTorch(TorchEngine):
@@ -57,7 +77,7 @@ class Way(NamedTuple):
 
 
 WAYS = {
-    "pytorch fp32": Way(PlainTorch, "fp32"),
+    "pytorch fp32": Way(PlanesTorch, "fp32"),
     "pytorch fp32 channels_last": Way(TorchEngine, "fp32"),
     "pytorch bf16 channels_last": Way(AutocastTorch, "bf16"),
     "torch.compile fp32": Way(CompiledTorch, "fp32"),
@@ -136,7 +156,7 @@ class FullScores(nn.Module):
         return self.model(image).logits
 
 
-def write_plain(bundle: Path, path: Path, *checkpoints: Path) -> None:
+def write_naive(bundle: Path, path: Path, *checkpoints: Path) -> None:
     """Export ``FullScores`` of the checkpoint that ``bundle`` was made of, at its input size."""
     graph, manifest = deployed(checkpoints, bundle)
     batch, height, width, _ = manifest.input.shape
@@ -152,6 +172,6 @@ def write_plain(bundle: Path, path: Path, *checkpoints: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        write_plain(*map(Path, sys.argv[1:]))
+        write_naive(*map(Path, sys.argv[1:]))
     except HedgeError as problem:
         sys.exit(str(problem))

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from benchmarks.pipeline import engine_only, streamed
+from benchmarks.results import Stages
 from runtime.backends.base import Engine
 from runtime.outputs.overlay import Overlay
 from runtime.outputs.video_file import VideoSink
+from runtime.pipeline import stream
 from runtime.segment import Segmenter, fill
 from runtime.sources.base import Frame
 from runtime.sources.open import open_source
 
-STAGES = ("decode", "resize", "infer", "overlay", "encode")
 
-
-def stages(engine: Engine, video: Path, count: int, scratch: Path) -> dict[str, float]:
+def stages(engine: Engine, cell: str, video: Path, count: int, scratch: Path) -> Stages:
     """Medians of one stage after the other over ``count`` frames, in milliseconds; frames per
     second of the pipeline that overlaps them, and of the engine alone on the same frames.
 
@@ -29,11 +29,18 @@ def stages(engine: Engine, video: Path, count: int, scratch: Path) -> dict[str, 
     """
     with open_source(str(video)) as source, VideoSink(scratch / "stages.mp4", source.fps) as sink:
         rows = list(islice(_one_by_one(engine, iter(source), sink), count))
-    found = dict(zip(STAGES, map(float, np.median(rows, axis=0)), strict=True))
-    return found | {
-        "fps": streamed(Segmenter.of(engine), video, len(rows), scratch / "stream.mp4"),
-        "fps_engine": engine_only(engine, video, len(rows)),
-    }
+    decode, resize, infer, overlay, encode = map(float, np.median(rows, axis=0))
+    return Stages(
+        cell,
+        video.name,
+        decode,
+        resize,
+        infer,
+        overlay,
+        encode,
+        fps=streamed(Segmenter.of(engine), video, len(rows), scratch / "stream.mp4"),
+        fps_engine=engine_only(engine, video, len(rows)),
+    )
 
 
 def _one_by_one(
@@ -65,3 +72,36 @@ def _one_by_one(
             (inferred - filled) / len(batch), drawn - resized, now() - drawn,
         )  # fmt: skip
         yield tuple(1e3 * value for value in seconds)
+
+
+def engine_only(engine: Engine, video: Path, count: int) -> float:
+    """Frames per second of the bare engine on the same frames, resized before the clock starts."""
+    shape = engine.manifest.input.shape
+    batches = np.zeros((8, *shape), np.uint8)
+    with open_source(str(video)) as source:
+        for batch, frame in zip(batches, source, strict=False):
+            fill(batch[0], frame.image)
+    start = time.perf_counter()
+    for number in range(count + engine.in_flight):
+        if number >= engine.in_flight:
+            engine.result()
+        if number < count:
+            engine.submit(batches[number % 8])
+    return count / (time.perf_counter() - start)
+
+
+def streamed(segmenter: Segmenter, video: Path, count: int, out: Path | None) -> float:
+    """Frames per second from file to labels, or to a written overlay."""
+    overlay = Overlay(segmenter.manifest.classes, segmenter.manifest.name)
+    start, done = time.perf_counter(), 0
+    with open_source(str(video)) as source, closing(stream(source, segmenter)) as predictions:
+        sink = None if out is None else VideoSink(out, source.fps)
+        for prediction in predictions:
+            if sink is not None:
+                sink.write(overlay.draw(prediction.frame.image, prediction.labels, "benchmark"))
+            done += 1
+            if done == count:
+                break
+        if sink is not None:
+            sink.close()
+    return done / (time.perf_counter() - start)

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
 import msgspec
 
@@ -27,7 +27,7 @@ class Spec:
     module: whose ``load(spec)`` gives what is served; bundle: the model, of peers and bare cells
     as well; way: see ``benchmarks.results.Cell``; threads: of the CPU, 0 leaves them to the
     library; frames: the list that ``benchmarks.run.frames`` writes; weights: checkpoints of which a
-    PyTorch peer takes the bundle's, or ONNX file of the plain ONNX Runtime one; scratch: a folder
+    PyTorch peer takes the bundle's, or ONNX file of the naive ONNX Runtime one; scratch: a folder
     to write to.
     """
 
@@ -44,11 +44,11 @@ class Spec:
 class Served(Protocol):
     """A loaded cell: each method is a request, its keywords the rest of the request."""
 
-    def ready(self) -> dict[str, Any]:
-        """What is told once the cell has given its first labels."""
+    def ready(self) -> str:
+        """The arithmetic, once the cell has given its first labels; "" where it is not its own."""
 
-    def measure(self, number: int) -> dict[str, Any]:
-        """``{"ms": …}`` a frame, in round ``number``."""
+    def measure(self, number: int) -> float:
+        """Milliseconds a frame, in round ``number``."""
 
 
 def to_json(thing: object) -> bytes:
@@ -65,20 +65,20 @@ def main(spec: Spec, answers: BinaryIO) -> None:
     """Load, say so, and answer every line of standard input."""
     try:
         served: Served = import_module(spec.module).load(spec)
-        _say(answers, served.ready())
+        _say(answers, answer=served.ready())
     except Exception as error:  # every library raises types of its own
-        _say(answers, {"error": _line(error)})
+        _say(answers, error=_line(error))
         return
     for line in sys.stdin.buffer:
         request = msgspec.json.decode(line)
         try:
-            _say(answers, getattr(served, request.pop("do"))(**request))
+            _say(answers, answer=getattr(served, request.pop("do"))(**request))
         except Exception as error:
-            _say(answers, {"error": _line(error)})
+            _say(answers, error=_line(error))
 
 
-def _say(answers: BinaryIO, answer: dict[str, Any]) -> None:
-    answers.write(msgspec.json.encode(answer) + b"\n")
+def _say(answers: BinaryIO, **reply: object) -> None:
+    answers.write(msgspec.json.encode(reply) + b"\n")
     answers.flush()
 
 

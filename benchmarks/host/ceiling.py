@@ -13,9 +13,8 @@ from collections.abc import Callable
 
 import msgspec
 import numpy as np
-import onnx
 import openvino
-from onnx import TensorProto, helper, numpy_helper
+from openvino import opset13 as ops
 from openvino import properties
 from openvino.properties import hint
 
@@ -40,15 +39,14 @@ def measure(threads: int) -> dict[str, float]:
     return found
 
 
-def _gflops(graph: onnx.ModelProto, kind: openvino.Type, threads: int) -> float:
+def _gflops(graph: openvino.Model, kind: openvino.Type, threads: int) -> float:
     config: dict[str, object] = {
         hint.performance_mode(): hint.PerformanceMode.LATENCY,
         hint.inference_precision(): kind,
     }
     if threads:
         config[properties.inference_num_threads()] = threads
-    model = core().compile_model(core().read_model(graph.SerializeToString()), "CPU", config)
-    request = model.create_infer_request()
+    request = core().compile_model(graph, "CPU", config).create_infer_request()
     return FLOPS / _best(lambda: (request.start_async(), request.wait())) / 1e9
 
 
@@ -62,46 +60,20 @@ def _best(run: Callable[[], object]) -> float:
     return min(times)
 
 
-def convolutions(quantised: bool) -> onnx.ModelProto:
+def convolutions(quantised: bool) -> openvino.Model:
     """uint8 image-like values → convolutions with ReLU → one value a channel."""
-    shape = (1, CHANNELS, SIDE, SIDE)
     weights = np.random.default_rng(0).integers(-127, 127, (CHANNELS, CHANNELS, 3, 3), np.int8)
-    scale, small = np.float32(0.02), np.float32(1e-4)
-    constants = {"scale": scale, "zero": np.uint8(0), "small": small, "still": np.int8(0)}
-    constants["weights"] = weights if quantised else weights.astype(np.float32) * small
-    nodes = [
-        helper.make_node("Cast", ["frame"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["floats", "scale"], ["x0"]),
-    ]
-    for layer in range(LAYERS):
-        nodes += _layer(layer, quantised)
-    nodes.append(helper.make_node("GlobalAveragePool", [f"x{LAYERS}"], ["answer"]))
-    graph = helper.make_graph(
-        nodes, "convolutions",
-        [helper.make_tensor_value_info("frame", TensorProto.UINT8, shape)],
-        [helper.make_tensor_value_info("answer", TensorProto.FLOAT, (1, CHANNELS, 1, 1))],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
-    model.ir_version = 9
-    return model
-
-
-def _layer(number: int, quantised: bool) -> list[onnx.NodeProto]:
-    here, there = f"x{number}", f"x{number + 1}"
-    data, weights, nodes = here, "weights", []
-    if quantised:
-        data, weights = f"q{number}", f"w{number}"
-        nodes = [
-            helper.make_node("QuantizeLinear", [here, "scale", "zero"], [f"c{number}"]),
-            helper.make_node("DequantizeLinear", [f"c{number}", "scale", "zero"], [data]),
-            helper.make_node("DequantizeLinear", ["weights", "small", "still"], [weights]),
-        ]
-    return [
-        *nodes,
-        helper.make_node("Conv", [data, weights], [f"s{number}"], pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", [f"s{number}"], [there]),
-    ]
+    one, top = np.float32(1e-4), np.float32(255 * 0.02)  # the steps of weights and of values
+    frame = ops.parameter([1, CHANNELS, SIDE, SIDE], np.uint8, name="frame")
+    values = ops.multiply(ops.convert(frame, "f32"), np.float32(0.02))
+    for _ in range(LAYERS):
+        kernel = ops.constant(weights.astype(np.float32) * one)
+        if quantised:
+            values = ops.fake_quantize(values, np.float32(0), top, np.float32(0), top, 256)
+            kernel = ops.multiply(ops.convert(ops.constant(weights), "f32"), one)
+        values = ops.relu(ops.convolution(values, kernel, [1, 1], [1, 1], [1, 1], [1, 1]))
+    answer = ops.reduce_mean(values, np.array([2, 3]), keep_dims=True)
+    return openvino.Model([answer], [frame], "convolutions")
 
 
 if __name__ == "__main__":

@@ -6,14 +6,14 @@ look dear.
 
 from __future__ import annotations
 
-import ctypes
 import re
 import shutil
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+import pynvml
 
 POWERCAP = Path("/sys/class/powercap")
 _TEGRA_RAILS = ("VDD_IN", "VIN_SYS_5V0", "POM_5V_IN")  # the whole module, by generation
@@ -60,23 +60,14 @@ def _rapl(folder: Path) -> Callable[[], float] | None:
 
 
 def _nvml() -> Callable[[], float] | None:
-    """Reads joules of the first GPU; None without the driver's library or the counter (Volta+)."""
+    """Reads joules of the first GPU; None without the driver or its counter (Volta and later)."""
     try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except pynvml.NVMLError:
         return None
-    handle, millijoules = ctypes.c_void_p(), ctypes.c_ulonglong()
-    if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(handle)):
-        return None
-    counter: Any = nvml.nvmlDeviceGetTotalEnergyConsumption
-    if counter(handle, ctypes.byref(millijoules)):
-        return None
-
-    def read() -> float:
-        counter(handle, ctypes.byref(millijoules))
-        return millijoules.value / 1e3
-
-    return read
+    return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
 
 
 def _tegra(work: Callable[[], object], command: str) -> float | None:

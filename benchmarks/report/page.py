@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,102 +17,121 @@ import cv2
 import jinja2
 
 from benchmarks.gate.judge import Verdict
-from benchmarks.report import charts, tables
+from benchmarks.report import charts, numbers, sentences
 from benchmarks.report.markdown import to_markdown
-from benchmarks.report.names import MISSING, Names, number, percent, proper, shape
-from benchmarks.report.sentences import failures, recommended, sentences, verdict
-from benchmarks.results import Results, Worst
+from benchmarks.report.rows import shape
+from benchmarks.report.sentences import Words
+from benchmarks.report.tables import Tables, tabulate
+from benchmarks.report.view import TAIL, View, derive
+from benchmarks.results import STAGES, Fact, Results
 from runtime import files
 from runtime.errors import HedgeError
 
 HERE = Path(__file__).parent
 QUALITY = 80  # of the pictures, as WebP
+DIGITS = 12  # of a sha256 that are shown; report.json has all
+BARE = {
+    TAIL: "the library and our label tail: the same answer, what our code costs",
+    "whole graph": "labels made inside the library: the same answer, what our label tail gains",
+    "loop": "the library alone: ends with scores, so it does less",
+    "benchmark_app": "the library's own program: ends with scores, in rounds of its own",
+    "trtexec": "the library's own program, in rounds of its own",
+}  # the ways of benchmarks.cells.bare_library, equals first
 
 
 def write(
     results: Results, folder: Path, pictures: Path | None = None, gate: Verdict | None = None
-) -> None:
-    """Write report.json, then report.md and report.html, each atomically.
+) -> View:
+    """Write report.json, then report.md and report.html, each atomically; what they tell.
 
     pictures: the folder of ``Worst.picture``, ``folder`` unless said; gate: shown where given.
     """
-    files.write_bytes(folder / "report.json", results.to_json())
-    files.write_bytes(folder / "report.md", to_markdown(results, gate).encode())
-    files.write_bytes(folder / "report.html", to_html(results, pictures or folder, gate).encode())
+    view = derive(results)
+    words, tables = sentences.words(view), tabulate(view)
+    contents = {
+        "json": results.to_json(),
+        "md": to_markdown(words, tables, gate).encode(),
+        "html": to_html(view, words, tables, pictures or folder, gate).encode(),
+    }
+    for kind, content in contents.items():
+        files.write_bytes(folder / f"report.{kind}", content)
+    return view
 
 
-def to_html(results: Results, pictures: Path, gate: Verdict | None = None) -> str:
+def to_html(
+    view: View, words: Words, tables: Tables, pictures: Path, gate: Verdict | None = None
+) -> str:
     """The page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=_said,
+        finalize=_known,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {
+        name: getattr(numbers, name)
+        for name in ("number", "percent", "times", "signed", "span", "proper", "said")
+    }
     script = (HERE / "page.js").read_text()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    content = _content(results.settled(), pictures)
     return environment.get_template("page.html").render(
-        content,
-        contents=[(name, title) for name, title in CONTENTS if content[name]],
+        view=view,
+        results=view.results,
+        words=words,
+        tables=tables,
+        pareto=charts.pareto(view),
+        legend=charts.legend(view),
+        sensitivity=charts.sensitivity,
+        distributions=charts.distributions(view),
+        bare={way: BARE[way] for way in BARE if way in {c.other.cell.way for c in view.by_bare}},
+        passports=passports(view.results.passports),
+        facts=dict(facts(view.results.machine)),
+        picture=lambda name: _picture(pictures / name),
+        stages=STAGES,
+        noise=sentences.NOISE,
+        shape=shape,
+        some=numbers.some,
         gate=gate,
         script=script,
-        digest=digest,
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=(HERE / "page.css").read_text(),
     )
 
 
-def _said(value: object) -> object:
+def _known(value: object) -> object:
     """What an expression of the template shows; what is not known is never a blank."""
     missing = value is None or (isinstance(value, float) and not math.isfinite(value))
-    return MISSING if missing else value
+    return numbers.MISSING if missing else value
 
 
-CONTENTS = (
-    ("pareto", "Pareto plot"), ("cells", "all cells"), ("overhead", "overhead"),
-    ("distributions", "distributions"), ("arrivals", "at a camera's rate"),
-    ("classes", "classes"), ("stages", "video stages"), ("searches", "sensitivity"),
-    ("worst", "worst frames"), ("passports", "calibration"),
-)  # fmt: skip
+def facts(machine: Mapping[str, Fact]) -> Iterator[tuple[str, Fact]]:
+    """Names and values of all that is known of a machine, versions by themselves."""
+    for name, value in machine.items():
+        if isinstance(value, Mapping):
+            yield from value.items()
+        else:
+            words = name.removesuffix("_mb").replace("_", " ")
+            yield words + ", MB" * name.endswith("_mb"), value
 
 
-def _content(results: Results, pictures: Path) -> dict[str, Any]:
-    names, best = Names(results), recommended(results)
-    return {
-        "results": results,
-        "verdict": verdict(results),
-        "subject": names.model(best) if best else None,
-        "size": shape(best) if best else None,
-        "tiles": tables.tiles(best),
-        "failures": failures(results),
-        "sentences": sentences(results),
-        "pareto": charts.pareto(results),
-        "legend": charts.legend(results),
-        "cells": tables.cells(results),
-        "overhead": tables.overhead(results),
-        "distributions": charts.distributions(results),
-        "arrivals": tables.arrivals(results),
-        "classes": charts.classes(results),
-        "stages": charts.stages(results),
-        "searches": list(charts.searches(results)),
-        "worst": [_worst(results, one, pictures) for one in results.worst],
-        "passports": tables.passports(results.passports),
-        "facts": tables.facts(results.machine),
-        "ceilings": [(proper(name), number(value)) for name, value in results.ceilings.items()],
-        "minutes": number(results.seconds / 60),
-    }
-
-
-def _worst(results: Results, worst: Worst, pictures: Path) -> dict[str, Any]:
-    cell = results.cell(worst.cell)
-    return {
-        "frame": worst.frame,
-        "cell": Names(results).full(cell) if cell else worst.cell,
-        "miou": percent(worst.miou),
-        "uri": _picture(pictures / worst.picture),
-    }
+def passports(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A row for each bundle, a column for all that any of them tells; images by who shares them."""
+    heads = list(dict.fromkeys(
+        key for passport in found.values() for key in passport if key not in ("images", "agreement")
+    ))  # fmt: skip
+    images: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    rows = []
+    for bundle, passport in found.items():
+        shares = (passport.get("agreement") or {}).items()
+        agreement = ", ".join(f"{name} {100 * share:.2f} %" for name, share in shares)
+        hashes = tuple((n, str(sha)[:DIGITS]) for n, sha in (passport.get("images") or {}).items())
+        images.setdefault(hashes, []).append(bundle)
+        known = [passport.get(head) for head in heads]
+        rows.append([bundle, str(len(hashes)), *known, agreement])
+    heads = ["images", *(head.replace("_", " ") for head in heads), "labels equal to FP32's"]
+    lists = [(", ".join(bundles), hashes) for hashes, bundles in images.items() if hashes]
+    return {"heads": heads, "rows": rows, "images": lists} if rows else None
 
 
 def _picture(path: Path) -> str | None:

@@ -1,145 +1,200 @@
-"""The tables of report.html: rows of texts, nothing of HTML."""
+"""The tables of a report, for the page, the pull request, the README and the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from benchmarks.report.charts import Row, heading
-from benchmarks.report.columns import columns
-from benchmarks.report.names import MISSING, Names, number, overheads, percent, proper, signed
-from benchmarks.report.sentences import NOISE, broken
-from benchmarks.results import Cell, Results
-from benchmarks.stats.bootstrap import ratio
+from benchmarks.report.numbers import number, percent, proper, span, times
+from benchmarks.report.rows import Row
+from benchmarks.report.view import View
 
-BARE = {
-    "loop + tail": "the library and our label tail: the same answer, what our code costs",
-    "whole graph": "labels made inside the library: the same answer, what our label tail gains",
-    "loop": "the library alone: ends with scores, so it does less",
-    "benchmark_app": "the library's own program: ends with scores, in rounds of its own",
-    "trtexec": "the library's own program, in rounds of its own",
-}  # the ways of benchmarks.cells.bare_library, equals first
-DIGITS = 12  # of a sha256 that are shown; report.json has all
+Text = str | None
+Lines = Sequence[Sequence[str]]  # the first names the columns
+BRIEF = ("p50 ms", "p95 ms", "fps", "× PyTorch", "mIoU", "boundary F", "model MB", "peak MB")
 
 
-def cells(results: Results) -> Row:
-    """The big table: columns that any cell fills, rows with notes and values to sort by."""
-    names, found = Names(results), columns(results)
-    shown = [column for column in found if any(map(column.text, results.cells))]
-    rows = [
-        heading(names, cell, _about(cell)) | {
-            "cells": [
-                {"text": c.text(cell), "note": c.note(cell), "value": c.value(cell)}
-                for c in shown
-            ],
-        }
-        for cell in results.cells
-        if cell.kind != "bare" and not cell.error
-    ]  # fmt: skip
-    return {
-        "heads": [(column.head, column.about) for column in shown],
-        "rows": rows,
-        "broken": broken(results),
-        "unknown": [column.head for column in found if column not in shown],
-    }
+@dataclass(frozen=True)
+class Column:
+    """about: what it says; text: of a row, None where it is not known; value: to sort by; note:
+    smaller, below the text."""
+
+    head: str
+    about: str
+    value: Callable[[Row], float | None]
+    text: Callable[[float | None], Text] = number
+    note: Callable[[Row], Text] = lambda row: None
+
+    def shows(self, row: Row) -> Text:
+        """The text of a row."""
+        return self.text(self.value(row))
 
 
-def _about(cell: Cell) -> str:
-    """The arithmetic, where it is not the precision's own."""
-    other = cell.kind == "bundle" and cell.computes and cell.computes != cell.precision
-    return f"computes {proper(cell.computes)}" if other else ""
+def _time(name: str) -> Callable[[Row], float | None]:
+    return lambda row: getattr(row.cell.timing, name, None)
 
 
-def overhead(results: Results) -> Row | None:
-    """Our engine against the bare library, a column for each way that any of them was timed."""
-    pairs = overheads(results)
-    timed = {bare.way for _, bare in pairs}
-    ways = [way for way in BARE if way in timed] + sorted(timed - BARE.keys())
-    rows = {
-        cell.name: heading(Names(results), cell) | {"ours": "", "ways": {}} for cell, _ in pairs
-    }
-    for cell, bare in pairs:
-        assert cell.timing and bare.timing, "pairs are timed"
-        found = ratio(cell.timing, bare.timing)
-        low, high = (signed(100 * (end - 1)) for end in (found.low, found.high))
-        row: dict[str, Any] = rows[cell.name]
-        row["ours"] = number(cell.timing.p50)
-        row["ways"][bare.way] = {
-            "more": f"{signed(100 * (found.value - 1))} %",
-            "note": NOISE if found.holds(1) else f"{low} to {high}",
-            "ms": f"of {number(bare.timing.p50)} ms",
-        }
-    about = [(way, BARE.get(way, "")) for way in ways]
-    return {"ways": about, "rows": list(rows.values())} if pairs else None
+def _score(name: str) -> Callable[[Row], float | None]:
+    return lambda row: getattr(row.cell.accuracy, name, None)
 
 
-def arrivals(results: Results) -> list[Row]:
-    """From arrival to labels at a fixed rate, and what was overtaken."""
-    names = Names(results)
+def _field(name: str) -> Callable[[Row], float | None]:
+    return lambda row: getattr(row.cell, name)
+
+
+def _interval(row: Row) -> Text:
+    timing = row.cell.timing
+    if timing is None or timing.low == timing.high:
+        return None
+    return f"{number(timing.low)}–{number(timing.high)}"
+
+
+def _in_flight(row: Row) -> Text:
+    return f"{row.cell.in_flight} at once" if row.cell.fps_in_flight is not None else None
+
+
+def _ceiling(row: Row) -> Text:
+    share = percent(row.cell.ceiling, 0)
+    return f"{share} of ceiling" if share else None
+
+
+def _points(value: float | None) -> Text:
+    return percent(value, 2)
+
+
+COLUMNS = (
+    Column("p50 ms", "median of a frame, and where a repetition's would lie (95 %)",
+           _time("p50"), note=_interval),
+    Column("p95 ms", "19 of 20 frames take no longer", _time("p95")),
+    Column("p99 ms", "99 of 100 frames take no longer", _time("p99")),
+    Column("fps", "frames a second, one at a time", _field("fps")),
+    Column("fps in flight", "frames a second with several batches on the way",
+           _field("fps_in_flight"), note=_in_flight),
+    Column("× PyTorch", "times faster than PyTorch on the same weights and frames, with its 95 % "
+           "interval", lambda row: row.faster.value if row.faster else None, times,
+           lambda row: span(row.faster)),
+    Column("mIoU", "on the labelled frames, as this cell answered them", _score("miou"), _points),
+    Column("boundary F", "of the borders between classes, at 3 pixels", _score("boundary_f"),
+           _points),
+    Column("model MB", "files of the bundle that this engine reads", _field("model_mb")),
+    Column("engine MB", "what the engine keeps built on this machine", _field("engine_mb")),
+    Column("start s", "from the start of the process to its first labels", _field("start_s")),
+    Column("peak MB", "memory of the process at its highest", _field("peak_mb")),
+    Column("GFLOP/s", "reached, and the share of what this machine reaches in that arithmetic",
+           _field("gflops"), note=_ceiling),
+    Column("J a frame", "energy of the whole chip or board while it is busy", _field("joules")),
+)  # fmt: skip
+
+COSTS = ("cost of", "model", "engine", "with, ms", "without, ms", "% of the frame", "at least",
+         "at most")  # fmt: skip
+PIPELINES = ("model", "engine ms", "labels only", "overlay + H.264", "× naive loop", "tail %",
+             "CPU ms: engine", "labels add", "overlay + H.264 add")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tables:
+    """columns: those that at least one row fills, unknown: heads of the others; cells, costs,
+    pipelines: what Markdown has room for; footer: where and how this was measured, in a line."""
+
+    columns: Sequence[Column]
+    unknown: Sequence[str]
+    cells: Lines
+    costs: Lines
+    pipelines: Lines
+    footer: str
+
+    @property
+    def filled(self) -> list[Lines]:
+        """Those that hold more than their heads."""
+        return [lines for lines in (self.cells, self.costs, self.pipelines) if lines[1:]]
+
+
+def tabulate(view: View, notes: bool = False) -> Tables:
+    """Write the view down; notes: put those of the columns, such as intervals, into ``cells``."""
+    known = [column for column in COLUMNS if any(map(column.shows, view.rows))]
+    unknown = [column.head for column in COLUMNS if column not in known]
+    brief = [column for column in known if column.head in BRIEF]
+    return Tables(
+        known, unknown, _cells(view, brief, notes), _costs(view), _pipelines(view), _footer(view)
+    )
+
+
+def _cells(view: View, shown: Sequence[Column], notes: bool) -> Lines:
+    """Every bundle and peer that was timed."""
+    rows = [row for row in view.rows if row.cell.kind != "bare" and row.cell.timing]
+
+    def line(row: Row) -> Iterator[str]:
+        yield row.model
+        yield row.way + _batch(row, rows)
+        for column in shown:
+            note = column.note(row) if notes else None
+            yield (column.shows(row) or "–") + (f" ({note})" if note else "")
+
+    return [("model", "engine", *(column.head for column in shown)), *map(tuple, map(line, rows))]
+
+
+def _costs(view: View) -> Lines:
+    """What SE, HED and our own code take of a frame."""
     return [
-        heading(names, cell) | {
-            "hz": f"{cell.arrival.hz:g}",
-            "times": [number(t) for t in (cell.arrival.p50, cell.arrival.p95, cell.arrival.p99)],
-            "dropped": percent(cell.arrival.dropped),
-            "share": round(100 * cell.arrival.dropped, 1),
-        }
-        for cell in results.cells
-        if cell.arrival
+        COSTS,
+        *(
+            (one.part, one.whole.lines[1], one.whole.way, f"{one.whole.p50:.2f}",
+             f"{one.rest.p50:.2f}",
+             *(f"{100 * x:.1f}" for x in (one.share.value, one.share.low, one.share.high)))
+            for one in view.costs
+        ),
     ]  # fmt: skip
 
 
-def tiles(cell: Cell | None) -> list[tuple[str, str | None, str]]:
-    """Name, number and remark of what one asks first."""
-    if cell is None or cell.timing is None:
-        return []
-    timing, accuracy = cell.timing, cell.accuracy
-    streams = f"{number(cell.fps_in_flight)} with {cell.in_flight} in flight"
+def _pipelines(view: View) -> Lines:
+    """What the video pipeline keeps of its engine's speed."""
     return [
-        ("a frame, median", number(timing.p50, " ms"),
-         f"95 %: {number(timing.low)}–{number(timing.high)}"),
-        ("slowest of a hundred", number(timing.p99, " ms"), "p99"),
-        ("frames a second", number(cell.fps),
-         streams if cell.fps_in_flight else "one at a time"),
-        ("mIoU", percent(accuracy.miou) if accuracy else None,
-         f"on {accuracy.frames} frames" if accuracy else ""),
-        ("memory", number(cell.peak_mb, " MB"), "at its highest"),
-        ("energy a frame", number(cell.joules, " J"), ""),
+        PIPELINES,
+        *(
+            (one.model, f"{one.engine_ms:.1f}", f"{one.labels:.2f}", f"{one.overlay:.2f}",
+             f"{one.times_naive:.2f}", f"{100 * one.tail:.1f}", f"{one.cpu_ms['engine']:.1f}",
+             *(f"{one.cpu_ms[way] - one.cpu_ms['engine']:+.1f}" for way in ("labels", "overlay")))
+            for one in view.results.pipelines
+        ),
     ]  # fmt: skip
 
 
-def facts(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and values of all that is known of a machine, versions by themselves."""
-    found: list[tuple[str, str]] = []
-    for name, value in machine.items():
-        if isinstance(value, Mapping):
-            found += [(proper(key), said(inner)) for key, inner in value.items()]
-        else:
-            words = name.removesuffix("_mb").replace("_", " ")
-            found.append((proper(words) + ", MB" * name.endswith("_mb"), said(value)))
-    return found
+def is_words(lines: Lines, number: int) -> bool:
+    """Whether a column holds anything else than numbers."""
+    return any(not re.match(r"[-+–\d]", line[number]) for line in lines[1:])
 
 
-def said(value: object) -> str:
-    """A fact in words."""
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value)) or "none"
-    return MISSING if value in (None, "") else str(value)
+def _footer(view: View) -> str:
+    """Where and how this was measured, in a line."""
+    results, machine = view.results, view.results.machine
+    versions = machine.get("versions")
+    found = versions.items() if isinstance(versions, Mapping) else ()
+    gpus = machine.get("gpus")
+    sizes = dict.fromkeys(f"{c.input[1]}×{c.input[2]}" for c in results.cells if any(c.input))
+    threads = f"{results.threads} threads" if results.threads else "threads as each library likes"
+    rounds = max((len(c.timing.samples) for c in results.cells if c.timing), default=0)
+    scored = any(cell.accuracy for cell in results.cells)
+    parts = [
+        machine.get("cpu"),
+        ", ".join(gpus) if isinstance(gpus, (list, tuple)) else None,
+        f"{machine['cores']} cores" if machine.get("cores") else None,
+        threads,
+        ", ".join(f"{proper(name)} {version}" for name, version in found),
+        f"{', '.join(sizes)} pixels" if sizes else None,
+        f"medians of up to {rounds} interleaved rounds" + " (a quick run)" * results.quick
+        if rounds
+        else None,
+        ("accuracy on " if scored else "accuracy not measured: ") + (results.data or "no data"),
+    ]
+    return "; ".join(str(part) for part in parts if part)
 
 
-def passports(found: Mapping[str, Any]) -> Row | None:
-    """A row for each bundle, a column for all that any of them tells; images by who shares them."""
-    heads = list(dict.fromkeys(
-        key for passport in found.values() for key in passport if key not in ("images", "agreement")
-    ))  # fmt: skip
-    images: dict[tuple[tuple[str, str], ...], list[str]] = {}
-    rows = []
-    for bundle, passport in found.items():
-        shares = (passport.get("agreement") or {}).items()
-        agreement = ", ".join(f"{name} {percent(share, 2)}" for name, share in shares)
-        hashes = tuple((n, str(sha)[:DIGITS]) for n, sha in (passport.get("images") or {}).items())
-        images.setdefault(hashes, []).append(bundle)
-        known = [said(passport.get(head)) for head in heads]
-        rows.append([bundle, str(len(hashes)), *known, said(agreement)])
-    heads = ["images", *(head.replace("_", " ") for head in heads), "labels equal to FP32's"]
-    lists = [(", ".join(bundles), hashes) for hashes, bundles in images.items() if hashes]
-    return {"heads": heads, "rows": rows, "images": lists} if rows else None
+def _batch(row: Row, rows: Sequence[Row]) -> str:
+    """The input's size, where it tells two rows apart."""
+    alike = {other.cell.input for other in rows if _same(other, row)}
+    return f", {'×'.join(map(str, row.cell.input))}" if len(alike) > 1 else ""
+
+
+def _same(row: Row, other: Row) -> bool:
+    return (row.cell.model, row.way) == (other.cell.model, other.way)

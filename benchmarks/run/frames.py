@@ -1,10 +1,11 @@
-"""The frames that all cells of a run see: of a data set, of a folder or video, or drawn."""
+"""The frames that all cells of a run answer: of a data set, a folder or video, or drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from fractions import Fraction
+from itertools import cycle, islice
 from pathlib import Path
 
 import cv2
@@ -13,17 +14,19 @@ from PIL import Image
 
 from benchmarks.cells.engine import Scene
 from benchmarks.cells.worker import to_json
-from runtime import files
+from runtime import cli, files
 from runtime.bundle.classes import ClassSet
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
+from runtime.outputs.video_file import VideoSink
 from runtime.sources.open import open_source
 from train.datasets import is_data, open_index
 from train.datasets.index import Index, evenly_spaced
-from train.datasets.synthetic.generate import still
+from train.datasets.synthetic.generate import drive, still
 
 UNLABELLED = 16  # frames, where there is nothing to score on
 DRAWN = (360, 640)
+DRIVE = 40  # frames that are drawn of a drive
 
 
 @dataclass(frozen=True)
@@ -91,3 +94,16 @@ def _read(source: Path) -> Iterator[np.ndarray]:
 def _drawn() -> Iterator[np.ndarray]:
     for number in range(UNLABELLED):
         yield cv2.cvtColor(still(np.random.default_rng(number), DRAWN)[0], cv2.COLOR_RGB2BGR)
+
+
+def drawn_drive(path: Path, count: int) -> Path:
+    """A video of a drawn drive of 1280×720 at 30 frames a second, to and fro; drawn once."""
+    if not path.exists():
+        shots = drive(min(DRIVE, count), (720, 1280), seed=0)
+        drawing = cli.track(shots, "drawing a street", min(DRIVE, count))
+        images = [cv2.cvtColor(image, cv2.COLOR_RGB2BGR) for image, _ in drawing]
+        to_and_fro = cycle([*images, *images[-2:0:-1]])
+        with files.atomic_path(path) as temporary, VideoSink(temporary, Fraction(30)) as sink:
+            for image in islice(to_and_fro, count):
+                sink.write(image)
+    return path

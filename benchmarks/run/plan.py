@@ -14,14 +14,13 @@ import msgspec
 from benchmarks.cells import bare_library
 from benchmarks.cells.worker import Spec
 from benchmarks.results import YARDSTICK, Cell
-from benchmarks.run.multiply_adds import multiply_adds
-from runtime.bundle.manifest import BUNDLES, FILE_NAME, MODEL, Manifest
+from runtime.bundle.manifest import BUNDLES, FILE_NAME, Manifest
 from runtime.errors import HedgeError
 
 RUNS = Path("runs")
-PLAIN = "onnxruntime fp32 + numpy"
+NAIVE = "onnxruntime fp32 + numpy"
 COMPILED = ("torch.compile fp32", "torch.compile bf16")  # minutes to start
-PEERS = (YARDSTICK, "pytorch fp32", "pytorch bf16 channels_last", PLAIN, *COMPILED)
+PEERS = (YARDSTICK, "pytorch fp32", "pytorch bf16 channels_last", NAIVE, *COMPILED)
 
 
 Kind = Literal["bundle", "peer", "bare"]
@@ -29,8 +28,8 @@ Kind = Literal["bundle", "peer", "bare"]
 
 @dataclass(frozen=True)
 class Asked:
-    """What a run compares its bundles with; checkpoints: of peers, found by name where none is
-    given; quick: leave out what takes minutes, and most of the bare libraries."""
+    """What a run compares its bundles with; checkpoints: of the peers, found by name where none is
+    given; quick: without what takes minutes to start, and with fewer bare libraries."""
 
     backends: Sequence[str]
     peers: Literal["first", "all", "none"]
@@ -40,15 +39,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Model:
-    """A bundle of the run; name: its folder's, or its path where folders share a name.
-
-    multiply_adds: of a frame.
-    """
+    """A bundle of the run; name: its folder's, or its path where folders share a name."""
 
     name: str
     path: Path
     manifest: Manifest
-    multiply_adds: int | None
 
     @property
     def weights(self) -> str:
@@ -83,7 +78,7 @@ class Model:
             way=way,
             input=(batch, height, width),
             model_mb=graph.stat().st_size / 1e6 if bundle else None,
-            multiply_adds=self.multiply_adds,
+            multiply_adds=self.manifest.measured.get("multiply_adds"),
         )
 
 
@@ -119,7 +114,10 @@ def models(paths: Sequence[Path]) -> list[Model]:
     """
     found = list(dict.fromkeys(bundle for path in paths or (BUNDLES,) for bundle in _bundles(path)))
     names = Counter(path.name for path in found)
-    return [_model(path.name if names[path.name] == 1 else str(path), path) for path in found]
+    return [
+        Model(path.name if names[path.name] == 1 else str(path), path, Manifest.load(path))
+        for path in found
+    ]
 
 
 def plan(found: Sequence[Model], asked: Asked, shared: Shared) -> list[Planned]:
@@ -129,33 +127,38 @@ def plan(found: Sequence[Model], asked: Asked, shared: Shared) -> list[Planned]:
     planned: list[Planned] = []
     for model in found:
         for backend in asked.backends:
-            planned += _engine(model, backend, shared)
+            planned.append(engine(model, backend, shared))
             closest = (model, backend) == (found[0], asked.backends[0])
             if model.key in compared and (closest or not asked.quick):
-                planned += _bare(model, backend, asked.quick, shared)
+                loops = bare_library.WAYS[backend][: 2 if asked.quick else None]
+                planned += bare(model, backend, loops, shared)
         if model.key in compared and model is next(m for m in found if m.key == model.key):
-            planned += _peers(model, asked, model is found[0], shared)
+            ways = [way for way in PEERS if not (asked.quick and way in COMPILED)]
+            weights = _checkpoints(model, asked.checkpoints)
+            planned += peers(model, ways, weights, model is found[0], shared)
     return planned
 
 
-def _engine(model: Model, backend: str, shared: Shared) -> Iterator[Planned]:
+def engine(model: Model, backend: str, shared: Shared) -> Planned:
+    """A bundle in one of our engines."""
     cell = model.cell("bundle", backend)
-    yield Planned(cell, model, shared.spec("engine", model, cell))
+    return Planned(cell, model, shared.spec("engine", model, cell))
 
 
-def _bare(model: Model, backend: str, quick: bool, shared: Shared) -> Iterator[Planned]:
-    for way in bare_library.WAYS[backend][: 2 if quick else None]:
+def bare(model: Model, backend: str, ways: Sequence[str], shared: Shared) -> Iterator[Planned]:
+    """The library without us on a bundle; ways: of ``benchmarks.cells.bare_library.WAYS``."""
+    for way in ways:
         cell = model.cell("bare", backend, way)
         yield Planned(cell, model, shared.spec("bare_library", model, cell))
 
 
-def _peers(model: Model, asked: Asked, first: bool, shared: Shared) -> Iterator[Planned]:
-    weights = _checkpoints(model, asked.checkpoints)
-    for way in PEERS:
-        if asked.quick and way in COMPILED:
-            continue
-        backend = "onnxruntime" if way == PLAIN else "pytorch"
-        module = "naive_onnxruntime" if way == PLAIN else "pytorch"
+def peers(
+    model: Model, ways: Sequence[str], weights: tuple[Path, ...], first: bool, shared: Shared
+) -> Iterator[Planned]:
+    """Others with a bundle's weights; ways: of PEERS; first: their names are the ways alone."""
+    for way in ways:
+        backend = "onnxruntime" if way == NAIVE else "pytorch"
+        module = "naive_onnxruntime" if way == NAIVE else "pytorch"
         cell = model.cell("peer", backend, way, way if first else f"{way} · {model.name}")
         if weights:
             yield Planned(cell, model, shared.spec(module, model, cell, weights))
@@ -186,9 +189,3 @@ def _bundles(path: Path) -> list[Path]:
     if not found:
         raise HedgeError(f"{path}: no bundle here; make one: python -m export")
     return found
-
-
-def _model(name: str, path: Path) -> Model:
-    manifest = Manifest.load(path)
-    total = multiply_adds(path / MODEL)
-    return Model(name, path, manifest, total and total // manifest.input.shape[0])

@@ -12,7 +12,7 @@ from benchmarks.cells.bare_library import LOOPS
 from benchmarks.host.machine import machine
 from benchmarks.results import Cell, Results, Stages, Worst
 from benchmarks.run.plan import Planned
-from benchmarks.run.rounds import Rounds
+from benchmarks.run.rounds import LEAST, Rounds
 from benchmarks.stats.interval import drift, timing
 from runtime import cli
 from runtime.backends.registry import BACKENDS
@@ -22,22 +22,26 @@ from runtime.backends.registry import BACKENDS
 class Record:
     """The rows as they fill, and what belongs to no row; ``results`` can be asked for at any time.
 
-    mious: by cell, of single frames by number.
+    least: rounds; mious: by cell, of single frames by number; others: cores that other processes
+    took.
     """
 
     planned: Sequence[Planned]
+    least: int = LEAST
     rounds: Rounds = field(init=False)
     ceilings: dict[str, float] = field(default_factory=dict)
     mious: dict[str, dict[int, float]] = field(default_factory=dict)
     stages: list[Stages] = field(default_factory=list)
     worst: list[Worst] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    others: float = 0.0
     _cells: dict[str, Cell] = field(init=False)
     _began: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
         self._cells = {planned.cell.name: planned.cell for planned in self.planned}
-        self.rounds = Rounds(frozenset(n for n, cell in self._cells.items() if is_program(cell)))
+        programs = frozenset(n for n, cell in self._cells.items() if is_program(cell))
+        self.rounds = Rounds(programs, self.least)
 
     @property
     def seconds(self) -> float:
@@ -97,6 +101,7 @@ class Record:
             passports={name: known for name, known in passports.items() if known},
             sensitivity={name: known for name, known in searches.items() if known},
             notes=self.notes,
+            others=self.others,
         )
 
 

@@ -1,4 +1,4 @@
-"""A whole run: cells are started, looked at one by one, timed in turn, and looked into at last."""
+"""A whole run: start the cells, probe each once, time them interleaved, then profile the best."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from benchmarks.cells import process as processes
 from benchmarks.cells.process import Child, LostError
 from benchmarks.host.machine import busy_s, free_mb, used_s
 from benchmarks.run.frames import Frames
-from benchmarks.run.plan import PLAIN, Planned
-from benchmarks.run.questions import Pace, looks, score, stages, worst
+from benchmarks.run.plan import NAIVE, Planned
+from benchmarks.run.probes import Pace, probes, score, stages, worst
 from benchmarks.run.record import Record, is_program, on_gpu
+from benchmarks.run.rounds import LEAST
 from runtime import cli
 from runtime.backends import trt_cache
 from runtime.machine import cores
@@ -28,39 +29,50 @@ from runtime.machine import cores
 SPARE_MB = 1000.0  # that are left free beside all processes
 OTHERS = 0.1  # cores that other processes may take before it is said
 STREAMS = (2, 4)  # batches in flight that are tried, where there are as many threads
-EXPORT = 5  # times the patience, for the plain graph
+EXPORT = 5  # times the patience, for the naive graph
 CEILING_S = 60.0
 AFTER_S = 10.0  # for the ceilings and the worst frames, once the rounds are over
 PIPELINE_FRAME_S = 0.15  # for a frame of the video, three times through the pipeline
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a run measures, and how.
+class Settings:
+    """How a run measures.
 
-    patience: seconds that an answer may take; scratch: a folder that outlives the results; tell:
-    is told what happens now.
+    threads: of each engine, 0 leaves them to the library; seconds: to spend; patience: seconds that
+    an answer may take; video: to take the pipeline apart on; rounds: at least, of every cell.
     """
+
+    threads: int
+    seconds: float
+    pace: Pace
+    patience: float
+    video: Path | None = None
+    quick: bool = False
+    rounds: int = LEAST
+
+
+@dataclass(frozen=True)
+class Run:
+    """Measures into ``record``; scratch: a folder that outlives the results; tell: takes a line of
+    progress."""
 
     record: Record
     frames: Frames
-    video: Path | None
-    threads: int
-    pace: Pace
-    patience: float
+    settings: Settings
     scratch: Path
     tell: Callable[[str], None]
 
-    def measure(self, seconds: float) -> None:
-        """Everything into the record, in about so long; what fails costs its cell."""
+    def measure(self) -> None:
+        """Everything into the record, in about the settings' time; what fails costs its cell."""
         self._measure_ceilings()
         waiting = deque(planned for planned in self.record.planned if planned.spec is not None)
         while waiting:
             with ExitStack() as stack:
                 group = self._start_group(waiting, stack)
-                alive = {p.cell.name: child for p, child in group if self._is_looked_at(p, child)}
+                alive = {p.cell.name: child for p, child in group if self._probe(p, child)}
                 share = len(group) / max(1, len(group) + len(waiting))
-                left = seconds - self._reserve() - self.record.seconds
+                left = self.settings.seconds - self._reserve() - self.record.seconds
                 with self._watching_others(list(alive.values())):
                     self.record.rounds.run(alive, left * share, self.tell)
             if waiting:
@@ -74,32 +86,33 @@ class Run:
 
     @contextmanager
     def _watching_others(self, children: Sequence[Child]) -> Iterator[None]:
-        """Note what other processes take of the CPU meanwhile: no interval tells it."""
+        """Record how many cores other processes use meanwhile: no interval shows it."""
 
         def others() -> float:
             ours = used_s(os.getpid()) + sum(child.used_s() for child in children)
-            return (busy_s() or 0.0) - ours
+            return busy_s() - ours
 
         before, start = others(), time.perf_counter()
         yield
         share = (others() - before) / max(time.perf_counter() - start, 1e-9)
+        self.record.others = max(share, self.record.others)
         if share > OTHERS:
             self.record.note(
                 f"other processes took {share:.2f} of {cores()} cores while cells were timed: "
-                "times are longer than on an idle machine; trust ratios more than milliseconds"
+                "times are longer than on an idle machine"
             )
 
     def _start_group(
         self, waiting: deque[Planned], stack: ExitStack
     ) -> list[tuple[Planned, Child]]:
-        """Start cells until all run or memory is short; those that fail say so in their row."""
+        """Start cells until all run or memory is short; a failure is an error in the row."""
         group: list[tuple[Planned, Child]] = []
         while waiting and (not group or self._has_room(group)):
             planned = waiting.popleft()
             self.tell(f"starting {planned.cell.name}")
             try:
-                child = stack.enter_context(Child(self._spec(planned), self.patience))
-                child.ask("warm_up")
+                child = stack.enter_context(Child(self._spec(planned), self.settings.patience))
+                child.ask("warm_up", type(None))
             except LostError as error:
                 self.record.change(planned, error=str(error))
             else:
@@ -108,19 +121,19 @@ class Run:
         return group
 
     def _spec(self, planned: Planned) -> processes.Spec:
-        """What the child loads; the graph of the plain ONNX Runtime is written first."""
+        """What the child loads; the graph of the naive ONNX Runtime is written first."""
         spec = planned.spec
         assert spec is not None, "cells that cannot run are not started"
-        if planned.cell.way != PLAIN:
+        if planned.cell.way != NAIVE:
             return spec
         graph = self.scratch / f"{spec.scratch.name}.onnx"
         files = map(str, (spec.bundle, graph, *spec.weights))
         command = cli.module_command("benchmarks.cells.pytorch", *files)
-        processes.run(command, graph.with_suffix(".txt"), EXPORT * self.patience)
+        processes.run(command, graph.with_suffix(".txt"), EXPORT * self.settings.patience)
         return replace(spec, weights=(graph,))
 
     def _has_room(self, group: Sequence[tuple[Planned, Child]]) -> bool:
-        largest = max(child.memory_mb(peak=True) or 0.0 for _, child in group)
+        largest = max(child.peak_mb() or 0.0 for _, child in group)
         return free_mb() > SPARE_MB + largest
 
     def _first_facts(self, planned: Planned, child: Child) -> dict[str, Any]:
@@ -132,19 +145,19 @@ class Run:
         return {
             "computes": computes,
             "start_s": child.start_s,
-            "peak_mb": child.memory_mb(peak=True),
+            "peak_mb": child.peak_mb(),
             "engine_mb": built[0].stat().st_size / 1e6 if built else None,
         }
 
-    def _is_looked_at(self, planned: Planned, child: Child) -> bool:
-        """Ask what is asked once; False where that has cost the cell."""
+    def _probe(self, planned: Planned, child: Child) -> bool:
+        """Measure what is measured once; False where that has cost the cell."""
         if planned.cell.kind == "bare":
             return True  # what it answers, and how it is fed, is our engine's
-        name, threads = planned.cell.name, self.threads or cores()
-        self.tell(f"looking at {name}")
+        name, threads = planned.cell.name, self.settings.threads or cores()
+        self.tell(f"probing {name}")
         streams = tuple(number for number in STREAMS if number <= max(2, threads))
         try:
-            for facts in looks(child, planned, self.pace, streams):
+            for facts in probes(child, planned, self.settings.pace, streams):
                 self.record.change(planned, **facts)
             if self.frames.scorable(planned.model.manifest):
                 said = f"{name}: frame"
@@ -158,8 +171,10 @@ class Run:
 
     def _measure_ceilings(self) -> None:
         """At both ends of the run: a ceiling is what the machine reaches when it is left alone."""
+        if not self.settings.pace.busy:
+            return
         self.tell("measuring what this machine reaches")
-        command = cli.module_command("benchmarks.host.ceiling", str(self.threads))
+        command = cli.module_command("benchmarks.host.ceiling", str(self.settings.threads))
         try:
             done = subprocess.run(command, capture_output=True, timeout=CEILING_S, check=True)
             found = msgspec.json.decode(done.stdout.splitlines()[-1], type=dict[str, float])
@@ -170,8 +185,8 @@ class Run:
 
     def _reserve(self) -> float:
         """Seconds that are left for what comes after the rounds."""
-        pipelines = self.pace.pipelines if self.video else 0
-        return AFTER_S + pipelines * self.pace.video * PIPELINE_FRAME_S
+        pipelines = self.settings.pace.pipelines if self.settings.video else 0
+        return AFTER_S + pipelines * self.settings.pace.video * PIPELINE_FRAME_S
 
     def _picture_worst(self) -> None:
         """Of the INT8 cell with the best mIoU; without INT8, of any."""
@@ -185,15 +200,16 @@ class Run:
 
     def _take_pipelines_apart(self) -> None:
         """Of the fastest cell of each precision, the fastest first."""
-        if self.video is None:
+        video, pace = self.settings.video, self.settings.pace
+        if video is None:
             return
         timed = [(cell.timing.p50, p) for p, cell in self.record.bundles() if cell.timing]
         fastest: dict[str, Planned] = {}
         for _, planned in sorted(timed, key=lambda row: row[0]):
             fastest.setdefault(planned.cell.precision, planned)
-        for planned in list(fastest.values())[: self.pace.pipelines]:
+        for planned in list(fastest.values())[: pace.pipelines]:
             with self._again(planned, "streaming through") as child:
-                found = stages(child, planned, self.video, self.pace, self.patience)
+                found = stages(child, planned, video, pace, self.settings.patience)
                 self.record.stages.append(found)
 
     @contextmanager
@@ -202,7 +218,7 @@ class Run:
         doing = f"{what} {planned.cell.name}"
         self.tell(doing)
         try:
-            with Child(self._spec(planned), self.patience) as child:
+            with Child(self._spec(planned), self.settings.patience) as child:
                 yield child
         except LostError as error:
             self.record.note(f"{doing}: {error}")

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 import msgspec
 from matplotlib.figure import Figure
 
+from benchmarks.report.markdown import ruled
+from benchmarks.results import Fact
 from runtime import files
 from runtime.errors import HedgeError
 
@@ -72,7 +73,7 @@ class Report:
     results: Sequence[Result] = ()
     costs: Sequence[Cost] = ()
     timing: str = ""
-    machine: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, Fact] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path) -> Report | None:
@@ -132,16 +133,15 @@ _HEAD = (
 
 def to_markdown(report: Report) -> str:
     """Two tables, the designs and their classes, with what they were measured on below."""
-    lines: list[tuple[str, ...]] = [_HEAD, ("---",) * len(_HEAD)]
-    lines += [_cells(row, report.cost(row.design)) for row in report.rows()]
+    rows = report.rows()
     names = list(report.results[0].iou) if report.results else []
-    lines += [(), ("design", *names), ("---",) * (len(names) + 1)]
-    for row in report.rows():
+    classes = [("design", *names)]
+    for row in rows:
         mine = [r.iou for r in report.results if r.design == row.design]
         values = [[v for iou in mine if (v := iou[n]) is not None] for n in names]
-        lines.append((row.design, *(f"{100 * mean(v):.1f}" if v else "–" for v in values)))
-    text = "".join("| " + " | ".join(line) + " |\n" if line else "\n" for line in lines)
-    return f"{text}\n{_footer(report)}\n"
+        classes.append((row.design, *(f"{100 * mean(v):.1f}" if v else "–" for v in values)))
+    designs = [_HEAD, *(_cells(row, report.cost(row.design)) for row in rows)]
+    return f"{ruled(designs)}\n\n{ruled(classes)}\n\n{_footer(report)}\n"
 
 
 def _footer(report: Report) -> str:
@@ -156,25 +156,19 @@ def _footer(report: Report) -> str:
 
 
 def _cells(row: Row, cost: Cost | None) -> tuple[str, ...]:
-    price = ("–",) * 4
+    scores = (row.miou, row.miou_spread, row.boundary_f, row.int8_miou)
+    price: tuple[str, ...] = ("–",) * 4
     if cost is not None:
-        price = (
-            f"{cost.parameters / 1e6:.2f}",
-            f"{cost.multiply_adds / 1e9:.2f}",
-            f"{cost.fp32_ms:.1f}",
-            f"{cost.int8_ms:.1f}",
-        )
+        sizes = (f"{count:.2f}" for count in (cost.parameters / 1e6, cost.multiply_adds / 1e9))
+        price = (*sizes, f"{cost.fp32_ms:.1f}", f"{cost.int8_ms:.1f}")
     return (
-        row.design,
-        str(row.seeds),
-        f"{row.miou:.2f}",
-        f"{row.miou_spread:.2f}",
-        f"{row.boundary_f:.2f}",
-        "–" if row.int8_miou is None else f"{row.int8_miou:.2f}",
-        *price,
-        f"{row.gained:+.2f}",
-        "–" if row.gained_a_ms is None else f"{row.gained_a_ms:+.2f}",
-    )
+        row.design, str(row.seeds), *(_number(score, ".2f") for score in scores), *price,
+        *(_number(gain, "+.2f") for gain in (row.gained, row.gained_a_ms)),
+    )  # fmt: skip
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else f"{value:{form}}"
 
 
 def draw(report: Report, path: Path) -> None:

@@ -1,36 +1,27 @@
-"""Models that were never trained, as PyTorch runs them and as bundles: enough to time them."""
+"""Models that were never trained, as checkpoints and as bundles: enough to time them."""
 
 from __future__ import annotations
 
-import copy
 import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
 import torch
 
-from export.bundle import describe
 from export.config import Export, Precision
-from export.deploy import DeployGraph
 from export.exporter import export
-from export.verify import TorchEngine
 from runtime import files
-from runtime.backends.base import Engine
 from runtime.bundle.classes import CITYSCAPES
-from runtime.bundle.manifest import FILE_NAME, Manifest
+from runtime.bundle.manifest import FILE_NAME
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
 from train.config import TIMM, VARIANTS, BackboneName, EdgeName, TrainConfig, VariantName
 from train.datasets.synthetic.generate import SyntheticConfig, generate
-from train.device import cpu_has_bf16
-from train.evaluate import load_model
 from train.models import DeepLab
 
 CALIBRATION = 16  # images; ranges do not change what a layer costs
-YARDSTICK = "pytorch fp32 channels_last"
 
 
 @dataclass(frozen=True)
@@ -87,6 +78,14 @@ def random_checkpoint(case: Case, out: Path) -> Checkpoint:
     return Checkpoint(config, network, CITYSCAPES, case.size, model.state_dict(), 0, 0, 0.0)
 
 
+def saved_checkpoint(case: Case, out: Path) -> Path:
+    """Where ``random_checkpoint`` lies under ``out``; written where it is missing."""
+    path = out / f"{case}.pt"
+    if not path.exists():
+        random_checkpoint(case, out).save(path)
+    return path
+
+
 def _streets(root: Path) -> Path:
     if not root.exists():
         generate(SyntheticConfig(root, train=CALIBRATION, val=1, size=(128, 256)))
@@ -105,36 +104,3 @@ def bundle(case: Case, precision: Precision, out: Path, force: bool) -> Path:
         with tempfile.TemporaryDirectory() as work:
             export(settings, random_checkpoint(case, out), target, precision, Path(work))
     return target
-
-
-def torch_engines(case: Case, out: Path) -> dict[str, Engine]:
-    """PyTorch in each of its own ways, the yardstick first; bf16 only where the CPU computes it."""
-    checkpoint = random_checkpoint(case, out)
-    model = load_model(checkpoint)
-    graph = DeployGraph(model, case.size, case.size)
-    manifest = describe(checkpoint, str(case), "fp32", 1, graph)
-    ways = {YARDSTICK: TorchEngine, "pytorch fp32": PlainTorch}
-    if cpu_has_bf16():
-        ways["pytorch bf16 channels_last"] = AutocastTorch
-    return {name: way(copy.deepcopy(graph), manifest) for name, way in ways.items()}
-
-
-class PlainTorch(TorchEngine):
-    """PyTorch as it comes: weights and images as planes (NCHW) in memory."""
-
-    def __init__(self, graph: DeployGraph, manifest: Manifest) -> None:
-        super().__init__(graph, manifest)
-        graph.to(memory_format=torch.contiguous_format)
-
-    def infer(self, batch: np.ndarray) -> np.ndarray:
-        # The graph's permute gives what lies in memory: channels_last, unless planes lie there.
-        planes = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
-        return super().infer(planes.transpose(0, 2, 3, 1))
-
-
-class AutocastTorch(TorchEngine):
-    """PyTorch with bf16 autocast, as training runs it."""
-
-    def infer(self, batch: np.ndarray) -> np.ndarray:
-        with torch.autocast("cpu", torch.bfloat16):
-            return super().infer(batch)

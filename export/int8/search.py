@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from statistics import median
 
 import msgspec
 import numpy as np
@@ -30,7 +29,7 @@ from runtime import cli
 from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.backends.registry import BACKENDS, installed_backends
 from runtime.errors import GateError
-from runtime.latency import settled_ms
+from runtime.latency import Interleaved, settled_ms
 from runtime.segment import Segmenter
 
 PROXY = 16  # frames that a layer's sensitivity is measured on
@@ -156,23 +155,22 @@ class Search:
 
     def _measured(self, kept: tuple[str, ...]) -> Step:
         frames = self._frames(None)
-        times: list[list[float]] = [[], []]
         with ExitStack() as stack:
             int8 = stack.enter_context(self._engine(self._fixed, "int8"))
             engine = stack.enter_context(self._engine(kept))
             others = [stack.enter_context(Segmenter(self._work / "trial", b)) for b in self._others]
             judged = {e: ConfusionMatrix(self._reference.classes) for e in (engine, *others)}
+            timed = Interleaved[np.ndarray]({"int8": _timed(int8), "trial": _timed(engine)})
             title = f"{len(kept)} layers in floating point"
             for frame in cli.track(frames.frames, title, frames.count):
                 assert frame.target is not None
                 for segmenter, confusion in judged.items():
                     confusion.update(frame.target, segmenter(frame.image))
-                if len(times[0]) < TIMED:
-                    for timed, segmenter in zip(times, (int8, engine), strict=True):
-                        timed.append(settled_ms(partial(segmenter, frame.image)))
-        ms = [median(values) for values in times]
-        self._log.int8_ms = self._log.int8_ms or ms[0]
-        ratio = ms[1] / ms[0]
+                if timed.rounds < TIMED:
+                    timed.round(frame.image)
+        ms = timed.medians()
+        self._log.int8_ms = self._log.int8_ms or ms["int8"]
+        ratio = ms["trial"] / ms["int8"]
         drop = Drop.largest(Drop.between(self._reference, c) for c in judged.values())
         return Step(kept, drop, ratio * self._log.int8_ms, ratio)
 
@@ -209,6 +207,11 @@ class Search:
 
     def _save(self) -> None:
         self._log.save(self._folder / search_log.TABLE)
+
+
+def _timed(segmenter: Segmenter) -> Callable[[np.ndarray], float]:
+    """(H, W, 3) frame → milliseconds."""
+    return lambda image: settled_ms(partial(segmenter, image))
 
 
 def _same_device(backend: str) -> list[str]:

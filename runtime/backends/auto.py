@@ -8,14 +8,13 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median
 
 import msgspec
 import numpy as np
 
 from runtime import cli, files
 from runtime.backends.base import Engine
-from runtime.latency import settled_ms
+from runtime.latency import Interleaved, settled_ms
 
 BUDGET_S = 3.0
 ROUNDS = (3, 20)  # at least, however slow the model; at most, however fast
@@ -112,17 +111,21 @@ def _start(name: str, load: Callable[[str], Engine]) -> Engine:
 
 
 def medians(engines: Mapping[str, Engine]) -> dict[str, float]:
-    """Milliseconds a call of each engine; they take turns, so that a drifting clock is shared."""
-    frames = {name: _noise(engine) for name, engine in engines.items()}
-    times: dict[str, list[float]] = {name: [] for name in engines}
+    """Milliseconds a call of each engine, over rounds in which they take turns."""
+    timed = Interleaved[int]({name: _timed(engine) for name, engine in engines.items()})
     start = time.perf_counter()
     with cli.err.status(f"auto: timing {', '.join(engines)}"):
-        for number in range(ROUNDS[1]):
-            if number >= ROUNDS[0] and time.perf_counter() - start > BUDGET_S:
+        while timed.rounds < ROUNDS[1]:
+            if timed.rounds >= ROUNDS[0] and time.perf_counter() - start > BUDGET_S:
                 break
-            for name, engine in engines.items():
-                times[name].append(settled_ms(partial(engine.infer, frames[name])))
-    return {name: median(values) for name, values in times.items()}
+            timed.round(timed.rounds)
+    found = timed.medians()
+    return {name: found[name] for name in engines}  # in the order of the backends' table
+
+
+def _timed(engine: Engine) -> Callable[[int], float]:
+    frame = _noise(engine)
+    return lambda _: settled_ms(partial(engine.infer, frame))
 
 
 def _noise(engine: Engine) -> np.ndarray:

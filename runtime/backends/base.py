@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -43,6 +43,9 @@ class Engine(Protocol):
     ) -> None: ...
 
 
+Own = TypeVar("Own", bound="OneAtATime")
+
+
 class OneAtATime(ABC):
     """``submit`` and ``result`` of an engine that only has ``infer``."""
 
@@ -63,6 +66,15 @@ class OneAtATime(ABC):
     @abstractmethod
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """See ``Engine``."""
+
+    def close(self) -> None:  # noqa: B027 - an engine that holds nothing open has nothing to do
+        """See ``Engine``."""
+
+    def __enter__(self: Own) -> Own:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def check_batch(manifest: Manifest, batch: np.ndarray) -> None:

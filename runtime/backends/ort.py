@@ -36,12 +36,6 @@ class OrtEngine(OneAtATime):
         """See ``Engine``."""
         self._session = None
 
-    def __enter__(self) -> OrtEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 def load(
     bundle: Path, manifest: Manifest, threads: int, backend: str, in_flight: int = 1

@@ -25,9 +25,3 @@ class SharedEngine(OneAtATime):
 
     def close(self) -> None:
         """Nothing: it belongs to whoever loaded it."""
-
-    def __enter__(self) -> SharedEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -16,7 +16,6 @@ from runtime.bundle.classes import IGNORE, ClassSet
 from runtime.errors import HedgeError
 
 Color = tuple[int, int, int]
-_MAX_BYTES = 1 << 23
 
 
 class _Class(msgspec.Struct, forbid_unknown_fields=True):
@@ -64,8 +63,6 @@ def load(path: Path) -> ClassSet:
     more values that count nowhere, beside 255.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ValueError(f"it has more than {_MAX_BYTES >> 20} MiB")
         content = json.loads(path.read_bytes(), object_pairs_hook=_keys)
         wrapped = {"classes": content} if isinstance(content, list) else content
         return _class_set(msgspec.convert(wrapped, _File))
@@ -107,8 +104,6 @@ def _class_set(file: _File) -> ClassSet:
             raise ValueError(f'"{row.name}" has "ignoreInEval"; give it "trainId": 255 as well')
         else:
             kept.append((order, value, row))
-    if len(kept) > IGNORE:  # before a colour is looked for, for each
-        raise ValueError(f"a class set holds 1 to {IGNORE} classes, not {len(kept)}")
     kept.sort(key=lambda entry: entry[0])
     trained = [order for order, *_ in kept]
     if by_train_id and trained != list(range(len(kept))):

@@ -43,6 +43,7 @@ class Measured(TypedDict, total=False):
     miou: Share | None
     miou_pytorch: Share | None
     miou_by_backend: dict[Text, Share | None]
+    multiply_adds: Annotated[int, Meta(ge=0)]
     int8: dict[Text, Any]
 
 
@@ -76,9 +77,10 @@ class Manifest:
     precision: "fp32" | "fp16" | "int8"; files: sha256 of each file in the bundle, by relative
     path; logits: the scores that the graph's own upsampling and argmax make labels of, for engines
     whose host does that faster; graphs: the ONNX file for a backend that wants a form of its own;
-    measured: mIoU, parity and latency with the data they were measured on; calibration: the images
-    INT8 ranges came from, else None; built_with: library versions; license: terms of the weights.
-    Raises HedgeError for values that contradict each other, or that no export writes.
+    measured: mIoU, parity and latency with the data they were measured on, and the multiply-adds of
+    a frame; calibration: the images INT8 ranges came from, else None; built_with: library versions;
+    license: terms of the weights. Raises HedgeError for values that contradict each other, or that
+    no export writes.
     """
 
     name: str

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.cells.video_stages import engine_only, streamed
 from benchmarks.endurance import Endurance, main
-from benchmarks.pipeline import drawn, engine_only, streamed
+from benchmarks.run.frames import drawn_drive
 from runtime.backends.registry import load_engine
 from runtime.segment import Segmenter
 from runtime.sources.open import open_source
@@ -76,7 +77,7 @@ def test_mutations_differ_from_the_original_and_repeat() -> None:
 def test_the_pipeline_is_timed_on_the_frames_asked_for(
     segmenter: Segmenter, shared_bundle: Path, tmp_path: Path
 ) -> None:
-    video = drawn(tmp_path / "street.mp4", 2)
+    video = drawn_drive(tmp_path / "street.mp4", 2)
     with load_engine(shared_bundle, "openvino", 1, in_flight=2) as engine:
         assert engine_only(engine, video, 2) > 0
     assert streamed(segmenter, video, 2, tmp_path / "overlay.mp4") > 0

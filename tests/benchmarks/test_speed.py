@@ -2,138 +2,97 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 
+from benchmarks import speed
+from benchmarks.report.view import derive
+from benchmarks.results import YARDSTICK, Results
+from benchmarks.run.plan import Shared
 from benchmarks.speed import Speed, main
-from benchmarks.studies.interleaved import interleaved
-from benchmarks.studies.untrained import YARDSTICK, Case, random_checkpoint, torch_engines
-from runtime.backends.ort import OrtEngine
-from runtime.backends.registry import BACKENDS, installed_backends, load_engine
+from benchmarks.studies.untrained import Case
+from runtime.backends.registry import BACKENDS, installed_backends
 from runtime.errors import HedgeError
-from train.evaluate import load_model
+from train.device import cpu_has_bf16
 
 ENGINES = [name for name in installed_backends() if BACKENDS[name].device == "cpu"]
-CASE = Case("mobilenet_v2", "dlse_hed", (64, 96))
+MODEL = "mobilenet_v2-dlse_hed-64x96"
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Speed]:
+def config(tmp_path_factory: pytest.TempPathFactory) -> Speed:
     """The smallest run there is; its bundles are made once for all tests here."""
-    out, threads = tmp_path_factory.mktemp("speed"), torch.get_num_threads()
-    yield Speed(("mobilenet_v2:64x96",), ("fp32", "fp16"), slow=True, rounds=2, threads=1, out=out)
-    torch.set_num_threads(threads)
+    out = tmp_path_factory.mktemp("speed")
+    return Speed(("mobilenet_v2:64x96",), ("fp32",), rounds=2, threads=1, out=out)
 
 
 @pytest.fixture(scope="module")
-def report(config: Speed) -> dict[str, Any]:
+def results(config: Speed) -> Results:
     """What a whole run writes."""
     main(config)
-    return json.loads((config.out / "report.json").read_bytes())
+    return Results.load(config.out / "report.json")
 
 
-def test_every_engine_and_precision_is_timed(report: dict[str, Any]) -> None:
-    rows = {row["engine"]: row for row in report["rows"]}
-    expected = {f"{engine} {precision}" for engine in ENGINES for precision in ("fp32", "fp16")}
-    assert rows.keys() - {"pytorch bf16 channels_last"} == {YARDSTICK, "pytorch fp32", *expected}
-    for row in rows.values():
-        assert row["model"] == "mobilenet_v2-dlse_hed-64x96"
-        assert 0 < row["p50"] <= row["p95"]
-        assert row["fps"] == pytest.approx(1e3 / row["p50"])
-        assert row["speedup"] == pytest.approx(rows[YARDSTICK]["p50"] / row["p50"])
-    assert rows[YARDSTICK]["speedup"] == 1
-    assert (report["rounds"], report["threads"], report["weights"]) == (2, 1, "random")
-    assert report["machine"]["versions"]["torch"] == torch.__version__
+def test_every_engine_and_precision_is_timed_beside_pytorch(results: Results) -> None:
+    named = {(c.kind, c.model, c.backend, c.way): c for c in results.cells}
+    ways = [YARDSTICK, "pytorch fp32", *["pytorch bf16 channels_last"] * cpu_has_bf16()]
+    expected = {("peer", MODEL, "pytorch", way) for way in ways}
+    for engine in ENGINES:
+        expected.add(("bare", MODEL, engine, "loop + tail"))
+        for variant in ("vanilla", "dlse", "dlse_hed"):
+            expected.add(("bundle", f"mobilenet_v2-{variant}-64x96", engine, ""))
+    assert named.keys() == expected and {cell.precision for cell in results.cells} == {"fp32"}
+    for cell in results.cells:
+        assert cell.error is None and cell.timing and len(cell.timing.samples) == 2, cell.name
+        assert (cell.arrival, cell.accuracy, cell.joules) == (None, None, None), "times, no more"
+        assert cell.gflops and cell.gflops > 0
+    assert results.threads == 1
+    yardstick = named["peer", MODEL, "pytorch", YARDSTICK].timing
+    for row in derive(replace(results, others=0.0)).rows:
+        if row.cell.model == MODEL:
+            assert row.faster and row.cell.timing and yardstick
+            assert row.faster.value == pytest.approx(yardstick.p50 / row.cell.timing.p50)
 
 
-def test_costs_are_shares_of_the_frame(report: dict[str, Any]) -> None:
+def test_costs_are_shares_of_the_frame(results: Results) -> None:
+    costs = derive(results).costs
     parts = {"SE": "dlse", "HED": "dlse_hed", "our code": "dlse_hed"}
-    assert [(cost["part"], cost["model"], cost["engine"]) for cost in report["costs"]] == [
-        (part, f"mobilenet_v2-{variant}-64x96", f"{engine} fp16")
+    assert {(one.part, one.whole.cell.model, one.whole.cell.backend) for one in costs} == {
+        (part, f"mobilenet_v2-{variant}-64x96", engine)
         for engine in ENGINES
         for part, variant in parts.items()
-    ]
-    for cost in report["costs"]:
-        assert cost["with_ms"] > 0 and cost["without_ms"] > 0
-        assert cost["share"] == pytest.approx(1 - cost["without_ms"] / cost["with_ms"])
-        assert cost["low"] <= cost["share"] <= cost["high"] < 1
+    }
+    for one in costs:
+        assert one.whole.cell.precision == one.rest.cell.precision == "fp32"
+        assert one.share.value == pytest.approx(1 - one.rest.p50 / one.whole.p50)
+        assert one.share.low <= one.share.value <= one.share.high < 1
 
 
-def test_the_markdown_holds_every_row(report: dict[str, Any], config: Speed) -> None:
+def test_the_report_holds_every_row(results: Results, config: Speed) -> None:
     lines = (config.out / "report.md").read_text().splitlines()
-    assert len([line for line in lines if "| mobilenet_v2" in line]) == len(
-        report["rows"] + report["costs"]
-    )
+    shown = [cell for cell in results.cells if cell.kind != "bare"]
+    tables = [line for line in lines if line.startswith("| ") and "---" not in line]
+    assert len(tables) == 2 + len(shown) + 3 * len(ENGINES), "heads, cells, costs"
     assert "random weights" in lines[-1]
+    assert "What SE, HED and our code cost" in (config.out / "report.html").read_text()
 
 
-def test_bundles_are_exported_once(report: dict[str, Any], config: Speed) -> None:
+def test_bundles_are_exported_once(results: Results, config: Speed, tmp_path: Path) -> None:
     def written() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in config.out.rglob("model.onnx")}
 
-    before = written()
-    main(replace(config, slow=False))
-    assert written() == before
-    rows = json.loads((config.out / "report.json").read_bytes())["rows"]
-    assert "onnxruntime fp16" not in {row["engine"] for row in rows}
+    before, shared = written(), Shared(1, tmp_path / "frames.json", tmp_path)
+    planned = list(speed._planned("mobilenet_v2", (64, 96), ["dlse_hed"], config, shared))
+    assert written() == before and len(before) == 3
+    assert [p.cell.name for p in planned] == [cell.name for cell in results.cells]
 
 
-def test_pytorch_answers_alike_in_all_its_ways(report: dict[str, Any], config: Speed) -> None:
-    model = load_model(random_checkpoint(CASE, config.out))
-    frame = np.random.default_rng(0).integers(256, size=(1, *CASE.size, 3), dtype=np.uint8)
-    with torch.inference_mode():
-        assert model(torch.rand(1, 3, *CASE.size)).logits.isfinite().all()
-    for engine in torch_engines(CASE, config.out).values():
-        assert not engine.infer(frame).any(), "the model calls everything its first class"
-
-
-def test_pytorch_computes_in_the_layout_that_is_named(config: Speed) -> None:
-    frame = np.random.default_rng(0).integers(256, size=(1, *CASE.size, 3), dtype=np.uint8)
-    layouts = {}
-    for name, engine in torch_engines(CASE, config.out).items():
-        network = engine._graph.network  # type: ignore[attr-defined]
-        seen: list[torch.Tensor] = []
-        network.aspp.register_forward_hook(lambda _, __, answer, seen=seen: seen.append(answer))
-        engine.infer(frame)
-        planes = seen[0].is_contiguous()
-        layouts[name] = ("planes" if planes else "channels_last", str(seen[0].dtype))
-    bf16 = layouts.pop("pytorch bf16 channels_last", ("channels_last", "torch.bfloat16"))
-    assert bf16 == ("channels_last", "torch.bfloat16")
-    assert layouts == {
-        YARDSTICK: ("channels_last", "torch.float32"),
-        "pytorch fp32": ("planes", "torch.float32"),
-    }
-
-
-class Disturbed(OrtEngine):
-    """Fast on its second call in a row; the first suffers from the engine before."""
-
-    last: Disturbed | None = None
-
-    def infer(self, batch: np.ndarray) -> np.ndarray:
-        if Disturbed.last is not self:
-            time.sleep(0.05)
-        Disturbed.last = self
-        return super().infer(batch)
-
-
-def test_engines_that_take_turns_are_timed_undisturbed(shared_bundle: Path) -> None:
-    engines = {name: load_engine(shared_bundle, "onnxruntime", threads=1) for name in "ab"}
-    for engine in engines.values():
-        engine.__class__ = Disturbed
-    times = interleaved(engines, [np.zeros((48, 64, 3), np.uint8)], range(5))
-    for latency in times.values():
-        assert len(latency.samples) == 5
-        assert 0 < median(latency.samples) < 50
+def test_slow_engines_are_left_out_unless_asked_for() -> None:
+    assert "onnxruntime" not in speed._backends("fp16", Speed())
+    assert speed._backends("fp16", Speed(slow=True)) == speed._backends("int8", Speed()) == ENGINES
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from benchmarks.pipeline import drawn
+from benchmarks.run.frames import drawn_drive
 from benchmarks.studies.untrained import Case, bundle
 from tests.equipment.cameras import cameras
 from tests.equipment.check import Check
@@ -36,7 +36,7 @@ def checks(config: Endurance) -> dict[str, Callable[[], list[Check]]]:
         return small_video(out / "small.mp4", 300)
 
     def street() -> Path:
-        return drawn(out / "street.mp4", 150)
+        return drawn_drive(out / "street.mp4", 150)
 
     def containers() -> list[Path]:
         names = ("indexed.mp4", "small.mkv", "small.ts")

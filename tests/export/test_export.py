@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import cv2
@@ -57,6 +58,9 @@ def test_every_variant_exports_and_runs_alike_everywhere(
     model = DeepLab(config.model(len(source.classes))).eval()
     graph = DeployGraph(model, SIZE, SIZE)
     to_onnx(graph, 1, tmp_path / "model.onnx")
+    counted = _multiply_adds(tmp_path / "model.onnx")
+    # Blank edges are a constant, which export folds.
+    assert graph.multiply_adds() == pytest.approx(counted, rel=1e-3 if hed == "blank" else 0)
     manifest = describe(replace(source, config=config), "x", "fp32", 1, graph)
     replace(manifest, files=hashes(tmp_path)).save(tmp_path)
     frame = np.random.default_rng(0).integers(256, size=(1, *SIZE, 3), dtype=np.uint8)
@@ -66,6 +70,23 @@ def test_every_variant_exports_and_runs_alike_everywhere(
             labels = engine.infer(frame)
         assert labels.dtype == np.uint8 and labels.shape == (1, *SIZE)
         assert (labels == expected).mean() >= 0.99, backend  # random weights: near-ties abound
+
+
+def _multiply_adds(path: Path) -> int:
+    """Of the convolutions and matrix products that the exported graph holds."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+    values = (*graph.input, *graph.value_info, *graph.output)
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
+    shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    total = 0
+    for node in graph.node:
+        assert node.op_type != "ConvTranspose"
+        answer = prod(shapes[node.output[0]])
+        if node.op_type == "Conv":
+            total += answer * prod(shapes[node.input[1]][1:])
+        elif node.op_type in ("Gemm", "MatMul"):
+            total += answer * shapes[node.input[0]][-1]
+    return total
 
 
 def test_the_graph_takes_frames_and_gives_labels(exported: Path) -> None:
@@ -148,6 +169,7 @@ def test_without_the_data_set_parity_is_shown_on_drawn_streets(
     measured = Manifest.load(tmp_path / "bundles" / "tiny-fp32").measured
     assert measured["miou"] is None and measured["images"] == 4
     assert min(measured["agreement"].values()) >= verify.AGREEMENT["fp32"]
+    assert measured["multiply_adds"] > 1e6
     with pytest.raises(HedgeError, match="gone"):
         main(Export(tmp_path / "tiny", out=tmp_path / "other", data=tmp_path / "gone"))
 

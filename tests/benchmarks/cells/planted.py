@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import time
-from typing import Any
 
 from benchmarks.cells import engine
 from benchmarks.cells.worker import Spec, answers_only, from_json, main
@@ -16,7 +15,7 @@ from benchmarks.cells.worker import Spec, answers_only, from_json, main
 class Faulty(engine.EngineCell):
     """In its third round it dies or hangs, as the bundle is called."""
 
-    def measure(self, number: int) -> dict[str, Any]:
+    def measure(self, number: int) -> float:
         if number == 2 and self._spec.bundle.name == "crash":
             print("segmentation fault ahead", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGSEGV)

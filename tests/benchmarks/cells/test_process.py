@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from benchmarks.cells import process as processes
-from benchmarks.cells.engine import Scene
+from benchmarks.cells.engine import InFlight, Scene, Score
 from benchmarks.cells.process import Child, LostError
 from benchmarks.cells.worker import Spec, to_json
+from benchmarks.results import Accuracy, Arrival
 
 PLANTED = Path(__file__).with_name("planted.py")
 
@@ -48,8 +49,8 @@ def test_a_child_answers_whatever_its_libraries_print(
         assert child.computes == "fp32"
         assert child.start_s > 0
         assert all(0 < child.measure(number) < 1000 for number in range(4))
-        peak = child.memory_mb(peak=True)
-        assert peak is None or peak >= (child.memory_mb() or 0) > 10
+        peak = child.peak_mb()
+        assert peak is None or peak > 10
     assert child._process.returncode is not None
 
 
@@ -101,15 +102,16 @@ def test_a_cell_scores_and_times_arrivals(
     image = tmp_path / "images" / "f0.png"
     mine.frames.write_bytes(to_json([Scene("right", image, truth), Scene("bad", image, wrong)]))
     with Child(mine, 60) as child:
-        assert child.ask("score", frame=0)["miou"] == 1
-        assert child.ask("score", frame=1)["miou"] < 0.5
-        scores = child.ask("scores")
-        assert scores["iou"].keys() == {"blue", "green", "red"}
-        assert 0 < scores["miou"] < 1 and 0 < scores["boundary_f"] <= 1
-        arrival = child.ask("arrival", hz=50.0, seconds=0.4)
-        assert arrival["hz"] == 50
-        assert 0 < arrival["p50"] <= arrival["p95"] <= arrival["p99"]
-        assert 0 <= arrival["dropped"] < 1
-        assert child.ask("in_flight", batches=2, seconds=0.05) == {"fps": None, "in_flight": 1}
-        names = child.ask("pictures", frames=[1], folder=str(tmp_path))["names"]
+        assert child.ask("score", Score, frame=0).miou == 1
+        assert (child.ask("score", Score, frame=1).miou or 0) < 0.5
+        scores = child.ask("scores", Accuracy)
+        assert scores.iou.keys() == {"blue", "green", "red"}
+        assert 0 < scores.miou < 1 and 0 < (scores.boundary_f or 0) <= 1
+        arrival = child.ask("arrival", Arrival, hz=50.0, seconds=0.4)
+        assert arrival.hz == 50
+        assert 0 < arrival.p50 <= arrival.p95 <= arrival.p99
+        assert 0 <= arrival.dropped < 1
+        asked = child.ask("in_flight", InFlight, batches=2, seconds=0.05)
+        assert asked == InFlight(None, 1)
+        names = child.ask("pictures", list[str], frames=[1], folder=str(tmp_path))
         assert (tmp_path / names[0]).stat().st_size > 0

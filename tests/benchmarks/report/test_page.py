@@ -16,8 +16,12 @@ import numpy as np
 import pytest
 
 from benchmarks.gate.judge import judge, parse
+from benchmarks.report.markdown import to_markdown
 from benchmarks.report.page import to_html, write
-from benchmarks.results import Cell, Results
+from benchmarks.report.sentences import words
+from benchmarks.report.tables import tabulate
+from benchmarks.report.view import derive
+from benchmarks.results import Cell, PipelineShares, Results
 from tests.benchmarks.runs import CELL, STAGES, WORST, changed, results, slowed, timing, with_bare
 
 EVIL = "<img src=x onerror=alert(1)>|`*\"'&"
@@ -92,8 +96,20 @@ def full(tmp_path: Path) -> Results:
     )
 
 
+def html_of(run: Results, folder: Path, **more: Any) -> str:
+    """The page as text."""
+    view = derive(run)
+    return to_html(view, words(view), tabulate(view), folder, **more)
+
+
+def markdown_of(run: Results) -> str:
+    """report.md."""
+    view = derive(run)
+    return to_markdown(words(view), tabulate(view))
+
+
 def page(run: Results, folder: Path, **more: Any) -> Page:
-    return Page(to_html(run, folder, **more))
+    return Page(html_of(run, folder, **more))
 
 
 def test_three_files_are_written(full: Results, tmp_path: Path) -> None:
@@ -103,7 +119,8 @@ def test_three_files_are_written(full: Results, tmp_path: Path) -> None:
     )
     markdown = (tmp_path / "out" / "report.md").read_text()
     assert markdown.startswith("### INT8 on OpenVINO: 8.")
-    assert sum(line.startswith("| ") for line in markdown.splitlines()) == 2 + 16
+    lines = [line for line in markdown.splitlines() if line.startswith("| ")]
+    assert len(lines) == (2 + 16) + (2 + 7), "the cells, and what SE and our code cost"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "report.html", "report.json", "report.md",
     ]  # fmt: skip
@@ -113,8 +130,8 @@ def test_the_page_holds_every_cell_and_section(full: Results, tmp_path: Path) ->
     found = page(full, tmp_path)
     ids = [one["id"] for one in found.all("section")]
     assert ids == [
-        "words", "pareto", "cells", "overhead", "distributions", "arrivals", "classes", "stages",
-        "searches", "worst", "passports", "machine", "how",
+        "words", "pareto", "cells", "overhead", "costs", "distributions", "arrivals", "classes",
+        "stages", "searches", "worst", "passports", "machine", "how",
     ]  # fmt: skip
     linked = {str(link["href"])[1:] for link in found.all("a")}
     assert linked == set(ids) - {"words"}
@@ -132,7 +149,7 @@ def test_the_page_holds_every_cell_and_section(full: Results, tmp_path: Path) ->
 
 
 def test_the_page_loads_nothing(full: Results, tmp_path: Path) -> None:
-    html = to_html(full, tmp_path)
+    html = html_of(full, tmp_path)
     found = Page(html)
     sources = [v for _, a in found.tags for k, v in a.items() if k in ("src", "href", "srcset")]
     assert all(str(one).startswith(("data:", "#")) for one in sources)
@@ -194,19 +211,21 @@ def _evil(run: Results) -> Results:
 
 def test_no_name_is_markup(full: Results, tmp_path: Path) -> None:
     run = _evil(full)
-    html = to_html(run, tmp_path)
+    html = html_of(run, tmp_path)
     found = Page(html)
     assert "<img src=x" not in html
     assert found.text.count("<img src=x onerror=alert(1)>") > 50, "it is read, not run"
     assert not [k for _, a in found.tags for k in a if k.startswith("on")]
-    plain = Page(to_html(full, tmp_path))
+    plain = page(full, tmp_path)
     kinds = {tag for tag, _ in found.tags}
     assert kinds <= {tag for tag, _ in plain.tags}
     write(run, tmp_path / "out", tmp_path)
     markdown = (tmp_path / "out" / "report.md").read_text()
     assert "<img" not in markdown
-    rows = [line for line in markdown.splitlines() if line.startswith("| ")]
-    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+    tables = [part.splitlines() for part in markdown.split("\n\n") if part.startswith("| ")]
+    assert len(tables) == 2
+    for rows in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
 
 
 def _changes(run: Results) -> list[Results]:
@@ -255,6 +274,27 @@ def test_numbers_of_what_broke_are_not_shown(full: Results, tmp_path: Path) -> N
     found = page(run, tmp_path)
     assert "0.12" not in found.text
     assert "dlse INT8 on OpenVINO: not measured, because hung for 30 s" in found.texts
+
+
+def test_only_what_is_serious_stands_in_a_red_box(full: Results, tmp_path: Path) -> None:
+    missing = {c.name: {"error": "no checkpoint"} for c in full.cells if c.kind == "peer"}
+    html = html_of(changed(full, missing), tmp_path)
+    assert "all peers: not measured, because no checkpoint" in Page(html).texts
+    assert '<div class="notice' not in html and '<td class="error"' not in html
+    assert "**all peers" not in markdown_of(changed(full, missing))
+    broken = changed(full, missing | {CELL: {"error": "crashed"}})
+    notice = html_of(broken, tmp_path).split('<div class="notice">')[1].split("</div>")[0]
+    assert "because crashed" in notice and "no checkpoint" not in notice
+    assert "**dlse INT8 on OpenVINO: not measured" in markdown_of(broken)
+
+
+def test_a_pipeline_alone_is_a_report(tmp_path: Path) -> None:
+    cpu = {"engine": 20.0, "labels": 21.5, "overlay": 29.0, "naive": 90.0}
+    row = PipelineShares("mobilenet_v2-dlse-96x128", 12.3, 0.97, 0.91, 4.5, 0.06, cpu)
+    found = page(Results({"cpu": "a CPU"}, [], pipelines=[row]), tmp_path)
+    assert found.all("h1") and "keeps 91 % or more of its engine's speed" in found.text
+    for said in (row.model, "12.3", "0.97", "0.91", "4.50", "6.0", "+1.5", "+9.0"):
+        assert said in found.texts
 
 
 def test_the_gate_is_up_front(full: Results, tmp_path: Path) -> None:

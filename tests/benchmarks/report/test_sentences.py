@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.report.sentences import failures, sentences, verdict
-from benchmarks.results import YARDSTICK
+import pytest
+
+from benchmarks.report.sentences import WIDE, words
+from benchmarks.report.tables import COLUMNS
+from benchmarks.report.view import derive
+from benchmarks.results import YARDSTICK, Results
 from tests.benchmarks.runs import (
     CELL,
     accuracy,
@@ -16,6 +20,22 @@ from tests.benchmarks.runs import (
     timing,
     with_bare,
 )
+
+
+def verdict(run: Results) -> str:
+    """The headline."""
+    return words(derive(run)).headline
+
+
+def sentences(run: Results) -> list[str]:
+    """The plain words."""
+    return list(words(derive(run)).sentences)
+
+
+def failures(run: Results) -> list[str]:
+    """What was not measured, whoever it is."""
+    found = words(derive(run))
+    return [*found.failures, *found.notes]
 
 
 def test_the_verdict_is_computed_from_the_cells() -> None:
@@ -89,3 +109,53 @@ def test_a_camera_that_nothing_keeps_up_with_and_a_cost_that_is_noise() -> None:
     said = sentences(changed(full, late | noisy))
     assert "With frames arriving at 30 Hz, all drop some." in said
     assert any(line.startswith("Our engine against the bare library: inside the") for line in said)
+
+
+def test_a_wide_interval_is_the_headline() -> None:
+    run = results(("dlse",))
+    base = next(cell for cell in run.cells if cell.way == YARDSTICK)
+    wide = changed(run, {base.name: {"timing": timing(80.0, 3, noise=0.9, rounds=15)}})
+    found = derive(wide).best
+    assert found and found.faster and found.faster.high > WIDE * found.faster.low
+    span = f"{found.faster.low:.1f}–{found.faster.high:.1f}×"
+    assert verdict(wide).startswith(f"INT8 on OpenVINO: {span} faster than PyTorch")
+    assert any(f"{span} faster than PyTorch" in line for line in sentences(wide))
+    assert "8.0× faster" in verdict(run), "a narrow one is a number"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"others": 1.1}, "other processes took 1.1 of 2 cores while cells were timed"),
+        ({"threads": 8}, "8 threads shared 2 cores, where PyTorch's wait busily"),
+    ],
+)
+def test_on_a_busy_machine_no_speed_up_is_claimed(change: dict[str, float], why: str) -> None:
+    """PyTorch takes 280 ms there where it takes 80 alone, round for round: no interval tells."""
+    run = slowed(results(("dlse",)), 3.5, "pytorch")
+    assert "28" in verdict(run)
+    busy = replace(run, **change)  # type: ignore[arg-type]
+    assert verdict(busy) == "INT8 on OpenVINO: 10.2 ms a frame, 0.2 points of mIoU lost"
+    said = sentences(busy)
+    assert said[0] == f"How much faster than PyTorch cannot be told: {why}."
+    assert not any("faster than PyTorch" in line for line in said[1:])
+    (column,) = (column for column in COLUMNS if column.head == "× PyTorch")
+    assert not any(map(column.shows, derive(busy).rows)), "nor does any table claim it"
+    quiet = replace(run, others=0.05)
+    assert verdict(quiet) == verdict(run)
+
+
+def test_what_se_hed_and_our_code_cost() -> None:
+    run = with_bare(results(("vanilla", "dlse", "dlse_hed"), ("openvino",), peers=False))
+    heavier = slowed(slowed(run, 1.1, "dlse-", "dlse_hed"), 2, "dlse_hed")
+    found = {(one.part, one.whole.cell.name): one for one in derive(heavier).costs}
+    assert found.keys() == {
+        *((part, f"{variant}-{precision} openvino")
+          for part, variant in (("SE", "dlse"), ("HED", "dlse_hed"))
+          for precision in ("fp32", "fp16", "int8")),
+        ("our code", CELL),
+    }  # fmt: skip
+    for (part, _), cost in found.items():
+        share = {"SE": 1 - 1 / 1.1, "HED": 0.5, "our code": 0.01}[part]
+        assert cost.share.value == pytest.approx(share, abs=0.01)
+        assert cost.share.low <= cost.share.value <= cost.share.high

@@ -142,4 +142,4 @@ def test_what_a_search_measured_is_taken_along(bundle: Path) -> None:
     (bundle / "sensitivity.json").write_text('{"layers": [1]}')
     manifest.files["sensitivity.json"] = "any"
     manifest.measured["int8"] = {"search": "sensitivity.json"}
-    assert type(model)(model.name, bundle, manifest, None).search() == {"layers": [1]}
+    assert type(model)(model.name, bundle, manifest).search() == {"layers": [1]}

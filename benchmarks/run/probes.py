@@ -1,4 +1,4 @@
-"""What is asked of a cell once: accuracy, arrival, energy, batches in flight; pictures, stages."""
+"""What is measured once: arrival, energy, batches in flight, accuracy; pictures and stages."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from benchmarks.cells.engine import Energy, InFlight, Score
 from benchmarks.cells.process import Child
 from benchmarks.results import Accuracy, Arrival, Stages, Worst
 from benchmarks.run.frames import Frames
@@ -22,8 +21,8 @@ Mious = dict[int, float]  # of single frames, by number
 
 @dataclass(frozen=True)
 class Pace:
-    """How long a run looks at each cell: labelled frames, seconds, frames of the video; and at how
-    many cells' video pipelines."""
+    """How much of each cell is measured once: labelled frames, seconds of frames at a fixed rate,
+    seconds of full load, frames of the video; and how many cells' video pipelines. 0: nothing."""
 
     frames: int = 128
     arrival: float = 5.0
@@ -32,24 +31,28 @@ class Pace:
     pipelines: int = 3
 
 
+TIMES_ONLY = Pace(frames=0, arrival=0.0, busy=0.0)
 QUICK = Pace(frames=16, arrival=2.0, busy=1.0, video=40, pipelines=1)
 
 
-def looks(
+def probes(
     child: Child, planned: Planned, pace: Pace, streams: tuple[int, ...]
 ) -> Iterator[dict[str, Any]]:
-    """Fields of the cell's row, as they become known; streams: batches in flight to try."""
-    arrival = child.ask("arrival", longer=pace.arrival, hz=HZ, seconds=pace.arrival)
-    yield {"arrival": msgspec.convert(arrival, Arrival)}
-    yield child.ask("energy", longer=pace.busy, seconds=pace.busy)
+    """Fields of the cell's row, as they are measured; streams: batches in flight to try."""
+    if pace.arrival:
+        longer = pace.arrival
+        yield {"arrival": child.ask("arrival", Arrival, longer, hz=HZ, seconds=pace.arrival)}
+    if not pace.busy:
+        return
+    yield {"joules": child.ask("energy", Energy, pace.busy, seconds=pace.busy).joules}
     if planned.cell.kind == "bundle":
         tried = [
-            child.ask("in_flight", longer=pace.busy, batches=number, seconds=pace.busy)
+            child.ask("in_flight", InFlight, pace.busy, batches=number, seconds=pace.busy)
             for number in streams
         ]
-        best = max((t for t in tried if t["fps"]), key=lambda t: t["fps"], default=None)
+        best = max((one for one in tried if one.fps), key=lambda one: one.fps or 0, default=None)
         if best is not None:
-            yield {"fps_in_flight": best["fps"], "in_flight": best["in_flight"]}
+            yield {"fps_in_flight": best.fps, "in_flight": best.in_flight}
 
 
 def score(
@@ -60,10 +63,9 @@ def score(
     mious: Mious = {}
     for number in range(len(frames.scenes)):
         tell(number + 1)
-        if (alone := child.ask("score", frame=number)["miou"]) is not None:
+        if (alone := child.ask("score", Score, frame=number).miou) is not None:
             mious[number] = alone
-    found = child.ask("scores") | {"frames": len(frames.scenes)}
-    return (msgspec.convert(found, Accuracy) if mious else None), mious
+    return (child.ask("scores", Accuracy) if mious else None), mious
 
 
 def worst(
@@ -71,7 +73,7 @@ def worst(
 ) -> list[Worst]:
     """The frames with the least mIoU, the worst first, each with its picture in ``folder``."""
     numbers = sorted(mious, key=lambda number: mious[number])[:WORST]
-    names = child.ask("pictures", frames=numbers, folder=str(folder))["names"]
+    names = child.ask("pictures", list[str], frames=numbers, folder=str(folder))
     return [
         Worst(planned.cell.name, frames.scenes[number].name, mious[number], name)
         for number, name in zip(numbers, names, strict=True)
@@ -80,5 +82,5 @@ def worst(
 
 def stages(child: Child, planned: Planned, video: Path, pace: Pace, patience: float) -> Stages:
     """The video pipeline with the cell's engine, taken apart."""
-    found = child.ask("stages", longer=patience, video=str(video), count=pace.video)
-    return Stages(planned.cell.name, video.name, **found)
+    name = planned.cell.name
+    return child.ask("stages", Stages, patience, cell=name, video=str(video), count=pace.video)

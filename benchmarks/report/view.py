@@ -1,0 +1,210 @@
+"""The view model: all that a report tells beside what its cells hold, derived once from them.
+
+``derive(results)`` compares cells, names them and says what may be claimed; the page, the Markdown
+and the README's table only write it down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.report.numbers import proper
+from benchmarks.report.rows import Row, rows_of
+from benchmarks.results import Cell, Results
+from benchmarks.stats.bootstrap import Interval, ratio
+
+BUSY = 0.1  # of the cores: where other processes took more, no speed-up over PyTorch is claimed
+TAIL = "loop + tail"  # the bare library's way that gives the same answer as our engine
+PARTS = (("SE", "dlse", "vanilla"), ("HED", "dlse_hed", "dlse"))  # a variant with it, one without
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two rows that were timed side by side; ratio: times as long as ``other`` takes ``row``."""
+
+    row: Row
+    other: Row
+    ratio: Interval
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a part of the frame takes; share: of the frame with it, 0..1."""
+
+    part: str
+    whole: Row
+    rest: Row
+    share: Interval
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Who was not measured, and why; serious: one of our engines failed, not a peer."""
+
+    who: Sequence[str]
+    why: str
+    serious: bool
+
+
+@dataclass(frozen=True)
+class View:
+    """A run as it is reported.
+
+    best: the fastest row of the most accurate model, which the headline is about; fastest: every
+    model's; equals: rows that cannot be told from the fastest of all; int8: every model's fastest
+    in INT8 that was scored beside FP32. by_bare: our engines against
+    the bare library; by_precision: FP16 over INT8, by backend. doubt: why no speed-up is claimed.
+    """
+
+    results: Results
+    rows: Sequence[Row]
+    best: Row | None
+    fastest: Sequence[Row]
+    equals: Sequence[Row]
+    int8: Sequence[Row]
+    by_bare: Sequence[Comparison]
+    by_precision: Mapping[str, Sequence[Comparison]]
+    costs: Sequence[Cost]
+    broken: Sequence[Broken]
+    doubt: str | None
+
+    def row(self, name: str) -> Row | None:
+        """The row of the cell of that name."""
+        return next((row for row in self.rows if row.cell.name == name), None)
+
+
+def derive(results: Results) -> View:
+    """Everything that follows from a run; the numbers of cells that broke are left out."""
+    results = results.settled()
+    doubt = _doubt(results)
+    rows = rows_of(results.cells, claim=doubt is None)
+    timed = sorted((r for r in rows if _is_timed(r, "bundle")), key=lambda row: row.p50)
+    by_bare = _over_bare(rows)
+    return View(
+        results,
+        rows,
+        best=_best(timed),
+        fastest=_fastest(timed),
+        equals=[r for r in timed[1:] if _compared(r, timed[0]).ratio.holds(1)],
+        int8=_fastest([r for r in timed if r.cell.precision == "int8" and r.lost is not None]),
+        by_bare=by_bare,
+        by_precision=_over_int8(rows),
+        costs=[*_parts(rows), *(_cost("our code", c) for c in by_bare if c.other.cell.way == TAIL)],
+        broken=_broken(rows),
+        doubt=doubt,
+    )
+
+
+def _doubt(results: Results) -> str | None:
+    """What makes every comparison with PyTorch worthless: its threads wait for each other busily,
+    so whoever takes a core from one of them slows all, 40 times and more where two share two cores.
+    At one thread there is nobody to wait for."""
+    cores = results.machine.get("cores")
+    if not isinstance(cores, int) or cores < 1:
+        return None
+    if results.threads != 1 and results.others > BUSY * cores:
+        return f"other processes took {results.others:.1f} of {cores} cores while cells were timed"
+    if results.threads > cores:
+        return f"{results.threads} threads shared {cores} cores, where PyTorch's wait busily"
+    return None
+
+
+def _is_timed(row: Row, kind: str) -> bool:
+    return row.cell.kind == kind and row.cell.timing is not None
+
+
+def _best(timed: Sequence[Row]) -> Row | None:
+    """The fastest bundle of the model with the highest mIoU, of those that PyTorch was timed with
+    where it was; without labels, the fastest. ``timed``: the fastest first."""
+    beside = [row for row in timed if row.yardstick] or timed
+    scored = [row for row in beside if row.cell.accuracy]
+    if not scored:
+        return next(iter(beside), None)
+    most = max(scored, key=lambda row: row.miou).cell.model
+    return next(row for row in beside if row.cell.model == most)
+
+
+def _fastest(timed: Sequence[Row]) -> list[Row]:
+    """Of each model and size; ``timed``: the fastest first."""
+    found: dict[tuple[object, ...], Row] = {}
+    for row in timed:
+        found.setdefault((row.cell.model, row.cell.input[1:]), row)
+    return list(found.values())
+
+
+def _over_bare(rows: Sequence[Row]) -> list[Comparison]:
+    """Our engine over the bare library with the same bundle, all ways of it."""
+    return [
+        _compared(row, bare)
+        for row in rows
+        for bare in rows
+        if _is_timed(row, "bundle") and _is_timed(bare, "bare")
+        if (row.cell.bundle, row.cell.backend) == (bare.cell.bundle, bare.cell.backend)
+    ]
+
+
+def _over_int8(rows: Sequence[Row]) -> dict[str, list[Comparison]]:
+    """FP16 over INT8 of the same model, by backend."""
+    found: dict[str, list[Comparison]] = {}
+    timed = [row for row in rows if _is_timed(row, "bundle")]
+    for row in timed:
+        for other in timed:
+            pair = (row.cell.precision, other.cell.precision)
+            if pair == ("fp16", "int8") and _alike(row, other):
+                found.setdefault(row.cell.backend, []).append(_compared(row, other))
+    return found
+
+
+def _alike(row: Row, other: Row) -> bool:
+    """Whether both run the same model on as many frames of one size in the same engine."""
+    return (row.cell.model, row.cell.input, row.cell.backend) == (
+        other.cell.model, other.cell.input, other.cell.backend
+    )  # fmt: skip
+
+
+def _parts(rows: Sequence[Row]) -> list[Cost]:
+    """SE and HED, where a variant without the part was timed in the same engine and precision."""
+    timed = {(_family(r.cell), r.cell.variant): r for r in rows if _is_timed(r, "bundle")}
+    return [
+        _cost(part, _compared(row, timed[family, without]))
+        for (family, variant), row in timed.items()
+        for part, with_it, without in PARTS
+        if variant == with_it and (family, without) in timed
+    ]
+
+
+def _family(cell: Cell) -> tuple[object, ...]:
+    """What two cells share that differ in their variant only."""
+    name = cell.model.replace(cell.variant, "*") if cell.variant else cell.model
+    return name, cell.input, cell.precision, cell.backend
+
+
+def _cost(part: str, found: Comparison) -> Cost:
+    ratio = found.ratio
+    share = Interval(*(1 - 1 / value for value in (ratio.value, ratio.low, ratio.high)))
+    return Cost(part, found.row, found.other, share)
+
+
+def _compared(row: Row, other: Row) -> Comparison:
+    above, below = row.cell.timing, other.cell.timing
+    assert above and below, "only timed rows are compared"
+    return Comparison(row, other, ratio(above, below))
+
+
+def _broken(rows: Sequence[Row]) -> list[Broken]:
+    """Cells with an error; an engine that failed throughout is one."""
+    found = []
+    for group, error in dict.fromkeys((_group(r.cell), r.cell.error) for r in rows if r.cell.error):
+        like = [row for row in rows if _group(row.cell) == group]
+        failed = [row for row in like if row.cell.error == error]
+        throughout = len(failed) == len(like) > 1
+        who = [group] if throughout else [row.name for row in failed]
+        found.append(Broken(who, error or "", failed[0].cell.kind == "bundle"))
+    return found
+
+
+def _group(cell: Cell) -> str:
+    """What fails for one reason: an engine, all peers, the bare library."""
+    backend = proper(cell.backend)
+    return {"bundle": backend, "peer": "all peers", "bare": f"the bare {backend}"}[cell.kind]
