@@ -24,9 +24,10 @@ from benchmarks.run import runner
 from benchmarks.run.probes import Pace
 from benchmarks.run.rounds import LEAST
 from runtime.bundle.classes import ClassSet
+from runtime.cli import module_command
 from runtime.errors import GateError, HedgeError
 
-PLANTED = Path(__file__).parent / "cells" / "planted.py"
+PLANTED = tuple(module_command("tests.benchmarks.cells.planted"))
 SOON = 0.001  # minutes
 
 
@@ -98,7 +99,7 @@ def test_a_crash_and_a_hang_cost_their_cells(
     hurried: None, make_bundle: Callable[..., Path], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(processes, "COMMAND", (sys.executable, str(PLANTED)))
+    monkeypatch.setattr(processes, "COMMAND", PLANTED)
     bundles = tuple(make_bundle(tmp_path / name) for name in ("crash", "fine", "hang"))
     main(
         Benchmark(

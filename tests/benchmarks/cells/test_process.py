@@ -15,8 +15,9 @@ from benchmarks.cells.engine import InFlight, Scene, Score
 from benchmarks.cells.process import Child, LostError
 from benchmarks.cells.worker import Spec, to_json
 from benchmarks.results import Accuracy, Arrival
+from runtime.cli import module_command
 
-PLANTED = Path(__file__).with_name("planted.py")
+PLANTED = tuple(module_command("tests.benchmarks.cells.planted"))
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def spec(
 @pytest.fixture
 def planted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Children with the faults of ``planted.py``."""
-    monkeypatch.setattr(processes, "COMMAND", (sys.executable, str(PLANTED)))
+    monkeypatch.setattr(processes, "COMMAND", PLANTED)
 
 
 def test_a_child_answers_whatever_its_libraries_print(
