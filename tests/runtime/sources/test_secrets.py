@@ -20,6 +20,8 @@ from runtime.sources.open import open_source
 from runtime.video import VideoConfig, main
 from runtime.web.client import Access
 from tests.equipment.http_server import Answer, serving
+from tests.equipment.rtsp import RtspServer
+from tests.equipment.rtsp import clip as rtsp_clip
 from tests.equipment.videos import make_clip
 
 SECRETS = [
@@ -118,6 +120,12 @@ def test_a_password_comes_from_the_environment_or_a_file(
         assert plays(url.replace("//", "//us er@") + "/a.ts", access)
     expected = base64.b64encode(f"us er:{password}".encode()).decode()
     assert asked[-1] == f"Basic {expected}"
+
+
+@pytest.mark.parametrize("secret", ["pa/ss", "p#a?s", "p@ss", "p%ss", "pä ß"])
+def test_a_camera_gets_a_password_of_odd_signs(secret: str) -> None:
+    with RtspServer([rtsp_clip(24, 32)], login=f"me:{secret}") as server:
+        assert plays(server.url(f"me:{secret}"))
 
 
 def test_a_password_file_that_is_none_is_named(tmp_path: Path) -> None:
