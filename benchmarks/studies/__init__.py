@@ -1,1 +1,1 @@
-"""Studies beside the matrix: ablation, untrained models, interleaved timing."""
+"""Studies beside the matrix: the ablation's report, models that were never trained."""

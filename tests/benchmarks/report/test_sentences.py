@@ -141,8 +141,8 @@ def test_on_a_busy_machine_no_speed_up_is_claimed(change: dict[str, float], why:
     assert not any("faster than PyTorch" in line for line in said[1:])
     (column,) = (column for column in COLUMNS if column.head == "× PyTorch")
     assert not any(map(column.shows, derive(busy).rows)), "nor does any table claim it"
-    quiet = replace(run, others=0.05)
-    assert verdict(quiet) == verdict(run)
+    for harmless in ({"others": 0.05}, {"others": 1.1, "threads": 1}):  # one waits for nobody
+        assert verdict(replace(run, **harmless)) == verdict(run)  # type: ignore[arg-type]
 
 
 def test_what_se_hed_and_our_code_cost() -> None:
