@@ -119,7 +119,7 @@ def compiled(
     graph = bundle / manifest.graph(BACKEND)
     try:
         return core().compile_model(part(graph, wanted), "CPU", config)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # ValueError: its message is not text
         raise HedgeError(f"{graph}: OpenVINO refuses it: {one_line(error)}") from error
 
 

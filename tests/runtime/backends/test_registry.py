@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,17 @@ def test_signals_arrive_after_engines_went_in_the_order_they_came(
     command = [sys.executable, "-c", AFTER_ENGINES, str(bundle), backend]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_a_graph_with_names_that_are_not_text_is_refused(
+    backend: str, bundle: Path, resign: Callable[[Path], None]
+) -> None:
+    """OpenVINO cannot even say so: its message holds the name."""
+    model = bundle / "model.onnx"
+    data = model.read_bytes()
+    last = data.rindex(b"Cast")
+    model.write_bytes(data[:last] + b"\xff\xffst" + data[last + 4 :])
+    resign(bundle)
+    with pytest.raises(HedgeError, match=r"model.onnx: .* refuses it"):
+        load_engine(bundle, backend)
