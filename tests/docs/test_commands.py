@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = {command.module: command for command in commands()}
 BY_DOOR = {command.door: command for command in COMMANDS.values() if command.door}
-WITHOUT_PARSER = {"benchmarks.schema", "mkdocs", "pytest", "venv"}  # modules that are no dataclass
+# No dataclass, or none of the product's.
+WITHOUT_PARSER = {"benchmarks.schema", "mkdocs", "pytest", "tests.fuzz", "venv"}
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`((?:python -m|hedge|make) [^`]+)`(?!`)")
 NOT_SHELL = {"python", "json", "text"}
