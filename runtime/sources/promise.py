@@ -2,9 +2,9 @@
 
 Frames: the sample table of an mp4 or mov, without what its edit list hides. Seconds: the length of
 a Matroska track, and of the pieces of an HLS playlist. Bytes: the sizes that the outer elements of
-mp4, mov, Matroska, WebM, AVI and WAV begin with. Other numbers (the frame counts of AVI, GIF and
-IVF headers, bit rates, the length of a whole file, which may be its sound's) are estimates or
-wishes.
+mp4, mov, Matroska, WebM, AVI and WAV begin with, and whole packets of an MPEG-TS. Other numbers
+(the frame counts of AVI, GIF and IVF headers, bit rates, the length of a whole file, which may be
+its sound's) are estimates or wishes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import av
 
 _SLACK_S = 0.25  # of the frames before a hole
 _ROUNDED = 0.1  # of a playlist's length
+_TS_PACKET = 188  # bytes
 _BOXES = 100_000  # of an mp4 that are looked at: two for each second that our own files hold
 _BOX_NAMES = (
     b"ftyp moov mdat moof mfra sidx ssix styp emsg prft free skip wide uuid pnot meta".split()
@@ -57,12 +58,14 @@ def missing_bytes(path: Path) -> int:
     """Bytes that the file says it has and does not; 0 where it is whole, or of another kind."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(12)
+        head = file.read(_TS_PACKET + 1)
         if head[:4] == b"RIFF":
             length = int.from_bytes(head[4:8], "little")
             end = 0 if length == 0xFFFFFFFF else 8 + length  # left open by who could not go back
         elif head[:4] == b"\x1a\x45\xdf\xa3":
             end = _matroska_end(file)
+        elif len(head) > _TS_PACKET and head[0] == head[_TS_PACKET] == 0x47:
+            end = -(-size // _TS_PACKET) * _TS_PACKET
         else:
             end = _mp4_end(file, size)
     return max(0, end - size)
