@@ -22,10 +22,11 @@ DEFAULT_FPS = Fraction(25)  # of a raw video stream, which carries none either
 class Frame:
     """One image of a source.
 
-    index: 0-based position in the source; time_s: presentation time in seconds; image:
-    (H, W, 3) uint8 BGR; name: a file stem for image sources (``frankfurt_000000_000294``), or
-    six digits for video frames; it names label files; arrived: ``time.monotonic()`` when a live
-    source had decoded it, 0 for files, which wait; pixel_aspect: width of a pixel by its height.
+    index: 0-based position in the source; time_s: seconds after the first frame of a recording, or
+    after the start of a live source, finite and increasing; image: (H, W, 3) uint8 BGR; name: a
+    file stem for image sources (``frankfurt_000000_000294``), or six digits for video frames; it
+    names label files; arrived: ``time.monotonic()`` when a live source had decoded it, 0 for files,
+    which wait; pixel_aspect: width of a pixel by its height.
     """
 
     index: int
@@ -72,11 +73,10 @@ class Source(ABC):
 
     origin: what the user named, as text to show; files: the files read; fps: frames per second;
     time_base: the unit, in seconds, of a recording's times; expected: frames the source promises,
-    None where it does not say; names: the frames' names where
-    they are known ahead; size: (height, width) of the first frame, None before it. faults: a line
-    for each image, packet or frame that did not decode cleanly (the first hundred); damaged: how
-    many there were; shortfall: promised frames that never came, known once the iteration has
-    reached the end. Raises HedgeError when not one frame decodes.
+    None where it does not say; names: the frames' names where they are known ahead; size: (height,
+    width) of the first frame, None before it; record: what did not decode cleanly; shortfall:
+    promised frames that never came, known once the iteration has reached the end. Raises HedgeError
+    when not one frame decodes.
     """
 
     live = False  # whether frames come whether or not anybody is ready: then the newest is next
