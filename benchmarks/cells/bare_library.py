@@ -65,6 +65,7 @@ class BareLoop(OneAtATime):
         self._filled: np.ndarray | None = None
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
+        """See ``Engine``."""
         if batch is not self._filled:
             self._fill(batch)
             self._filled = batch

@@ -22,6 +22,7 @@ class NaiveEngine(OneAtATime):
         self._input = session.get_inputs()[0].name
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
+        """See ``Engine``."""
         images = (batch[..., ::-1] / 255).astype(np.float32).transpose(0, 3, 1, 2)
         scores = self._session.run(None, {self._input: np.ascontiguousarray(images)})[0]
         return scores.argmax(1).astype(np.uint8)

@@ -44,6 +44,7 @@ class PlanesTorch(TorchEngine):
         graph.to(memory_format=torch.contiguous_format)
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
+        """See ``Engine``."""
         # The graph's permute gives what lies in memory: channels_last, unless planes lie there.
         planes = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
         return super().infer(planes.transpose(0, 2, 3, 1))
@@ -53,6 +54,7 @@ class AutocastTorch(TorchEngine):
     """PyTorch with bf16 autocast, as training runs it."""
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
+        """See ``Engine``."""
         with torch.autocast("cpu", torch.bfloat16):
             return super().infer(batch)
 
@@ -153,6 +155,7 @@ class FullScores(nn.Module):
         self.model = model
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) RGB in 0..1 → (N, C, H, W) scores."""
         return self.model(image).logits
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +20,7 @@ import msgspec
 from runtime.errors import HedgeError
 
 Thing = TypeVar("Thing")
+_WATCH_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ def from_json(line: bytes | str, kind: type[Thing]) -> Thing:
 
 
 def main(spec: Spec, answers: BinaryIO) -> None:
-    """Load, say so, and answer every line of standard input."""
+    """Load, say so, and answer every line of standard input; ends with its parent."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
         served: Served = import_module(spec.module).load(spec)
         _say(answers, answer=served.ready())
@@ -75,6 +79,13 @@ def main(spec: Spec, answers: BinaryIO) -> None:
             _say(answers, answer=getattr(served, request.pop("do"))(**request))
         except Exception as error:
             _say(answers, error=_line(error))
+
+
+def _end_with(parent: int) -> None:
+    """Leave once the parent is gone: a killed run closes nothing, and a library may hang."""
+    while os.getppid() == parent:
+        time.sleep(_WATCH_S)
+    os._exit(1)
 
 
 def _say(answers: BinaryIO, **reply: object) -> None:

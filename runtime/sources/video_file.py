@@ -52,6 +52,7 @@ class VideoSource(Source):
         return FrameNames(self.expected) if self.expected else None
 
     def complaint(self) -> str | None:
+        """See ``Source``; also where the video ends before the length it promises."""
         line = super().complaint()
         if not self._cut:
             return line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -116,3 +117,27 @@ def test_a_cell_scores_and_times_arrivals(
         assert asked == InFlight(None, 1)
         names = child.ask("pictures", list[str], frames=[1], folder=str(tmp_path))
         assert (tmp_path / names[0]).stat().st_size > 0
+
+
+def test_a_child_that_hangs_ends_with_a_parent_that_is_killed(
+    spec: Callable[[str], Spec], tmp_path: Path
+) -> None:
+    """As after ``kill -9`` of a benchmark: nobody is left who could end the child."""
+    (tmp_path / "spec.json").write_bytes(to_json(spec("hang")))
+    code = f"""
+import os, pathlib
+from benchmarks.cells import process
+from benchmarks.cells.worker import Spec, from_json
+process.COMMAND = {PLANTED!r}
+spec = from_json(pathlib.Path({str(tmp_path / "spec.json")!r}).read_bytes(), Spec)
+child = process.Child(spec, 60)
+print(child._process.pid, flush=True)
+child._process.stdin.write(b'{{"do": "measure", "number": 2}}\\n')
+child._process.stdin.flush()
+os.kill(os.getpid(), 9)
+"""
+    parent = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    child, deadline = int(parent.stdout), time.monotonic() + 60
+    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{child}").exists()
