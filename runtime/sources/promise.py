@@ -24,6 +24,12 @@ _BOX_NAMES = (
     b"ftyp moov mdat moof mfra sidx ssix styp emsg prft free skip wide uuid pnot meta".split()
 )
 
+# What a Matroska segment consists of: seek head, info, tracks, chapters, clusters, cues,
+# attachments, tags; and what may lie between them: padding, a checksum.
+_PARTS = {0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1043A770, 0x1F43B675, 0x1C53BB6B, 0x1941A469,
+          0x1254C367}  # fmt: skip
+_SHORT_PARTS = {0xEC, 0xBF}
+
 
 def promised_frames(container: av.container.InputContainer, stream: av.VideoStream) -> int | None:
     """Frames that the sample table of an mp4 or mov shows; None where there is none."""
@@ -69,6 +75,30 @@ def missing_bytes(path: Path) -> int:
         else:
             end = _mp4_end(file, size)
     return max(0, end - size)
+
+
+def broken_at(path: Path) -> int | None:
+    """The byte at which the parts of a Matroska file no longer follow each other, None if they do.
+
+    FFmpeg passes over what it does not know up to the next part, without a word. Nothing is said of
+    files whose parts leave their size open, as recorders write them into a pipe.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if file.read(4) != b"\x1a\x45\xdf\xa3":
+            return None
+        end = _matroska_end(file)
+        while file.tell() < min(end, size):
+            at, name = file.tell(), file.read(4)
+            short = name[0] in _SHORT_PARTS
+            if not short and int.from_bytes(name, "big") not in _PARTS:
+                return at
+            file.seek(at + (1 if short else 4))
+            length = _matroska_size(file)
+            if length is None:
+                return None
+            file.seek(length, 1)
+    return None
 
 
 def _mp4_end(file: BinaryIO, size: int) -> int:

@@ -12,7 +12,13 @@ from runtime.errors import HedgeError
 from runtime.sources.base import Frame, FrameNames, Source, frame_name
 from runtime.sources.decode import bgr_image, limit_size, main_video, packets_of, pixel_aspect
 from runtime.sources.frame_times import FrameTimes, frame_rate
-from runtime.sources.promise import missing_bytes, missing_s, promised_frames, promised_s
+from runtime.sources.promise import (
+    broken_at,
+    missing_bytes,
+    missing_s,
+    promised_frames,
+    promised_s,
+)
 
 _SLACK_S = 0.25  # by which a video may end before the length it promises
 # Real containers only. Playlists (HLS, DASH, concat, SDP) would open other files by themselves.
@@ -83,7 +89,10 @@ class VideoSource(Source):
         if late_s:
             return f"{late_s:.1f} of the seconds it promises are missing"
         missing = sum(missing_bytes(path) for path in self.files)
-        return f"it is cut: {missing} of the bytes it promises are missing" if missing else ""
+        if missing:
+            return f"it is cut: {missing} of the bytes it promises are missing"
+        broken = next(filter(None, map(broken_at, self.files)), None)
+        return f"it is damaged at byte {broken}, where another part should begin" if broken else ""
 
     def _decoded(self) -> Iterator[av.VideoFrame | None]:
         """Every decoded frame; None for a packet that does not decode."""

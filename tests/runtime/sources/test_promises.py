@@ -60,6 +60,27 @@ def test_each_missing_byte_is_counted(kind: str, tmp_path: Path) -> None:
         assert missing_bytes(path) == 0
 
 
+@pytest.mark.parametrize("kind", ["Matroska", "WebM"])
+@pytest.mark.parametrize("damage", ["a cluster that is none", "a part that is there twice"])
+def test_what_the_demuxer_passes_over_is_told(kind: str, damage: str, tmp_path: Path) -> None:
+    name, codec, options = KEPT[kind]
+    whole = clip(tmp_path / name, codec, **options | {"cluster_time_limit": "500"}).read_bytes()
+    data, cluster = bytearray(whole), bytes.fromhex("1f43b675")
+    first, second = data.index(cluster), data.index(cluster, data.index(cluster) + 1)
+    if damage == "a cluster that is none":
+        data[second] ^= 1
+    else:
+        data[second + 9 : second + 9] = data[first : second + 9]
+    path = tmp_path / f"damaged-{name}"
+    path.write_bytes(data)
+    with open_source(str(path)) as source:
+        assert len(list(source)) != len(TIMES)
+        assert "is damaged at byte" in (source.complaint() or "")
+    path.write_bytes(whole)
+    with open_source(str(path)) as source:
+        assert (len(list(source)), source.complaint()) == (len(TIMES), None)
+
+
 def test_sizes_that_are_left_open_promise_nothing(tmp_path: Path) -> None:
     avi = clip(tmp_path / "a.avi", "mpeg4")
     data = bytearray(avi.read_bytes())
