@@ -18,7 +18,7 @@ from rich.table import Table
 from runtime import cli, files
 from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix
 from runtime.bundle.classes import ClassSet
-from runtime.errors import HedgeError
+from runtime.errors import HedgeError, one_line
 from runtime.outputs.checks import check_outputs
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.datasets import audit, default_data, open_index
@@ -134,17 +134,22 @@ def load_model(checkpoint: Checkpoint) -> DeepLab:
 
     HedgeError unless its weights are exactly those of the network that it describes.
     """
-    model = DeepLab(checkpoint.model)
+    path = checkpoint.path or "checkpoint"
+    try:
+        with torch.device("meta"):  # its shapes alone: a name stands for any number of gigabytes
+            described = DeepLab(checkpoint.model).state_dict()
+    except Exception as error:  # a file from anywhere may describe anything
+        raise HedgeError(f"{path}: describes no network: {one_line(error)}") from error
     own, given = (
         {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
-        for state in (model.state_dict(), checkpoint.weights)
+        for state in (described, checkpoint.weights)
     )
     if own != given:
         odd = min(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
         raise HedgeError(
-            f"{checkpoint.path or 'checkpoint'}: its weights are not those of its network "
-            f"({odd}); export or train it again"
+            f"{path}: its weights are not those of its network ({odd}); export or train it again"
         )
+    model = DeepLab(checkpoint.model)
     model.load_state_dict(checkpoint.weights)
     return model.eval().to(memory_format=torch.channels_last)
 

@@ -135,6 +135,7 @@ CRAFTED = {
     "more than the file": (("weights", "classifier.bias"), torch.zeros(1).expand(1 << 40)),
     "sparse": (("weights", "classifier.bias"), torch.zeros(3).to_sparse()),
     "other classes": (("model", "num_classes"), 10**9),
+    "a backbone that is none": (("model", "backbone"), ".."),
     "a huge rate": (("model", "atrous_rates"), [6, 10**9]),
     "a negative size": (("size",), [-48, 64]),
     "three sides": (("size",), [48, 64, 3]),
