@@ -49,5 +49,5 @@ def test_refusals(trained_run: Path, blocks: Path, tmp_path: Path) -> None:
         main(Edges(blocks / "images", blocks / "images", run=trained_run))
     (tmp_path / "out" / "val").mkdir(parents=True)
     (tmp_path / "out" / "val" / "val0.png").touch()
-    with pytest.raises(OutputError, match=r"val0\.png: exists; --force"):
+    with pytest.raises(OutputError, match=r"val0\.png: exists already; pass --force"):
         main(Edges(blocks / "images", tmp_path / "out", run=trained_run))

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from export import exporter
+from export import task
 from export.__main__ import main
 from export.config import Export
 from export.int8.calibration import Scales
@@ -129,7 +129,7 @@ def test_a_damaged_calibration_image_is_named(
     config: Export, blocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before a graph is written, let alone read by an engine."""
-    monkeypatch.setattr(exporter, "to_onnx", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr(task, "to_onnx", lambda *_: pytest.fail("too late"))
     photos = tmp_path / "photos"
     shutil.copytree(blocks / "images" / "train", photos)
     (photos / "train3.png").write_bytes(b"not a picture")
