@@ -212,8 +212,8 @@ def graphs(folder: Path) -> Cases:
     return st.builds(case, edits(), judged_by, st.integers(0, 9).map(lambda n: n > 0))
 
 
-# Containers that tell how long they are; of the others nobody can know what is missing.
-_PROMISING = {".mp4", ".mov", ".mkv", ".webm"}
+# Containers that tell how much they hold; of the others nobody can know what is missing.
+_PROMISING = {".mp4", ".mov", ".mkv", ".webm", ".avi"}
 
 
 def videos(folder: Path) -> Cases:
