@@ -19,6 +19,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,14 +64,14 @@ def read_rgb(path: Path) -> np.ndarray:
 
 def read_size(path: Path) -> tuple[int, int]:
     """(H, W) that ``read_rgb`` would return, by the file's header where that says it."""
-    with opened(path, "image") as image:
+    with opened(path, "image", header=True) as image:
         turned = orientation(image) >= 5
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def read_orientation(path: Path) -> int:
     """The EXIF orientation that ``read_rgb`` undoes, by the header; 1 where that has none."""
-    with opened(path, "image") as image:
+    with opened(path, "image", header=True) as image:
         if image.format == "PNG" and "exif" not in image.info:
             return 1  # PIL would decode the picture to look behind it
         return orientation(image)
@@ -87,7 +88,7 @@ def is_image(path: Path) -> bool:
 
 def pictures(path: Path) -> int:
     """How many pictures an animation shows; 1 of any other image."""
-    with opened(path, "image", animated=True) as image:
+    with opened(path, "image", animated=True, header=True) as image:
         return _pictures(image)
 
 
@@ -103,13 +104,18 @@ def animation(path: Path) -> Iterator[tuple[np.ndarray, float]]:
 
 
 @contextmanager
-def opened(path: Path, what: str, animated: bool = False) -> Iterator[Image.Image]:
+def opened(
+    path: Path, what: str, animated: bool = False, header: bool = False
+) -> Iterator[Image.Image]:
     """A single picture whose header is read; HedgeError for what does not decode in the block.
 
-    what: how the error calls the file, "image"; animated: several pictures may be an animation.
+    what: how the error calls the file, "image"; animated: several pictures may be an animation;
+    header: nothing but the header is asked for, so that the rest need not be whole.
     """
     try:
         with _open(path) as image:
+            if image.format == "PNG" and not header:
+                _check_sums(path)
             several = _several(image)
             if several and not (animated and _pictures(image) > 1):
                 raise ValueError(f"{several}, and none of them is the image; save the one you mean")
@@ -175,6 +181,20 @@ def _open(path: Path) -> Image.Image:
         image.close()
         raise ValueError(_TOO_LARGE)
     return image
+
+
+def _check_sums(path: Path) -> None:
+    """ValueError unless a PNG's pixels have their checksums, which PIL passes over."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, name = int.from_bytes(head[:4], "big"), head[4:]
+            if name in (b"IDAT", b"fdAT"):
+                crc = zlib.crc32(file.read(length), zlib.crc32(name))
+                if crc.to_bytes(4, "big") != file.read(4):
+                    raise ValueError("damaged: its pixels do not match their checksum")
+            else:
+                file.seek(length + 4, 1)
 
 
 def _head(path: Path) -> bytes:

@@ -67,6 +67,21 @@ STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+def test_a_png_in_which_a_bit_is_flipped_never_shows_other_pixels(tmp_path: Path) -> None:
+    """The last bytes of the pixels: the decoder is done before it comes to their checksum."""
+    path = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(4, size=(24, 32), dtype=np.uint8)).save(path)
+    whole, pixels = path.read_bytes(), images.read_rgb(path)
+    end = whole.index(b"IEND") - 8
+    for at in range(end - 12, end):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(HedgeError, match=r"a\.png: not a readable image"):
+            images.read_rgb(path)
+        assert images.read_size(path) == (24, 32)
+    path.write_bytes(whole)
+    assert (images.read_rgb(path) == pixels).all()
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
 @pytest.mark.parametrize("orientation", STORED)
 def test_a_turned_picture_comes_upright(orientation: int, suffix: str, tmp_path: Path) -> None:
