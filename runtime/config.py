@@ -52,7 +52,7 @@ class VideoConfig:
     """CPU threads of the engine; 0 leaves the choice to the library."""
     in_flight: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     """Frames the engine works on at once: of files, 2 or more give more frames per second in
-    OpenVINO for more milliseconds a frame."""
+    OpenVINO and TensorRT for more milliseconds a frame."""
     realtime: bool = False
     """Play files at their own rate, and drop what the engine is too slow for, as of a camera."""
     raw_size: tuple[Side, Side] | None = None

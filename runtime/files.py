@@ -248,3 +248,15 @@ def _umask() -> int:
 def safe_json(value: object) -> bytes:
     """``value`` as JSON in which no name can be taken for HTML."""
     return msgspec.json.encode(value).replace(b"<", b"\\u003c")
+
+
+def save_sealed(path: Path, data: bytes) -> None:
+    """Write bytes that only ``read_sealed`` reads, their sha256 before them."""
+    write_bytes(path, sha256_of(data).encode() + data)
+
+
+def read_sealed(path: Path) -> bytes:
+    """What ``save_sealed`` wrote; nothing where that is missing or damaged."""
+    content = path.read_bytes() if path.exists() else b""
+    digest, data = content[:64], content[64:]
+    return data if sha256_of(data).encode() == digest else b""

@@ -2,28 +2,61 @@
 
 from __future__ import annotations
 
+import hashlib
+import pickle
+from pathlib import Path
+
 import numpy as np
 import torch
 
-from runtime import cli
+from runtime import cli, files
 from runtime.bundle.classes import IGNORE
 from train.datasets.index import Index
+from train.loop.distributed import World
 
 PRESENT = 1e-3  # of an image's pixels: what is less may be a stray label
 
 
-def label_counts(index: Index, quiet: bool = False) -> np.ndarray:
+def label_counts(index: Index, world: World, cache: Path, quiet: bool = False) -> np.ndarray:
     """(images, classes) int64: pixels of each class in each image of ``index``.
 
-    All labels are read, a minute for Cityscapes. A progress bar is shown unless ``quiet``.
+    All labels are read, a minute for Cityscapes, each by one of the processes; ``cache``: the
+    folder that keeps the answer for as long as labels and classes stay. A progress bar is shown
+    unless ``quiet``.
     """
+    path = cache / _content(index)
+    counts = _known(path, (len(index), len(index.classes)))
+    if world.any(counts is None):
+        counts = world.sum(_counted(index, world, quiet))
+        if world.first:
+            files.save_sealed(path, counts.tobytes())
+    assert counts is not None
+    return counts
+
+
+def _counted(index: Index, world: World, quiet: bool) -> np.ndarray:
+    """The counts with this process's share of the rows, and zeros in the others."""
     classes = len(index.classes)
-    items = index.items if quiet else cli.track(index.items, "counting classes", transient=True)
-    rows = (
-        np.bincount(index.read_label(item.label).ravel(), minlength=IGNORE + 1)[:classes]
-        for item in items
-    )
-    return np.stack(list(rows))
+    counts = np.zeros((len(index), classes), np.int64)
+    mine = world.share(range(len(index)))
+    for row in mine if quiet else cli.track(mine, "counting classes", transient=True):
+        label = index.read_label(index.items[row].label)
+        counts[row] = np.bincount(label.ravel(), minlength=IGNORE + 1)[:classes]
+    return counts
+
+
+def _known(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    data = files.read_sealed(path)
+    return np.frombuffer(data, np.int64).reshape(shape) if data else None
+
+
+def _content(index: Index) -> str:
+    """sha256 of all that the counts follow from: the labels' bytes, and how ids become classes."""
+    digest = hashlib.sha256(repr(index.classes).encode())
+    digest.update(pickle.dumps(index.read_label))  # its arguments: class lists, tables of ids
+    for item in index.items:
+        digest.update(hashlib.sha256(item.label.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def class_weights(counts: np.ndarray, power: float) -> torch.Tensor:

@@ -23,6 +23,7 @@ from runtime.outputs.checks import check_outputs
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.datasets import audit, default_data, open_index
 from train.datasets.index import Index, Item
+from train.device import exact_fp32
 from train.models import DeepLab
 from train.models.hed import upsample
 
@@ -189,7 +190,8 @@ def evaluate_run(config: Evaluate) -> Evaluation:
     answers = predictions(model, index, config.size or checkpoint.size, items)
     if config.save:
         answers = _saved(answers, index.classes, config.save)
-    evaluation = score(answers, index.classes)
+    with exact_fp32():
+        evaluation = score(answers, index.classes)
     if config.json:
         files.write_bytes(
             config.json, msgspec.json.format(msgspec.json.encode(evaluation.to_json()))

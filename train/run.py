@@ -66,7 +66,7 @@ def train(
         others = [(open_index(each.data, "train"), each.weight) for each in portions]
         train = mixed(train, others, hushed)
         audit.before_training(train, val, hushed)
-        return SegmentationTask(config, train, val, place.device, hushed)
+        return SegmentationTask(config, train, val, place, hushed)
 
     run(config, task, on_step, on_epoch, on_start)
     rows = (config.run / METRICS).read_bytes().splitlines()

@@ -21,6 +21,7 @@ from train.config import TrainConfig, to_builtins
 from train.datasets.index import Index
 from train.device import half_precision
 from train.evaluate import evaluate
+from train.loop.distributed import World
 from train.loop.task import State, Task, require_same_settings
 from train.losses import edge_loss, jaccard_loss, segmentation_loss
 from train.models import DeepLab
@@ -28,34 +29,37 @@ from train.models.deeplab import Segmentation
 from train.models.hed import load_hed_weights
 
 LONGEST_SIDE = 1024
+COUNTS = ".label_counts"  # in the folder of the runs
 
 
 class SegmentationTask(Task):
-    """DeepLab of ``config`` on ``device``, trained on one index and validated on another.
+    """DeepLab of ``config`` on ``world``'s device, trained on one index and validated on another.
 
     quiet: no bar while the training labels are counted. HedgeError if weights do not fit.
     """
+
+    fixed_size = True
 
     def __init__(
         self,
         config: TrainConfig,
         train: Index,
         val: Index,
-        device: torch.device,
+        world: World,
         quiet: bool = True,
     ) -> None:
-        self.config, self.train, self.val, self.device = config, train, val, device
+        self.config, self.train, self.val, self.device = config, train, val, world.device
         self.samples = len(train.items)
         self.size = config.size or default_size(train)
         self.crop = config.crop or self.size
-        self.half = half_precision(device) if config.amp else None
+        self.half = half_precision(self.device) if config.amp else None
         self.network: DeepLab = _network(config, len(train.classes))
-        self.network.to(device).to(memory_format=torch.channels_last)
+        self.network.to(self.device).to(memory_format=torch.channels_last)
         self.class_weights: torch.Tensor | None = None
         if config.class_balance or config.oversample or train.weights is not None:
-            counts = label_counts(train, quiet)
+            counts = label_counts(train, world, config.out / COUNTS, quiet)
             if config.class_balance:
-                self.class_weights = class_weights(counts, config.class_balance).to(device)
+                self.class_weights = class_weights(counts, config.class_balance).to(self.device)
             self.repeats = repeat_factors(counts, config.oversample, train.weights)
 
     @property
@@ -86,6 +90,7 @@ class SegmentationTask(Task):
             collate_fn=collate,
             num_workers=self.config.workers,
             worker_init_fn=_leave_signals_to_the_parent,
+            persistent_workers=self.config.workers > 0,
             pin_memory=self.device.type == "cuda",
         )
 
@@ -122,12 +127,13 @@ class SegmentationTask(Task):
             loss = loss + config.edge_loss * edge_loss(outputs.edges, edges)
         return loss
 
-    def validate(self, network: nn.Module, epoch: int) -> ConfusionMatrix | None:
+    def validate(self, network: nn.Module, epoch: int, world: World) -> ConfusionMatrix | None:
         """Score on the validation split, every ``validate_every`` epochs and after the last."""
         if epoch % self.config.validate_every and epoch != self.config.last_epoch:
             return None
         deployed = cast(DeepLab, network.eval())
-        return evaluate(deployed, self.val, self.size, boundaries=False).confusion
+        share = replace(self.val, items=tuple(world.share(self.val.items)))
+        return evaluate(deployed, share, self.size, boundaries=False).confusion
 
     def save(self, state: State, improved: bool) -> None:
         """best.pt: the weights that validated best; last.pt: also all that it takes to resume."""

@@ -5,14 +5,18 @@ the most sensitive layers are kept in floating point, as few as hold the budget,
 is tried in INT8 again. Every set of layers is measured on the whole evaluation split, in each
 engine that the bundle runs on here, and timed against plain INT8 in the same run; of those inside
 the budget the fastest wins.
+
+TensorRT builds an engine for every set, which takes minutes. Layers are ranked in a CPU engine
+then, which builds nothing, and at most BUILDS sets are measured.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +38,7 @@ from runtime.segment import Segmenter
 
 PROXY = 16  # frames that a layer's sensitivity is measured on
 TIMED = 32  # frames that a set of layers is timed on, in turn with plain INT8
+BUILDS = 24  # sets that are measured where each is an engine to build
 NOISE = 1.02  # sets closer in time than this are equally fast: the one that keeps less wins
 
 
@@ -56,6 +61,8 @@ class Search:
     ) -> None:
         self._quantizer, self._backend, self._frames = quantizer, backend, frames
         self._others = [name for name in _same_device(backend) if name != backend]
+        self._builds = BACKENDS[backend].device != "cpu"
+        self._ranking = _on_cpu() if self._builds else backend
         self._reference, self._budget, self._folder = reference, budget, folder
         self._fixed = tuple(fixed)
         self._layers = [name for name in quantizer.layers() if name not in fixed]
@@ -63,12 +70,12 @@ class Search:
 
     def plain(self) -> Step:
         """INT8 with nothing kept but what is fixed; ``run`` will not measure it again."""
-        with scratch() as self._work:
+        with self._workplace() as self._work:
             return self._step(())
 
     def run(self) -> Step:
         """The cheapest set inside the budget; GateError names the best found where none is."""
-        with scratch() as self._work:
+        with self._workplace() as self._work:
             if not self._budget.holds(self._step(()).drop):
                 self._prune(self._enough(self._ranked()))
         inside = [step for step in self._log.steps if self._budget.holds(step.drop)]
@@ -98,6 +105,10 @@ class Search:
         """Drop what was kept for resuming."""
         shutil.rmtree(self._folder)
 
+    def _workplace(self) -> AbstractContextManager[Path]:
+        """Where trials are written; with timings of kernels, which a resumed search needs again."""
+        return nullcontext(self._folder) if self._builds else scratch()
+
     def _ranked(self) -> list[str]:
         """The layers, the most sensitive first."""
         known = {layer.name for layer in self._log.layers}
@@ -108,12 +119,12 @@ class Search:
 
     def _measure_layers(self, names: Sequence[str]) -> None:
         frames = list(self._frames(PROXY).frames)
-        with Segmenter(plain(self._quantizer, self._work / "fp32"), self._backend) as reference:
+        with Segmenter(plain(self._quantizer, self._work / "fp32"), self._ranking) as reference:
             expected = [reference(frame.image) for frame in frames]
         baseline = self._confusion(frames, expected)
         for name in cli.track(names, "sensitivity of each layer"):
             others = [other for other in self._layers if other != name]
-            with self._engine((*self._fixed, *others)) as engine:
+            with self._engine((*self._fixed, *others), "layer", [self._ranking]) as engine:
                 answers = [engine(frame.image) for frame in frames]
             changed = np.mean([(a != e).mean() for a, e in zip(answers, expected, strict=True)])
             drop = Drop.between(baseline, self._confusion(frames, answers))
@@ -138,6 +149,8 @@ class Search:
         if not self._budget.holds(self._step(kept).drop):
             return
         for name in reversed(kept):
+            if self._builds and len(self._log.steps) >= BUILDS:
+                return
             fewer = tuple(other for other in kept if other != name)
             if self._budget.holds(self._step(fewer).drop):
                 kept = fewer
@@ -148,9 +161,18 @@ class Search:
         for step in self._log.steps:
             if set(step.kept) == set(wanted):
                 return step
+        started = time.perf_counter()
         step = self._measured(wanted)
         self._log.steps.append(step)
         self._save()
+        left = BUILDS - len(self._log.steps)
+        if self._builds and left > 0:
+            seconds = time.perf_counter() - started
+            cli.say(
+                f"{seconds:.0f} s to build {self._backend}'s engine and measure it; "
+                f"at most {left} more: {left * seconds / 60:.0f} min",
+                cli.err,
+            )
         return step
 
     def _measured(self, kept: tuple[str, ...]) -> Step:
@@ -174,9 +196,10 @@ class Search:
         drop = Drop.largest(Drop.between(self._reference, c) for c in judged.values())
         return Step(kept, drop, ratio * self._log.int8_ms, ratio)
 
-    def _engine(self, kept: Kept, name: str = "trial") -> Segmenter:
-        self._quantizer.trial(self._work / name, kept, (self._backend, *self._others))
-        return Segmenter(self._work / name, self._backend)
+    def _engine(self, kept: Kept, name: str = "trial", backends: Sequence[str] = ()) -> Segmenter:
+        backends = backends or (self._backend, *self._others)
+        self._quantizer.trial(self._work / name, kept, backends)
+        return Segmenter(self._work / name, backends[0])
 
     def _confusion(
         self, frames: Sequence[TestFrame], answers: Sequence[np.ndarray]
@@ -191,7 +214,7 @@ class Search:
         """What an interrupted search of the same model on the same frames left, or a new log."""
         frames = self._frames(None)
         described = f"{frames.count} frames of {frames.data} ({frames.split})"
-        engines = (self._backend, *self._others)
+        engines = tuple(dict.fromkeys((self._backend, *self._others, self._ranking)))
         forms = (qdq.CPU, qdq.TENSORRT)
         content = (sorted(self._quantizer.ranges.items()), forms, self._fixed, engines, described)
         key = hashlib.sha256(repr((self._quantizer.model, content)).encode()).hexdigest()
@@ -218,3 +241,8 @@ def _same_device(backend: str) -> list[str]:
     """The installed engines that a bundle for ``backend`` also runs on."""
     device = BACKENDS[backend].device
     return [name for name in installed_backends() if BACKENDS[name].device == device]
+
+
+def _on_cpu() -> str:
+    """An engine that builds nothing; exporting brings ONNX Runtime."""
+    return next(name for name in installed_backends() if BACKENDS[name].device == "cpu")

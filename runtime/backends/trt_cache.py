@@ -85,18 +85,6 @@ def built(bundle: Path, library: str) -> list[Path]:
     return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
-def save_sealed(path: Path, data: bytes) -> None:
-    """Write bytes that only ``read_sealed`` reads, their sha256 before them."""
-    files.write_bytes(path, files.sha256_of(data).encode() + data)
-
-
-def read_sealed(path: Path) -> bytes:
-    """What ``save_sealed`` wrote; nothing where that is missing or damaged."""
-    content = path.read_bytes() if path.exists() else b""
-    digest, data = content[:64], content[64:]
-    return data if files.sha256_of(data).encode() == digest else b""
-
-
 def fix(path: Path) -> str:
     """What to do about an engine that is refused."""
     return f"delete {path.name} and it is built anew"

@@ -1,4 +1,4 @@
-"""What is freed stays with the process, so that the next step finds it mapped."""
+"""Half precision by device; and what is freed stays with the process, for the next step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from train.device import half_precision
 
 KEPT = """
 import resource
@@ -33,3 +36,17 @@ def test_freed_memory(how: str, returned: tuple[float, float]) -> None:
     run = [sys.executable, "-c", KEPT, how]
     mib = float(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
     assert returned[0] <= mib <= returned[1]
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [((7, 0), torch.float16), ((7, 5), torch.float16), ((8, 0), torch.bfloat16),
+     ((8, 7), torch.bfloat16), ((9, 0), torch.bfloat16), ((12, 0), torch.bfloat16)],
+)  # fmt: skip
+def test_bf16_is_for_gpus_that_compute_it(
+    capability: tuple[int, int], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """V100, T4 and RTX 20 emulate it, and PyTorch says that they support it."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    assert half_precision(torch.device("cuda", 0)) == expected

@@ -79,7 +79,7 @@ def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(
     config = tiny_config(tmp_path / "b")
     train, val = open_index(config.data, "train"), open_index(config.data, "val")  # type: ignore[arg-type]
     world = World(0, 1, torch.device("cpu"))
-    trainer = Trainer(config, SegmentationTask(config, train, val, world.device), world)
+    trainer = Trainer(config, SegmentationTask(config, train, val, world), world)
 
     def interrupt(step: Step) -> None:
         if (step.epoch, step.step) == (epoch, 1):
@@ -127,7 +127,7 @@ def test_training_is_a_function_that_threads_can_call(
 def test_a_loss_stride_compares_every_pixel_in_turn(tiny_config: Make, tmp_path: Path) -> None:
     config = tiny_config(tmp_path, loss_stride=2)
     index = open_index(config.data, "train")  # type: ignore[arg-type]
-    task = SegmentationTask(config, index, index, torch.device("cpu"))
+    task = SegmentationTask(config, index, index, World(0, 1, torch.device("cpu")))
     image, pixels = torch.zeros(1, 3, 6, 8), torch.arange(48).reshape(1, 6, 8)
     seen = []
     for step in range(4):
@@ -186,7 +186,7 @@ config = TrainConfig(
 )
 with world() as place:
     train, val = open_index(data, "train"), open_index(data, "val")
-    trainer = Trainer(config, Still(config, train, val, place.device), place)
+    trainer = Trainer(config, Still(config, train, val, place), place)
     losses = []
     trainer.run(lambda step: losses.append(step.loss), lambda epoch: None)
     if place.first:

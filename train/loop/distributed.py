@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import distributed as dist
+from torch import nn
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -24,19 +29,37 @@ class World:
         """Whether this process writes files and reports progress."""
         return self.rank == 0
 
-    def mean(self, value: torch.Tensor) -> float:
-        """The mean of a scalar over all processes."""
+    def means(self, values: Sequence[torch.Tensor]) -> list[float]:
+        """The mean of each scalar over all processes; reads them from the device at once."""
+        together = torch.stack([value.detach() for value in values])
         if self.size > 1:
-            value = value.detach().clone()
-            dist.all_reduce(value)
-            value /= self.size
-        return float(value)
+            dist.all_reduce(together)
+            together /= self.size
+        return together.tolist()
+
+    def sum(self, counts: np.ndarray) -> np.ndarray:
+        """The sum of int64 arrays of one shape over all processes."""
+        if self.size == 1:
+            return counts
+        together = torch.from_numpy(counts).to(self.device)
+        dist.all_reduce(together)
+        return together.cpu().numpy()
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """This process's part of ``items``; every item is in one part."""
+        return items[self.rank :: self.size]
+
+    def agree(self, network: nn.Module) -> None:
+        """Give every process the first one's weights and statistics."""
+        if self.size > 1:
+            for tensor in network.state_dict().values():
+                dist.broadcast(tensor, 0)
 
     def any(self, flag: bool) -> bool:
         """Whether ``flag`` is set in any process, so that all leave a loop at the same step."""
         if self.size == 1:
             return flag
-        return self.mean(torch.tensor(float(flag), device=self.device)) > 0
+        return self.means([torch.tensor(float(flag), device=self.device)])[0] > 0
 
 
 @contextmanager

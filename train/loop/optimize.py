@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from itertools import chain
 
+import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -22,18 +23,35 @@ def poly(steps: int) -> Callable[[int], float]:
     return factor
 
 
-def average(model: nn.Module, decay: float | None) -> AveragedModel | None:
-    """The exponential moving average of weights and statistics; None for a ``decay`` of None.
+class Average(AveragedModel):
+    """The exponential moving average of weights and statistics.
 
     The decay after t steps is min(decay, (1 + t) / (10 + t)): the warm-up keeps the initial weights
     out of the average of a short training.
     """
-    if decay is None:
-        return None
-    final = decay
 
-    def update(averaged: Any, current: Any, steps: Any) -> None:
-        warm = min(final, (1 + int(steps)) / (10 + int(steps)))
-        get_ema_multi_avg_fn(warm)(averaged, current, steps)
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, use_buffers=True)
+        self.decay = decay
 
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take in the current weights. The base class would wait for the GPU in each step."""
+        done = int(self.n_averaged)  # lies on the CPU
+        decay = min(self.decay, (1 + done) / (10 + done)) if done else 0.0
+        groups: dict[torch.dtype, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
+        for own, current in zip(_tensors(self.module), _tensors(model), strict=True):
+            averaged, new = groups.setdefault(own.dtype, ([], []))
+            averaged.append(own.detach())
+            new.append(current.detach())
+        for averaged, new in groups.values():
+            get_ema_multi_avg_fn(decay)(averaged, new, done)
+        self.n_averaged += 1
+
+
+def average(model: nn.Module, decay: float | None) -> Average | None:
+    """The model's ``Average``; None for a ``decay`` of None."""
+    return None if decay is None else Average(model, decay)
+
+
+def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
+    return chain(model.parameters(), model.buffers())

@@ -17,6 +17,7 @@ from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.errors import HedgeError
 from train.augment import BatchSampler
 from train.config import RunConfig, to_builtins
+from train.loop.distributed import World
 
 # Options that a resumed run may change.
 _MOVABLE = {"resume", "force", "until", "out", "name", "workers", "data", "validate_every"}
@@ -69,13 +70,15 @@ class Task(ABC):
     """What a run learns: network, data, loss, score and files. The loop is the same for all.
 
     network: on the run's device; samples: length of the training split; repeats: (samples,) mean
-    draws of each sample in an epoch, None for one each; half: autocast's dtype, None for float32.
+    draws of each sample in an epoch, None for one each; half: autocast's dtype, None for float32;
+    fixed_size: whether all batches have the same size.
     """
 
     network: nn.Module
     samples: int
     repeats: np.ndarray | None = None
     half: torch.dtype | None = None
+    fixed_size: bool = False
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -110,8 +113,8 @@ class Task(ABC):
         """Put the network in training mode, but for what is frozen in this epoch."""
         self.network.train()
 
-    def validate(self, network: nn.Module, epoch: int) -> ConfusionMatrix | None:
-        """The deployed network's score after ``epoch``, None where it is not due."""
+    def validate(self, network: nn.Module, epoch: int, world: World) -> ConfusionMatrix | None:
+        """The deployed network's score on this process's share; None where none is due."""
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,13 +15,17 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.errors import GateError, HedgeError, one_line
 from runtime.interrupt import interruptible
 from train.augment import BatchSampler
 from train.config import RunConfig
+from train.device import exact_fp32
 from train.loop.distributed import World
 from train.loop.optimize import average, poly
 from train.loop.task import Epoch, State, Step, Task
+
+READ_EVERY = 16  # steps on a GPU between two looks at the loss, and at signals in other processes
 
 
 @dataclass
@@ -49,7 +54,9 @@ class Trainer:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, poly(config.epochs * self.sampler.batches)
         )
-        self.scaler = torch.amp.GradScaler(enabled=task.half is torch.float16)
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=task.half is torch.float16)
+        # Reading a loss waits for the GPU to finish its step.
+        self.read_every = READ_EVERY if world.device.type == "cuda" else 1
         self._stop = threading.Event()
 
     @property
@@ -67,7 +74,7 @@ class Trainer:
         if self.world.size > 1:
             parallel = DistributedDataParallel(self.network)
         loader = self.task.loader(self.sampler)
-        with interruptible(()) as self._stop:
+        with interruptible(()) as self._stop, exact_fp32(self.task.fixed_size):
             while self.progress.epoch < self.config.last_epoch:
                 started = time.perf_counter()
                 loss, images_per_s = self._train_epoch(parallel, loader, on_step)
@@ -81,20 +88,42 @@ class Trainer:
         self.sampler.epoch, self.sampler.start = self.progress.epoch, self.progress.step
         self.task.start_epoch(self.progress.epoch)
         total, batches, rate, started = 0.0, 0, 0.0, time.perf_counter()
+        unread: list[torch.Tensor] = []
         for batch in loader:
             if isinstance(batch, HedgeError):
                 raise batch
-            loss = self.world.mean(self._train_step(parallel, batch))
-            total, batches = total + loss, batches + 1
+            unread.append(self._train_step(parallel, batch))
             self.progress.step += 1
+            if not self._due():
+                continue
+            losses = self.world.means(unread)
+            unread.clear()
+            total, batches = sum(losses, total), batches + len(losses)
             rate = batches * self.config.batch / (time.perf_counter() - started)
-            if self.world.first:
-                here = (self.progress.epoch + 1, self.progress.step, self.sampler.batches)
-                on_step(Step(*here, loss, rate))
+            self._tell(losses, rate, on_step)
             if self.world.any(self._stop.is_set()):
                 self._save(self.progress.best)
                 raise KeyboardInterrupt
         return total / max(batches, 1), rate
+
+    def _due(self) -> bool:
+        """Whether losses are read after this step: by the count, in all processes alike."""
+        step = self.progress.step
+        alone = self.world.size == 1 and self._stop.is_set()
+        return step % self.read_every == 0 or step == self.sampler.batches or alone
+
+    def _tell(self, losses: list[float], rate: float, on_step: Callable[[Step], None]) -> None:
+        """Call back for the last steps, one by one; GateError names the first without a loss."""
+        epoch, steps = self.progress.epoch + 1, self.sampler.batches
+        for step, loss in enumerate(losses, self.progress.step - len(losses) + 1):
+            if not math.isfinite(loss):
+                raise GateError(
+                    f"loss is {loss} at step {step} of epoch {epoch}; "
+                    f"{self.config.run / 'last.pt'} holds the last good state; "
+                    "try a lower --lr or --no-amp"
+                )
+            if self.world.first:
+                on_step(Step(epoch, step, steps, loss, rate))
 
     def _train_step(self, parallel: nn.Module, batch: Sequence[torch.Tensor]) -> torch.Tensor:
         batch = self.task.prepare(batch, self.schedule.last_epoch)
@@ -103,12 +132,6 @@ class Trainer:
         with self._autocast():
             outputs = self.task.forward(parallel, image, *targets)
         loss = self.task.loss(outputs, *targets)
-        if not torch.isfinite(loss):
-            raise GateError(
-                f"loss is {float(loss.detach())} at step {self.progress.step + 1} of epoch "
-                f"{self.progress.epoch + 1}; {self.config.run / 'last.pt'} holds the last good "
-                "state; try a lower --lr or --no-amp"
-            )
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
@@ -121,9 +144,8 @@ class Trainer:
     def _finish_epoch(
         self, loss: float, images_per_s: float, seconds: float, on_epoch: Callable[[Epoch], None]
     ) -> None:
+        confusion = self._validated()
         if self.world.first:
-            with self._autocast():
-                confusion = self.task.validate(self.deployed, self.progress.epoch)
             miou = confusion.miou() if confusion else None
             on_epoch(
                 Epoch(
@@ -143,6 +165,15 @@ class Trainer:
             self._save(self.progress.best if miou is None else miou, improved)
         if self.world.any(self._stop.is_set()):
             raise KeyboardInterrupt
+
+    def _validated(self) -> ConfusionMatrix | None:
+        """The score of the weights that the first process saves, each process's share summed."""
+        self.world.agree(self.deployed)
+        with self._autocast():
+            confusion = self.task.validate(self.deployed, self.progress.epoch, self.world)
+        if confusion is not None:
+            confusion.counts = self.world.sum(confusion.counts)
+        return confusion
 
     def _autocast(self) -> torch.autocast:
         half = self.task.half
@@ -178,5 +209,6 @@ class Trainer:
             self.ema.n_averaged.copy_(training["ema_updates"])
         self.optimizer.load_state_dict(training["optimizer"])
         self.schedule.load_state_dict(training["schedule"])
-        self.scaler.load_state_dict(training["scaler"])
+        if training["scaler"]:  # empty of a run in bf16, or in FP32
+            self.scaler.load_state_dict(training["scaler"])
         self.progress = Progress(saved.epoch, saved.step, training["best"])

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from runtime import machine
+from runtime import files, machine
 from runtime.backends import trt, trt_builder, trt_cache
 from runtime.backends.registry import BACKENDS, load_engine
 from runtime.bundle.manifest import Manifest
@@ -152,14 +152,14 @@ def test_a_missing_pycuda_is_named(
 
 def test_timings_that_were_damaged_are_measured_again(tmp_path: Path) -> None:
     path = tmp_path / "x.timing"
-    assert trt_cache.read_sealed(path) == b""
-    trt_cache.save_sealed(path, b"nanoseconds")
-    assert trt_cache.read_sealed(path) == b"nanoseconds"
+    assert files.read_sealed(path) == b""
+    files.save_sealed(path, b"nanoseconds")
+    assert files.read_sealed(path) == b"nanoseconds"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     for damaged in (bytes(content), content[:70], b""):
         path.write_bytes(damaged)
-        assert trt_cache.read_sealed(path) == b""
+        assert files.read_sealed(path) == b""
 
 
 def test_a_damaged_graph_never_reaches_the_parser(bundle: Path) -> None:

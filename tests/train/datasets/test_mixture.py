@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from runtime.bundle.classes import ClassSet
@@ -18,6 +19,7 @@ from train.balance import label_counts, repeat_factors
 from train.config import TrainConfig
 from train.datasets import open_index
 from train.datasets.mixture import Portion, mixed
+from train.loop.distributed import World
 
 
 @pytest.fixture
@@ -52,9 +54,10 @@ def test_classes_are_found_by_name_and_others_ignored(
     assert index.weights.tolist() == [1.0] * len(first) + [3.0] * 2
 
 
-def test_images_come_as_often_as_asked(blocks: Path, other: Path) -> None:
+def test_images_come_as_often_as_asked(blocks: Path, other: Path, tmp_path: Path) -> None:
     index = mixed(open_index(blocks, "train"), [(open_index(other, "train"), 4.0)], quiet=True)
-    repeats = repeat_factors(label_counts(index), 0, index.weights)
+    counts = label_counts(index, World(0, 1, torch.device("cpu")), tmp_path)
+    repeats = repeat_factors(counts, 0, index.weights)
     sampler = BatchSampler(len(index), 2, seed=0, repeats=repeats)
     drawn = np.zeros(len(index))
     for sampler.epoch in range(300):

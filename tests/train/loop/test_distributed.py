@@ -1,0 +1,101 @@
+"""Several processes validate and count together, and have the result of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+# Batch-norm statistics are per process on a CPU, so here they differ on purpose.
+SHARED = """
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+from train.balance import _counted, label_counts
+from train.config import TrainConfig
+from train.datasets import open_index
+from train.loop.distributed import world
+from train.loop.trainer import Trainer
+from train.segmentation import SegmentationTask
+
+data, out = map(Path, sys.argv[1:])
+config = TrainConfig(data=data, batch=4, workers=0, amp=False, ema=None, out=out, name="run")
+with world() as place:
+    train, val = open_index(data, "train"), open_index(data, "val")
+    read = []
+
+    class Noting(SegmentationTask):
+        def validate(self, network, epoch, world):
+            confusion = super().validate(network, epoch, world)
+            read.append(int(confusion.counts.sum()))
+            return confusion
+
+    some = replace(val, items=val.items[:3])
+    trainer = Trainer(config, Noting(config, train, some, place), place)
+    torch.manual_seed(place.rank)
+    if place.rank:  # as statistics of another share of the batches
+        for module in trainer.network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_()
+    trainer.progress.epoch = config.last_epoch
+    confusion = trainer._validated()
+    counts = label_counts(train, place, out / "cache")
+    mine = int((_counted(train, place, True).sum(1) > 0).sum())
+    means = place.means([torch.tensor(float(place.rank)), torch.tensor(10.0)])
+    result = {
+        "confusion": confusion.counts.tolist(), "read": read, "counts": counts.tolist(),
+        "mine": mine, "images": len(train), "means": means,
+    }
+    (out / f"{place.rank}.json").write_text(json.dumps(result))
+"""
+
+
+@pytest.fixture(scope="module")
+def results(
+    blocks: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[int, list[dict[str, object]]]:
+    """What each process found, by the number of processes."""
+    folder = tmp_path_factory.mktemp("shared")
+    script = folder / "shared.py"
+    script.write_text(SHARED)
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
+              "--rdzv-endpoint", "127.0.0.1:0"]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    found = {}
+    for number, prefix in ((1, []), (2, launch)):
+        out = folder / str(number)
+        out.mkdir()
+        command = [sys.executable, *prefix, str(script), str(blocks), str(out)]
+        subprocess.run(command, check=True, env=environment, capture_output=True)
+        found[number] = [json.loads((out / f"{rank}.json").read_text()) for rank in range(number)]
+    return found
+
+
+def test_two_processes_validate_a_share_each_and_have_the_score_of_one(
+    results: dict[int, list[dict]],
+) -> None:
+    [one], two = results[1], results[2]
+    assert two[0]["confusion"] == two[1]["confusion"] == one["confusion"]
+    pixels = one["read"][0] // 3
+    assert [each["read"] for each in two] == [[2 * pixels], [pixels]]
+
+
+def test_two_processes_count_each_label_once(results: dict[int, list[dict]]) -> None:
+    [one], two = results[1], results[2]
+    assert two[0]["counts"] == two[1]["counts"] == one["counts"]
+    assert one["mine"] == one["images"] == sum(each["mine"] for each in two)
+    assert np.array(one["counts"]).any()
+
+
+def test_means_are_over_all_processes(results: dict[int, list[dict]]) -> None:
+    assert results[1][0]["means"] == [0.0, 10.0]
+    assert [each["means"] for each in results[2]] == [[0.5, 10.0]] * 2
