@@ -136,6 +136,8 @@ def _colors(rows: list[_Class]) -> tuple[Color, ...]:
 
 def _color(color: Color | str) -> Color:
     if not isinstance(color, str):
+        if not all(0 <= value <= 255 for value in color):
+            raise ValueError(f"a class colour lies outside 0-255: {color}"[:100])
         return color
     if not re.fullmatch("#[0-9a-fA-F]{6}", color):
         raise ValueError(f'the colour "{color}" is not of the form "#rrggbb"')

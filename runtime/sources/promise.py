@@ -96,8 +96,9 @@ def broken_at(path: Path) -> int | None:
             file.seek(at + (1 if short else 4))
             length = _matroska_size(file)
             if length is None:
-                return None
-            file.seek(length, 1)
+                return at if short else None
+            if file.seek(length, 1) > end:
+                return at
     return None
 
 

@@ -120,6 +120,7 @@ def test_the_official_table_of_cityscapes(tmp_path: Path) -> None:
         (b'[{"name": "sky", "trainId": 0, "train_id": 1}]', '"train_id" is given twice'),
         ([{**SKY, "color": "blue"}], '"blue" is not of the form "#rrggbb"'),
         ([{**SKY, "color": [0, 0, 256]}], "colour lies outside"),
+        ([{**SKY, "color": [0, 0, 10**400]}, "car"], "colour lies outside"),
         ([{**SKY, "color": [0.1, 0.2, 0.3]}], "Expected `int"),
         (["sky", "sky "], "share a name"),
         (["ä", "a\u0308"], "share a name"),

@@ -61,14 +61,16 @@ def test_each_missing_byte_is_counted(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["Matroska", "WebM"])
-@pytest.mark.parametrize("damage", ["a cluster that is none", "a part that is there twice"])
+@pytest.mark.parametrize("damage", ["no cluster", "padding beyond the end", "a part twice"])
 def test_what_the_demuxer_passes_over_is_told(kind: str, damage: str, tmp_path: Path) -> None:
     name, codec, options = KEPT[kind]
     whole = clip(tmp_path / name, codec, **options | {"cluster_time_limit": "500"}).read_bytes()
     data, cluster = bytearray(whole), bytes.fromhex("1f43b675")
     first, second = data.index(cluster), data.index(cluster, data.index(cluster) + 1)
-    if damage == "a cluster that is none":
+    if damage == "no cluster":
         data[second] ^= 1
+    elif damage == "padding beyond the end":
+        data[second : second + 5] = b"\xec\x1f\xff\xff\xfe"
     else:
         data[second + 9 : second + 9] = data[first : second + 9]
     path = tmp_path / f"damaged-{name}"
