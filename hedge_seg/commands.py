@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from hedge_seg import load
 
@@ -86,9 +86,17 @@ complete -o default -F _hedge hedge
 
 
 def _options(command: Command) -> list[str]:
+    import tyro  # not at the start: ``hedge --help`` needs none of it
+
     try:
         config, _ = command.load()
     except ImportError:
         return ["--help"]
-    names = [field.name.replace("_", "-") for field in fields(config)]
+    hints = get_type_hints(config, include_extras=True)
+    names = []
+    for field in fields(config):
+        extras = getattr(hints[field.name], "__metadata__", ())
+        if tyro.conf.Positional not in extras:  # what is positional is a file, or the user's own
+            own = (getattr(extra, "name", None) for extra in extras)
+            names.append(next(filter(None, own), field.name.replace("_", "-")))
     return [*(f"--{name}" for name in names), "--help"]

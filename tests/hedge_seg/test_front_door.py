@@ -101,6 +101,7 @@ def test_completion_names_commands_and_options(shell: Shell) -> None:
     script = completion(shell)
     assert all(name in script for name in COMMANDS)
     assert "backend" in script
+    assert "stop-after" in script and "until" not in script, "options by the names they go by"
 
 
 def test_bash_completes(tmp_path: Path) -> None:
