@@ -30,7 +30,7 @@ COARSE = {"bf16", "int8"}
 PYTORCH = "pytorch"  # what the reference is called among the backends
 
 
-class TestFrame(NamedTuple):
+class EvalFrame(NamedTuple):
     """name; image: (H, W, 3) uint8 BGR; target: (H, W) uint8 training ids, None if unlabelled."""
 
     name: str
@@ -45,17 +45,17 @@ class FrameSet:
     data: str
     split: str
     count: int
-    frames: Iterator[TestFrame]
+    frames: Iterator[EvalFrame]
 
 
 def labelled(index: Index, count: int) -> FrameSet:
     """At most ``count`` frames of a data set's split, evenly spaced over it."""
     items = evenly_spaced(index.items, count)
 
-    def frames() -> Iterator[TestFrame]:
+    def frames() -> Iterator[EvalFrame]:
         for item in items:
             rgb, target = index.read(item)
-            yield TestFrame(item.name, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), target)
+            yield EvalFrame(item.name, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), target)
 
     return FrameSet(index.root.name, index.split, len(items), frames())
 
@@ -63,12 +63,12 @@ def labelled(index: Index, count: int) -> FrameSet:
 def generated(count: int, size: tuple[int, int]) -> FrameSet:
     """Drawn streets, for machines without the data set: they show parity, but have no labels."""
 
-    def frames() -> Iterator[TestFrame]:
+    def frames() -> Iterator[EvalFrame]:
         even = (size[0] + size[0] % 2, size[1] + size[1] % 2)
         for number in range(count):
             rgb, _ = still(np.random.default_rng(number), even)
             image = cv2.cvtColor(rgb[: size[0], : size[1]], cv2.COLOR_RGB2BGR)
-            yield TestFrame(f"drawn {number}", image, None)
+            yield EvalFrame(f"drawn {number}", image, None)
 
     return FrameSet("drawn streets", "generated", count, frames())
 
@@ -127,7 +127,7 @@ class Comparison:
 
 
 def compare(
-    reference: Segmenter, engines: Sequence[Segmenter], frames: Iterable[TestFrame]
+    reference: Segmenter, engines: Sequence[Segmenter], frames: Iterable[EvalFrame]
 ) -> dict[str, Comparison]:
     """Run all engines over ``frames``; keys are "pytorch" and each engine's backend."""
     classes = reference.manifest.classes

@@ -28,7 +28,7 @@ from export.int8.qdq import Kept
 from export.int8.quantizer import Quantizer, plain
 from export.int8.search_log import Layer, Log, Step
 from export.staging import scratch
-from export.verify import Budget, Drop, FrameSet, TestFrame
+from export.verify import Budget, Drop, EvalFrame, FrameSet
 from runtime import cli
 from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.backends.registry import BACKENDS, installed_backends
@@ -202,7 +202,7 @@ class Search:
         return Segmenter(self._work / name, backends[0])
 
     def _confusion(
-        self, frames: Sequence[TestFrame], answers: Sequence[np.ndarray]
+        self, frames: Sequence[EvalFrame], answers: Sequence[np.ndarray]
     ) -> ConfusionMatrix:
         confusion = ConfusionMatrix(self._reference.classes)
         for frame, labels in zip(frames, answers, strict=True):

@@ -15,7 +15,7 @@ import pytest
 
 from export.int8 import search as module
 from export.int8.search import BUILDS, Search
-from export.verify import Budget, Drop, FrameSet, TestFrame
+from export.verify import Budget, Drop, EvalFrame, FrameSet
 from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.bundle.classes import ClassSet
 
@@ -83,8 +83,8 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> Engines:
 
 def hunt(engines: Engines, backend: str, folder: Path, points: float = 0.0) -> Search:
     def frames(limit: int | None) -> FrameSet:
-        def drawn() -> Iterator[TestFrame]:
-            yield TestFrame("one", np.zeros((64, 128, 3), np.uint8), TARGET)
+        def drawn() -> Iterator[EvalFrame]:
+            yield EvalFrame("one", np.zeros((64, 128, 3), np.uint8), TARGET)
 
         return FrameSet("data", "val", 1, drawn())
 
