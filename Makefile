@@ -24,9 +24,10 @@ demo: $(DEMO)/drive.mp4
 	$(RUN) -m runtime.video $(DEMO)/drive.mp4 --bundle $(DEMO)/bundles/street-fp32 \
 		--labels $(DEMO)/drive_labels --out $(DEMO)/drive_segmented.mp4 \
 		--json $(DEMO)/report.json --force
+	$(RUN) -m runtime.video $(DEMO)/drive.mp4 --bundle street19 --out $(DEMO)/drive_street19.mp4 --force
 	@echo "Watch it: $(DEMO)/drive_segmented.mp4 plays in any browser."
-	@echo "Your own video, by the demo's model:"
-	@echo "  $(VENV)/bin/hedge video YOUR.mp4 --bundle $(DEMO)/bundles/street-fp32 --out overlay.mp4"
+	@echo "Your own video, by the shipped model, which has seen real streets:"
+	@echo "  $(VENV)/bin/hedge video YOUR.mp4 --bundle street19 --out overlay.mp4"
 	@echo "Your own camera and classes: docs/tutorials/your-data.md"
 
 # Two files at a time; passive, so that PyTorch's idle threads leave the cores to the other one.

@@ -60,6 +60,8 @@ def to_onnx(graph: DeployGraph, batch: int, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # stack traces, with paths of this machine
     program.save(str(path), external_data=False)
     try:
         onnx.checker.check_model(str(path), full_check=True)

@@ -123,6 +123,11 @@ def test_the_manifest_says_what_was_measured(exported: Path, trained_run: Path) 
         assert manifest.built_with.keys() >= {"torch", "onnx"}
 
 
+def test_the_graph_names_no_path_of_the_machine(exported: Path) -> None:
+    graph = (exported / "tiny-fp32" / "model.onnx").read_bytes()
+    assert b"deploy.py" not in graph and str(Path(__file__).parents[2]).encode() not in graph
+
+
 def test_fp16_is_half_the_size(exported: Path) -> None:
     full, half = ((exported / f"tiny-{p}" / "model.onnx").stat().st_size for p in ("fp32", "fp16"))
     assert 0.45 < half / full < 0.6

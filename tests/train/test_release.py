@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from runtime.bundle.manifest import Manifest
+from runtime.bundle.shipped import find_bundle
 from runtime.errors import HedgeError, OutputError
 from train import checkpoint as checkpoints
 from train.__main__ import main as train
@@ -61,3 +63,12 @@ def test_a_shipped_checkpoint_starts_a_run_by_its_name_with_its_backbone_and_ter
     train(plain)
     assert Checkpoint.load(plain.run / "last.pt").license is None
     assert Checkpoint.load(plain.run / "last.pt").model.backbone == "mobilenet_v2"
+
+
+def test_the_checkpoint_in_the_box_is_of_the_bundle_in_the_box() -> None:
+    checkpoint = Checkpoint.load(find_checkpoint(Path("street19")))
+    manifest = Manifest.load(find_bundle(Path("street19")))
+    assert load_model(checkpoint).config.backbone == manifest.backbone
+    assert checkpoint.classes == manifest.classes
+    assert checkpoint.license == manifest.license
+    assert checkpoint.config.data is None and checkpoint.config.start is None

@@ -71,3 +71,15 @@ def test_without_any_model_the_way_to_one_is_told(box: Path) -> None:
         find_bundle(None)
     with pytest.raises(HedgeError, match="street19: not a bundle"):
         Segmenter("street19")
+
+
+def test_the_model_in_the_box_is_whole_small_and_says_its_terms() -> None:
+    manifest = Manifest.load(find_bundle(Path("street19")))  # checks every file's sha256
+    assert (manifest.precision, len(manifest.classes)) == ("int8", 19)
+    assert manifest.license == "Cityscapes: research and non-commercial use"
+    assert manifest.measured["split"] == "val" and manifest.measured["images"] == 7
+    root = Path(shipped.__file__).parents[2]
+    found = [*root.glob("runtime/models/*/*"), *root.glob("train/weights/*")]
+    files = [path for path in found if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 24e6
+    assert "/" not in manifest.measured["data"]
