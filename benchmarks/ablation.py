@@ -188,7 +188,7 @@ def _judged(run: TrainConfig, bundles: Path) -> Result:
     confusion = found.confusion
     return Result(
         _design(run), run.seed, confusion.miou(), found.boundary.mean(), confusion.iou_by_name(),
-        published.manifest.measured["miou_by_backend"][BACKEND],
+        published.manifest.measured.miou_by_backend[BACKEND],
     )  # fmt: skip
 
 

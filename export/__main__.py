@@ -12,6 +12,7 @@ from runtime import cli
 from runtime.backends import trt
 from runtime.backends.trt_cache import BuildOptions
 from runtime.bundle.manifest import FILE_NAME, MODEL, Manifest, newest_bundle
+from runtime.bundle.measured import known
 
 
 def main(config: Export) -> None:
@@ -52,27 +53,26 @@ def _table(manifest: Manifest, target: Path) -> Table:
     sizes = [(target / name).stat().st_size for name in {MODEL, *manifest.graphs.values()}]
     megabytes = " + ".join(f"{size / 1e6:.1f}" for size in sizes)
     title = f"{target}  ({megabytes} MB)"
-    if fastest := measured.get("fastest"):
-        title += f"  {fastest['precision']} is the fastest here, in {fastest['backend']}"
+    if fastest := measured.fastest:
+        title += f"  {fastest.precision} is the fastest here, in {fastest.backend}"
     table = Table(title=title, title_justify="left")
     for column in ("engine", "mIoU %", "labels equal to PyTorch %", "ms a frame"):
         table.add_column(column, justify="left" if column == "engine" else "right")
-    latency = {name: times["p50"] for name, times in measured["latency_ms"].items()}
-    table.add_row(
-        "PyTorch FP32", _percent(measured["miou_pytorch"]), "", f"{latency['pytorch']:.1f}"
-    )
-    for backend, miou in measured["miou_by_backend"].items():
-        agreement = f"{100 * measured['agreement'][backend]:.3f}"
+    latency = {name: f"{times['p50']:.1f}" for name, times in measured.latency_ms.items()}
+    trained = _percent(known(measured.miou_pytorch))
+    table.add_row("PyTorch FP32", trained, "", latency["pytorch"])
+    for backend, miou in measured.miou_by_backend.items():
         name = f"{backend} {manifest.precision}"
-        if measured["computes"][backend] == "bf16":
+        if measured.computes[backend] == "bf16":
             name += " in bf16"
-        table.add_row(name, _percent(miou), agreement, f"{latency[backend]:.1f}")
-    table.caption = f"{measured['images']} frames of {measured['data']} ({measured['split']})"
+        agreement = _percent(measured.agreement[backend], digits=3)
+        table.add_row(name, _percent(miou), agreement, latency[backend])
+    table.caption = f"{measured.images} frames of {measured.data} ({measured.split})"
     return table
 
 
-def _percent(miou: float | None) -> str:
-    return "–" if miou is None else f"{100 * miou:.2f}"
+def _percent(share: float | None, digits: int = 2) -> str:
+    return "–" if share is None else f"{100 * share:.{digits}f}"
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
+import msgspec
 
 from export import bundle, verify
 from export.config import PRECISIONS, Export, Precision
@@ -27,6 +27,7 @@ from runtime.backends.auto import medians, pick
 from runtime.backends.base import Engine
 from runtime.backends.registry import installed_backends, load_engine
 from runtime.bundle.manifest import FILE_NAME, MODEL, Manifest
+from runtime.bundle.measured import Fastest, Int8, Measured
 from runtime.errors import GateError, HedgeError
 from runtime.machine import cpu_name
 from runtime.segment import Segmenter
@@ -97,8 +98,9 @@ def _publish_best(config: Export, checkpoint: Checkpoint, target: Path) -> Manif
         backend, winner = pick(ms).split()
         shutil.copytree(work / winner / target.name, folder, dirs_exist_ok=True)
         manifest = Manifest.load(folder)
-        chosen = {"backend": backend, "precision": winner, "ms": ms, "cpu": cpu_name()}
-        manifest = replace(manifest, measured=manifest.measured | {"fastest": chosen})
+        fastest = Fastest(backend=backend, precision=winner, ms=ms, cpu=cpu_name())
+        measured = msgspec.structs.replace(manifest.measured, fastest=fastest)
+        manifest = replace(manifest, measured=measured)
         manifest.save(folder)
     return manifest
 
@@ -115,8 +117,12 @@ def export(
     task = Task(config, checkpoint, target, load_model(checkpoint), size, frame_size, work)
     with staged(target, config.force, FILE_NAME) as folder:
         manifest = _WRITERS[precision](task, folder)
-        measured = {"multiply_adds": task.deployed().multiply_adds()} | manifest.measured
-        manifest = replace(manifest, measured=_verified(task, folder, manifest) | measured)
+        measured = msgspec.structs.replace(
+            _verified(task, folder, manifest),
+            multiply_adds=task.deployed().multiply_adds(),
+            int8=manifest.measured.int8,
+        )
+        manifest = replace(manifest, measured=measured)
         manifest.save(folder)
     return manifest
 
@@ -137,14 +143,13 @@ def _write_int8(task: Task, folder: Path) -> Manifest:
     fp32, fp16 = task.graph(), task.work / "fp16.onnx"
     to_fp16(fp32, fp16)
     quantizer = Quantizer(fp32, fp16, model, {}, task.manifest("int8"))
-    fixed, layers = _fixed(task, quantizer), quantizer.layers()
+    fixed = _fixed(task, quantizer)
     scales = source if isinstance(source, Scales) else _observed(task, quantizer, source)
     quantizer = quantizer.using(scales.ranges)
     scales.save(folder / SCALES)
-    kept, found = _searched(task, quantizer, fixed, folder)
-    manifest = quantizer.write(folder, kept)
-    report = {"layers": len(layers), "kept": [name for name in layers if name in kept]} | found
-    return replace(manifest, calibration=scales.passport, measured={"int8": report})
+    int8 = _searched(task, quantizer, fixed, folder)
+    manifest = quantizer.write(folder, int8.kept)
+    return replace(manifest, calibration=scales.passport, measured=Measured(int8=int8))
 
 
 def _fixed(task: Task, quantizer: Quantizer) -> tuple[str, ...]:
@@ -154,7 +159,8 @@ def _fixed(task: Task, quantizer: Quantizer) -> tuple[str, ...]:
         raise HedgeError(
             f"--keep {min(unknown)}: no such layer; the graph has {', '.join(layers[:3])}, …"
         )
-    return tuple(dict.fromkeys((*quantizer.first_layers(), *task.config.keep)))
+    fixed = {*quantizer.first_layers(), *task.config.keep}
+    return tuple(name for name in layers if name in fixed)
 
 
 _WRITERS = {"fp32": _write_fp32, "fp16": _write_fp16, "int8": _write_int8}
@@ -212,14 +218,13 @@ def _evaluation(task: Task) -> Index | None:
     return evaluation_index(task.checkpoint, task.config.data, "val")
 
 
-def _searched(
-    task: Task, quantizer: Quantizer, fixed: tuple[str, ...], folder: Path
-) -> tuple[tuple[str, ...], dict[str, Any]]:
+def _searched(task: Task, quantizer: Quantizer, fixed: tuple[str, ...], folder: Path) -> Int8:
     """The layers to keep in floating point, and what the search for them measured.
 
     Without a budget on the command line nothing is searched where plain INT8 holds the usual one,
     or where it loses so much that the gate had better refuse it.
     """
+    unsearched = Int8(layers=len(quantizer.layers()), kept=fixed)
     asked = task.budget() is not None
     allowed = task.budget() or UNASKED
     reference = _trained(task)
@@ -228,7 +233,7 @@ def _searched(
             raise HedgeError(
                 "--max-miou-drop and --max-class-drop need labelled frames: --data PATH"
             )
-        return fixed, {}
+        return unsearched
     probe = task.work / "probe"
     quantizer.write(probe, fixed)
     with Segmenter(probe, task.config.backend) as segmenter:  # "auto": the fastest in plain INT8
@@ -238,11 +243,16 @@ def _searched(
     plain = hunt.plain().drop
     if not asked and (allowed.holds(plain) or not INT8_LOSS.holds(plain)):
         hunt.forget()
-        return fixed, {}
-    found = hunt.run()
+        return unsearched
+    kept = hunt.run().kept
     hunt.report(folder)
-    table = {"budget": asdict(allowed), "backend": backend, "search": search_log.TABLE}
-    return found.kept, table
+    return Int8(
+        layers=unsearched.layers,
+        kept=tuple(name for name in quantizer.layers() if name in kept),
+        budget=asdict(allowed),
+        backend=backend,
+        search=search_log.TABLE,
+    )
 
 
 def _trained(task: Task) -> ConfusionMatrix | None:
@@ -262,7 +272,7 @@ def _sealed(manifest: Manifest, folder: Path) -> Manifest:
     return manifest
 
 
-def _verified(task: Task, folder: Path, manifest: Manifest) -> dict[str, Any]:
+def _verified(task: Task, folder: Path, manifest: Manifest) -> Measured:
     """Run every engine and PyTorch over the same frames; GateError if one of them fails."""
     frames = task.frames()
     with ExitStack() as stack:
@@ -287,4 +297,5 @@ def _allowed(task: Task, manifest: Manifest) -> Budget:
     """What an engine may lose where it computes coarsely."""
     if manifest.precision != "int8":
         return task.budget() or BF16_LOSS
-    return (task.budget() or UNASKED) if "search" in manifest.measured["int8"] else INT8_LOSS
+    int8 = manifest.measured.int8
+    return (task.budget() or UNASKED) if int8 and int8.search else INT8_LOSS

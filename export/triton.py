@@ -13,7 +13,6 @@ import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from export.staging import staged
 from runtime import cli
@@ -151,17 +150,14 @@ def _facts(model: Model, manifest: Manifest) -> dict[str, str]:
         "variant": f"{manifest.variant} {manifest.backbone}",
         "input": f"{manifest.input.layout} {manifest.input.color_order}",
     }
-    if (miou := measured.get("miou_by_backend", {}).get(model.backend)) is not None:
-        frames = f"{measured.get('images')} frames of {_data(measured)}"
+    if (miou := measured.miou_by_backend.get(model.backend)) is not None:
+        frames = f"{measured.images} frames of {measured.data} ({measured.split})"
         facts["miou"] = f"{miou:.4f} on {frames}"
     if passport is not None:
-        images = f"{len(passport.get('images', []))} images of {_data(passport)}"
+        data = f"{passport.get('data')} ({passport.get('split')})"
+        images = f"{len(passport.get('images', []))} images of {data}"
         facts["calibration"] = f"{passport.get('method')} on {images}"
     return {_PREFIX + key: value for key, value in facts.items()}
-
-
-def _data(facts: dict[str, Any]) -> str:
-    return f"{facts.get('data')} ({facts.get('split')})"
 
 
 def _name(model: Model, manifest: Manifest) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.backends.base import OneAtATime
 from runtime.bundle.classes import ClassSet
 from runtime.bundle.manifest import Manifest
+from runtime.bundle.measured import Measured
 from runtime.errors import GateError
 from runtime.latency import Latency
 from runtime.segment import Segmenter
@@ -236,28 +237,28 @@ def engines_only(results: dict[str, Comparison]) -> dict[str, Comparison]:
     return {name: result for name, result in results.items() if name != PYTORCH}
 
 
-def measured(results: dict[str, Comparison], frames: FrameSet) -> dict[str, Any]:
+def measured(results: dict[str, Comparison], frames: FrameSet) -> Measured:
     """What the manifest keeps: the deployed graph's mIoU beside PyTorch's, and the parity.
 
     mIoU and IoU are None where the frames have no labels.
     """
     engines = engines_only(results)
     best = next(iter(engines.values()), results[PYTORCH])
-    return {
-        "data": frames.data,
-        "split": frames.split,
-        "images": frames.count,
-        "miou": _miou(best),
-        "iou": best.confusion.iou_by_name(),
-        "miou_pytorch": _miou(results[PYTORCH]),
-        "iou_pytorch": results[PYTORCH].confusion.iou_by_name(),
-        "miou_by_backend": {name: _miou(result) for name, result in engines.items()},
-        "iou_by_backend": {name: r.confusion.iou_by_name() for name, r in engines.items()},
-        "latency_ms": {name: r.latency.percentiles() for name, r in results.items()},
-        "agreement": {name: result.agreement for name, result in engines.items()},
-        "computes": {name: result.computes for name, result in engines.items()},
-        "worst_frame": {name: [r.worst_name, r.worst_share] for name, r in engines.items()},
-    }
+    return Measured(
+        data=frames.data,
+        split=frames.split,
+        images=frames.count,
+        miou=_miou(best),
+        iou=best.confusion.iou_by_name(),
+        miou_pytorch=_miou(results[PYTORCH]),
+        iou_pytorch=results[PYTORCH].confusion.iou_by_name(),
+        miou_by_backend={name: _miou(result) for name, result in engines.items()},
+        iou_by_backend={name: r.confusion.iou_by_name() for name, r in engines.items()},
+        latency_ms={name: r.latency.percentiles() for name, r in results.items()},
+        agreement={name: result.agreement for name, result in engines.items()},
+        computes={name: result.computes for name, result in engines.items()},
+        worst_frame={name: (r.worst_name, r.worst_share) for name, r in engines.items()},
+    )
 
 
 def _miou(result: Comparison) -> float | None:

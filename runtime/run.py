@@ -14,6 +14,7 @@ from runtime import files
 from runtime.accuracy.drift import Drift
 from runtime.accuracy.ground_truth import Scorer
 from runtime.accuracy.streaming import Clock
+from runtime.bundle.measured import known
 from runtime.latency import Latency
 from runtime.segment import Prediction, Segmenter
 from runtime.sources.base import Source
@@ -111,8 +112,8 @@ class Run:
             "deadline": None if self.clock is None else self.clock.report(),
             "videos": [files.printable(str(path)) for path in self.videos],
             "drift": None if self.drift is None else self.drift.report(),
-            "miou_of_bundle": _exported_miou(manifest.measured, self.segmenter.backend),
-            "miou_of_pytorch": _number(manifest.measured.get("miou_pytorch")),
+            "miou_of_bundle": manifest.measured.miou_in(self.segmenter.backend),
+            "miou_of_pytorch": known(manifest.measured.miou_pytorch),
             "backend": self.segmenter.backend,
             "precision": manifest.precision,
             "bundle": files.printable(str(self.bundle)),
@@ -133,14 +134,3 @@ class Run:
             "pixel_accuracy": matrix.pixel_accuracy(),
             **({"boundary_f": None} if boundary is None else boundary.to_json()),
         }
-
-
-def _exported_miou(measured: dict[str, Any], backend: str) -> float | None:
-    """What export measured in this engine, or in the first it had."""
-    by_backend = measured.get("miou_by_backend")
-    own = by_backend.get(backend) if isinstance(by_backend, dict) else None
-    return _number(measured.get("miou") if own is None else own)
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None

@@ -57,7 +57,8 @@ class Model:
 
     def search(self) -> Any:
         """What the search for an INT8 bundle's layers measured; None where there was none."""
-        name = self.manifest.measured.get("int8", {}).get("search")
+        int8 = self.manifest.measured.int8
+        name = int8.search if int8 else None
         if name is None or name not in self.manifest.files:
             return None
         return msgspec.json.decode((self.path / name).read_bytes())
@@ -78,7 +79,7 @@ class Model:
             way=way,
             input=(batch, height, width),
             model_mb=graph.stat().st_size / 1e6 if bundle else None,
-            multiply_adds=self.manifest.measured.get("multiply_adds"),
+            multiply_adds=self.manifest.measured.multiply_adds,
         )
 
 

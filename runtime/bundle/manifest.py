@@ -15,6 +15,7 @@ from msgspec import Meta
 from runtime import files
 from runtime.bundle.classes import ClassSet
 from runtime.bundle.graph import Tensor, read_border
+from runtime.bundle.measured import Measured, Text
 from runtime.errors import HedgeError
 
 SCHEMA = 1
@@ -25,26 +26,10 @@ BUNDLES = Path("bundles")
 _LARGEST = 16 << 20  # bytes of a manifest
 _PIXELS = 1 << 28  # of all frames of a batch
 _LONGEST = 100  # characters of a name
-_TEXT = 1000  # characters of any other text
 
 Precision = Literal["fp32", "fp16", "int8"]
-Text = Annotated[str, Meta(max_length=_TEXT)]
-Share = Annotated[float, Meta(ge=0, le=1)]
 Side = Annotated[int, Meta(ge=1, le=1 << 16)]
 Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-
-
-class Measured(TypedDict, total=False):
-    """What the product reads of ``Manifest.measured``; whatever else it holds is only shown."""
-
-    data: Text
-    split: Text
-    images: Annotated[int, Meta(ge=0)]
-    miou: Share | None
-    miou_pytorch: Share | None
-    miou_by_backend: dict[Text, Share | None]
-    multiply_adds: Annotated[int, Meta(ge=0)]
-    int8: dict[Text, Any]
 
 
 class Calibration(TypedDict, total=False):
@@ -77,10 +62,9 @@ class Manifest:
     precision: "fp32" | "fp16" | "int8"; files: sha256 of each file in the bundle, by relative
     path; logits: the scores that the graph's own upsampling and argmax make labels of, for engines
     whose host does that faster; graphs: the ONNX file for a backend that wants a form of its own;
-    measured: mIoU, parity and latency with the data they were measured on, and the multiply-adds of
-    a frame; calibration: the images INT8 ranges came from, else None; built_with: library versions;
-    license: terms of the weights. Raises HedgeError for values that contradict each other, or that
-    no export writes.
+    calibration: the images INT8 ranges came from, else None; built_with: library versions; license:
+    terms of the weights. Raises HedgeError for values that contradict each other, or that no export
+    writes.
     """
 
     name: str
@@ -93,7 +77,7 @@ class Manifest:
     files: dict[str, Hash]
     logits: TensorSpec | None = None
     graphs: dict[Text, str] = field(default_factory=dict)
-    measured: dict[str, Any] = field(default_factory=dict)
+    measured: Measured = field(default_factory=Measured)
     calibration: dict[str, Any] | None = None
     built_with: dict[Text, Text] = field(default_factory=dict)
     license: Text | None = None
@@ -121,7 +105,6 @@ class Manifest:
                 _check_name(part, "a file name")
         if unsealed := set(self.graphs.values()) - self.files.keys():
             raise HedgeError(f"graph without a sha256: {_shown(min(unsealed))}")
-        msgspec.convert(self.measured, Measured)
         msgspec.convert(self.calibration, Calibration | None)
 
     def _check_shapes(self) -> None:
@@ -160,7 +143,8 @@ class Manifest:
 
     def save(self, bundle: Path) -> None:
         """Write ``bundle/manifest.json`` atomically."""
-        sealed = replace(self, digest=self._digest())._content()
+        content = self._content()
+        sealed = content | {"digest": _digest(content)}
         files.write_bytes(bundle / FILE_NAME, msgspec.json.format(msgspec.json.encode(sealed)))
 
     @classmethod
@@ -180,9 +164,11 @@ class Manifest:
             data = path.read_bytes()
             content = json.loads(data, object_pairs_hook=_unique)
             manifest = msgspec.json.decode(data, type=cls)
+            measured = manifest.measured.read_from(content.get("measured", {}))
+            manifest = replace(manifest, measured=measured)
             # The digest cannot see a damaged key, which would be left out for the default's sake.
             same = content == manifest._content()
-            signed = manifest.digest in (manifest._digest(), manifest._digest(order=None))
+            signed = manifest.digest in (_digest(content), _digest(content, order=None))
         except RecursionError as error:
             raise HedgeError(f"{path}: nested too deep; export again") from error
         except (OSError, ValueError, msgspec.MsgspecError) as error:
@@ -238,21 +224,25 @@ class Manifest:
                     "manifest"
                 )
 
-    def _digest(self, order: Literal["deterministic"] | None = "deterministic") -> str:
-        """SHA-256 of the content; order: None as of bundles from before there were licences."""
-        content = self._content() | {"digest": ""}
-        return hashlib.sha256(msgspec.json.encode(content, order=order)).hexdigest()
-
     def _content(self) -> dict[str, Any]:
         """The JSON object, without what is empty and bundles from before there was it lack."""
         content: dict[str, Any] = msgspec.json.decode(
             msgspec.json.encode(self, order="deterministic")
         )
+        content["measured"] = self.measured.to_json()
         if self.license is None:
             content.pop("license", None)
         old = ("names", "colors")
         content["classes"] = {k: v for k, v in content["classes"].items() if k in old or v}
         return content
+
+
+def _digest(
+    content: dict[str, Any], order: Literal["deterministic"] | None = "deterministic"
+) -> str:
+    """SHA-256 of all but itself; order: None as of bundles from before there were licences."""
+    data = msgspec.json.encode(content | {"digest": ""}, order=order)
+    return hashlib.sha256(data).hexdigest()
 
 
 def _fits(spec: TensorSpec, found: Tensor) -> bool:

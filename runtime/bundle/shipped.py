@@ -32,10 +32,11 @@ def find_bundle(bundle: Path | None, root: Path = BUNDLES) -> Path:
 def introduction(manifest: Manifest) -> str:
     """One line: which model it is, its measured mIoU, and its licence."""
     measured = manifest.measured
-    frames = f"{measured['images']} frames of {measured['data']} ({measured['split']})"
+    frames = f"{measured.images} frames of {measured.data} ({measured.split})"
+    miou = measured.miou_in("")
     return (
         f"no bundle of your own, so the shipped {manifest.name} ({len(manifest.classes)} classes): "
-        f"{100 * measured['miou']:.1f} % mIoU on {frames}; {manifest.license}"
+        f"{'?' if miou is None else f'{100 * miou:.1f}'} % mIoU on {frames}; {manifest.license}"
     )
 
 

@@ -208,7 +208,7 @@ def _passport(run: Run) -> dict[str, Any]:
         "precision": manifest.precision,
         "input": list(manifest.input.shape),
         "files": manifest.files,
-        "measured": manifest.measured,
+        "measured": manifest.measured.to_json(),
         "calibration": {k: v for k, v in calibration.items() if k != "images"} or None,
         "built_with": manifest.built_with,
     }

@@ -12,6 +12,7 @@ import numpy as np
 
 from runtime import errors
 from runtime.bundle.manifest import SCHEMA, Manifest
+from runtime.bundle.measured import Measured
 from runtime.config import VideoConfig
 from runtime.video import main
 from train.checkpoint import FORMAT, Checkpoint
@@ -63,9 +64,12 @@ def test_the_keys_of_an_epoch() -> None:
 def test_the_fields_of_manifest_and_checkpoint() -> None:
     manifest = {field.name for field in fields(Manifest)}
     assert manifest == named("formats.md", "Manifest")
+    text = (REFERENCE / "formats.md").read_text(encoding="utf-8")
+    measured = re.search(r"^\| `measured` .*$", text, re.MULTILINE)
+    assert measured is not None
+    assert {*Measured.__struct_fields__} - {"foreign"} <= set(re.findall(r"`(\w+)`", measured[0]))
     written = {field.name for field in fields(Checkpoint)} - {"path"} | {"digest"}
     assert written == named("formats.md", "Checkpoint")
-    text = (REFERENCE / "formats.md").read_text(encoding="utf-8")
     assert FORMAT in text and f"schema {SCHEMA}." in text
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import onnx
@@ -12,6 +11,7 @@ from onnx import TensorProto, helper
 from runtime import files
 from runtime.bundle.classes import ClassSet
 from runtime.bundle.manifest import Manifest, TensorSpec
+from runtime.bundle.measured import Measured
 from tests.equipment.pictures import CLASSES, HEIGHT, WIDTH
 
 
@@ -20,7 +20,7 @@ def make_bundle(
     size: tuple[int, int] = (HEIGHT, WIDTH),
     batch: int = 1,
     class_set: ClassSet = CLASSES,
-    measured: dict[str, Any] | None = None,
+    measured: Measured | None = None,
 ) -> Path:
     """Write a bundle that labels each pixel with its brightest channel; (24, 32) unless said."""
     folder.mkdir(parents=True)
@@ -35,7 +35,7 @@ def make_bundle(
         output=TensorSpec("labels", shape[:3], "uint8", "NHW"),
         classes=class_set,
         files={"model.onnx": files.sha256(folder / "model.onnx")},
-        measured=measured or {},
+        measured=measured or Measured(),
     ).save(folder)
     return folder
 

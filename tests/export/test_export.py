@@ -114,12 +114,12 @@ def test_the_manifest_says_what_was_measured(exported: Path, trained_run: Path) 
         assert manifest.precision == precision and manifest.classes == checkpoint.classes
         assert manifest.input.shape == (1, 48, 64, 3) and manifest.input.color_order == "BGR"
         measured = manifest.measured
-        assert measured["images"] == 3 and measured["split"] == "val"
-        assert set(measured["agreement"]) == set(installed_backends())
-        for backend, agreement in measured["agreement"].items():
-            coarse = measured["computes"][backend] in verify.COARSE  # judged by mIoU
+        assert measured.images == 3 and measured.split == "val"
+        assert set(measured.agreement) == set(installed_backends())
+        for backend, agreement in measured.agreement.items():
+            coarse = measured.computes[backend] in verify.COARSE  # judged by mIoU
             assert agreement >= (0.9 if coarse else verify.AGREEMENT[precision])
-        assert abs(measured["miou"] - measured["miou_pytorch"]) < 0.02
+        assert abs(measured.miou - measured.miou_pytorch) < 0.02
         assert manifest.built_with.keys() >= {"torch", "onnx"}
 
 
@@ -172,9 +172,9 @@ def test_without_the_data_set_parity_is_shown_on_drawn_streets(
     main(Export(tmp_path / "tiny", out=tmp_path / "bundles", frames=4))
     assert "gone: not on this machine" in capsys.readouterr().err
     measured = Manifest.load(tmp_path / "bundles" / "tiny-fp32").measured
-    assert measured["miou"] is None and measured["images"] == 4
-    assert min(measured["agreement"].values()) >= verify.AGREEMENT["fp32"]
-    assert measured["multiply_adds"] > 1e6
+    assert measured.miou is None and measured.images == 4
+    assert min(measured.agreement.values()) >= verify.AGREEMENT["fp32"]
+    assert measured.multiply_adds > 1e6
     with pytest.raises(HedgeError, match="gone"):
         main(Export(tmp_path / "tiny", out=tmp_path / "other", data=tmp_path / "gone"))
 

@@ -113,7 +113,7 @@ def test_parameters_prove_what_is_served(exported: Path, repository: Path) -> No
         assert values["hedge.sha256"] == served == manifest.files["model.cpu.onnx"]
         assert values["hedge.precision"] == "int8" and values["hedge.bundle"] == manifest.digest
         assert values["hedge.calibration"].startswith("minmax on 8 images of blocks")
-        miou = manifest.measured["miou_by_backend"][backend]
+        miou = manifest.measured.miou_by_backend[backend]
         assert values["hedge.miou"].startswith(f"{miou:.4f} on 3 frames of blocks")
         assert (folder / "manifest.json").read_bytes() == (exported / "manifest.json").read_bytes()
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from runtime.bundle.measured import Measured
 from runtime.errors import HedgeError, IncompleteError, OutputError
 from runtime.video import VideoConfig, main
 from tests.equipment.processes import outputs_in, rows_of
@@ -144,7 +145,7 @@ def test_the_bundles_own_accuracy_stands_beside_the_live_one(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    bundle = make_bundle(tmp_path / "measured", measured={"miou": 0.7125})
+    bundle = make_bundle(tmp_path / "measured", measured=Measured(miou=0.7125))
     assert run(make_images(tmp_path / "images", 1), bundle=bundle) == 0
     assert "71.2% in the bundle's manifest" in capsys.readouterr().out
 

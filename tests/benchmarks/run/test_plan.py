@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from benchmarks.cells import bare_library
 from benchmarks.run.plan import COMPILED, PEERS, Asked, Planned, Shared, models, plan
 from runtime.bundle.manifest import Manifest
+from runtime.bundle.measured import Int8, Measured
 from runtime.errors import HedgeError
 
 CPU = ("openvino", "onnxruntime")
@@ -141,5 +143,6 @@ def test_what_a_search_measured_is_taken_along(bundle: Path) -> None:
     manifest = Manifest.load(bundle)
     (bundle / "sensitivity.json").write_text('{"layers": [1]}')
     manifest.files["sensitivity.json"] = "any"
-    manifest.measured["int8"] = {"search": "sensitivity.json"}
+    int8 = Int8(layers=1, kept=(), search="sensitivity.json")
+    manifest = replace(manifest, measured=Measured(int8=int8))
     assert type(model)(model.name, bundle, manifest).search() == {"layers": [1]}

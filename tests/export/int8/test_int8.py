@@ -51,16 +51,16 @@ def test_the_manifest_is_a_passport(exported: Path, blocks: Path) -> None:
 
 def test_every_engine_is_measured_beside_pytorch(exported: Path) -> None:
     measured = Manifest.load(exported).measured
-    assert measured["split"] == "val" and measured["images"] == 3
+    assert measured.split == "val" and measured.images == 3
     backends = set(installed_backends())
-    assert backends == measured["miou_by_backend"].keys() == measured["iou_by_backend"].keys()
-    assert measured["latency_ms"].keys() == backends | {"pytorch"}
-    for backend, miou in measured["miou_by_backend"].items():
-        classes = measured["iou_by_backend"][backend].values()
+    assert backends == measured.miou_by_backend.keys() == measured.iou_by_backend.keys()
+    assert measured.latency_ms.keys() == backends | {"pytorch"}
+    for backend, miou in measured.miou_by_backend.items():
+        classes = measured.iou_by_backend[backend].values()
         assert np.mean(list(classes)) == pytest.approx(miou)
-        assert abs(miou - measured["miou_pytorch"]) <= 0.03
-    report = measured["int8"]
-    assert len(report["kept"]) < 0.1 * report["layers"]
+        assert abs(miou - measured.miou_pytorch) <= 0.03
+    report = measured.int8
+    assert len(report.kept) < 0.1 * report.layers
 
 
 def test_engines_agree_with_each_other(exported: Path, blocks: Path) -> None:
@@ -163,13 +163,13 @@ def test_best_is_the_fastest_of_all(
 ) -> None:
     main(replace(config, int8=False, best=True, calibration_method="minmax", out=tmp_path))
     manifest = Manifest.load(tmp_path / "tiny-best")
-    fastest = manifest.measured["fastest"]
-    assert manifest.precision == fastest["precision"]
+    fastest = manifest.measured.fastest
+    assert manifest.precision == fastest.precision
     pairs = {f"{b} {p}" for b in installed_backends() for p in ("fp32", "fp16", "int8")}
-    assert fastest["ms"].keys() == pairs
-    chosen = fastest["ms"][f"{fastest['backend']} {fastest['precision']}"]
-    assert chosen <= 1.03 * min(fastest["ms"].values())
-    assert f"{fastest['precision']} is the fastest here" in capsys.readouterr().out
+    assert fastest.ms.keys() == pairs
+    chosen = fastest.ms[f"{fastest.backend} {fastest.precision}"]
+    assert chosen <= 1.03 * min(fastest.ms.values())
+    assert f"{fastest.precision} is the fastest here" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["tiny-best"]
 
 

@@ -80,14 +80,14 @@ def test_without_a_search_it_is_refused(config: Export) -> None:
 def test_the_search_ends_inside_the_budget_in_every_engine(found: Path) -> None:
     manifest = Manifest.load(found)
     measured = manifest.measured
-    trained = measured["iou_pytorch"]
+    trained = measured.iou_pytorch
     for backend in installed_backends():
-        drop = measured["miou_pytorch"] - measured["miou_by_backend"][backend]
-        lost = [trained[name] - v for name, v in measured["iou_by_backend"][backend].items()]
+        drop = measured.miou_pytorch - measured.miou_by_backend[backend]
+        lost = [trained[name] - v for name, v in measured.iou_by_backend[backend].items()]
         assert 100 * drop <= 0.5 and 100 * max(lost) <= 2
-    report = measured["int8"]
-    assert report["budget"] == {"miou": 0.5, "worst": 2.0}
-    assert len(report["kept"]) <= 0.2 * report["layers"]
+    report = measured.int8
+    assert report.budget == {"miou": 0.5, "worst": 2.0}
+    assert len(report.kept) <= 0.2 * report.layers
 
 
 def test_the_guilty_layer_is_among_those_kept(found: Path, torn_run: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_search_that_was_stopped_goes_on(
     left, steps = len(log.layers) - 4, len(log.steps) - 1  # the first set was measured before
     assert len(log.layers) == 6
     assert (tried.count("layer"), tried.count("trial")) == (left, steps)
-    assert set(short.keep) < set(manifest.measured["int8"]["kept"])
+    assert set(short.keep) < set(manifest.measured.int8.kept)
 
 
 def test_a_budget_that_cannot_be_met_names_the_best_found(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from onnx import helper
 
 from runtime.bundle.classes import ClassSet
 from runtime.bundle.manifest import Manifest, newest_bundle
+from runtime.bundle.shipped import find_bundle
 from runtime.errors import HedgeError
 from tests.equipment.bundles import resign
 
@@ -77,11 +79,8 @@ def forge(bundle: Path, *keys: str | int, value: Any) -> None:
     for key in keys[:-1]:
         place = place[key]
     place[keys[-1]] = value
-    manifest = object.__new__(Manifest)  # which asks nothing
-    for name, content in fields.items():
-        object.__setattr__(manifest, name, content)
-    object.__setattr__(manifest, "license", None)
-    fields["digest"] = manifest._digest()
+    content = msgspec.json.encode(fields | {"digest": ""}, order="deterministic")
+    fields["digest"] = hashlib.sha256(content).hexdigest()
     (bundle / "manifest.json").write_bytes(msgspec.json.encode(fields))
 
 
@@ -128,6 +127,8 @@ FORGED: dict[str, tuple[tuple[str | int, ...], Any, str]] = {
     "another output": (("output", "name"), "mask", r'has no tensor "mask"'),
     "measured of other types": (("measured",), {"miou_by_backend": 3}, "miou_by_backend"),
     "an mIoU of 200 %": (("measured",), {"miou": 2.0}, "miou"),
+    "a search of no name": (("measured",), {"int8": {"layers": 9, "kept": 3}}, "kept"),
+    "a frame as a number": (("measured",), {"worst_frame": {"onnxruntime": 3}}, "worst_frame"),
     "calibrated with a number": (("calibration",), {"images": 3}, "images"),
     "a list": (("classes", "names"), {"a": 1}, "classes"),
 }
@@ -141,6 +142,32 @@ def test_a_signed_manifest_is_refused_for_its_cause(kind: str, bundle: Path) -> 
         Manifest.load(bundle)
     text = str(caught.value)
     assert str(bundle) in text and text.isprintable() and len(text) < len(str(bundle)) + 350
+
+
+LATER = {"miou": None, "images": 3, "iou": {}, "energy": {"joules": 1.5}, "foreign": {"a": 1}}
+LATER |= {"int8": {"layers": 9, "kept": ["a"], "margin": [1]}, "latency_ms": {"ov": {"p50": 4}}}
+
+
+def test_what_a_later_version_measured_survives_a_rewrite(bundle: Path) -> None:
+    forge(bundle, "measured", value=LATER)
+    manifest = Manifest.load(bundle)
+    assert manifest.measured.images == 3 and manifest.measured.miou_in("openvino") is None
+    assert manifest.measured.int8 is not None and manifest.measured.int8.kept == ("a",)
+    measured = msgspec.structs.replace(manifest.measured, iou={"b": 0.5}, miou=0.25)
+    replace(manifest, measured=measured, license="CC0").save(bundle)
+    assert Manifest.load(bundle).license == "CC0"
+    written = json.loads((bundle / "manifest.json").read_bytes())["measured"]
+    assert written == LATER | {"iou": {"b": 0.5}, "miou": 0.25}
+    flip_bit(bundle / "manifest.json", (bundle / "manifest.json").read_bytes().index(b"joules"))
+    with pytest.raises(HedgeError, match="changed after it was written"):
+        Manifest.load(bundle)
+
+
+def test_the_shipped_manifest_is_written_as_it_was(tmp_path: Path) -> None:
+    """Byte for byte, and so with the same digest."""
+    shipped = find_bundle(Path("street19"))
+    Manifest.load(shipped).save(tmp_path)
+    assert (tmp_path / "manifest.json").read_bytes() == (shipped / "manifest.json").read_bytes()
 
 
 @pytest.mark.parametrize("shape", [(1, 24, 64, 3), (2, 24, 32, 3)])

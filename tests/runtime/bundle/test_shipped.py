@@ -13,6 +13,7 @@ import pytest
 from runtime import Segmenter
 from runtime.bundle import shipped
 from runtime.bundle.manifest import Manifest
+from runtime.bundle.measured import Measured
 from runtime.bundle.shipped import find_bundle
 from runtime.config import VideoConfig
 from runtime.errors import HedgeError
@@ -26,7 +27,7 @@ def box(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A stand-in for the shipped model; the working folder has no bundle."""
     root = tmp_path / "models"
     shutil.copytree(bundle, root / "street19-int8")
-    measured = {"miou": 0.4567, "images": 7, "data": "nowhere", "split": "val"}
+    measured = Measured(miou=0.4567, images=7, data="nowhere", split="val")
     manifest = replace(Manifest.load(bundle), name="street19-int8", license=TERMS)
     replace(manifest, measured=measured).save(root / "street19-int8")
     (tmp_path / "empty").mkdir()
@@ -77,9 +78,9 @@ def test_the_model_in_the_box_is_whole_small_and_says_its_terms() -> None:
     manifest = Manifest.load(find_bundle(Path("street19")))  # checks every file's sha256
     assert (manifest.precision, len(manifest.classes)) == ("int8", 19)
     assert manifest.license == "Cityscapes: research and non-commercial use"
-    assert manifest.measured["split"] == "val" and manifest.measured["images"] == 7
+    assert manifest.measured.split == "val" and manifest.measured.images == 7
     root = Path(shipped.__file__).parents[2]
     found = [*root.glob("runtime/models/*/*"), *root.glob("train/weights/*")]
     files = [path for path in found if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 24e6
-    assert "/" not in manifest.measured["data"]
+    assert "/" not in manifest.measured.data
