@@ -8,14 +8,15 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from runtime import files
 from runtime.accuracy.drift import Drift
 from runtime.accuracy.ground_truth import Scorer
+from runtime.accuracy.metrics import Scores, scores
 from runtime.accuracy.streaming import Clock
-from runtime.bundle.measured import known
+from runtime.bundle import measured
 from runtime.latency import Latency
+from runtime.outputs.report import Report
 from runtime.segment import Prediction, Segmenter
 from runtime.sources.base import Source
 from runtime.sources.live import LiveSource
@@ -93,44 +94,33 @@ class Run:
         miou = self.miou()
         return "   ".join([*parts, f"mIoU {miou:.1%}"] if miou is not None else parts)
 
-    def report(self) -> dict[str, Any]:
-        """The final numbers. Keys stay what they are from version to version; None, never NaN."""
-        manifest = self.segmenter.manifest
+    def report(self) -> Report:
+        """The numbers so far."""
+        manifest, scorer = self.segmenter.manifest, self.scorer
         live = self.source if isinstance(self.source, LiveSource) else None
         read = self.read if live is None else live.received
-        return {
-            "source": self.source.origin,
-            "frames_expected": self.source.expected if live is None else None,
-            "frames_read": read,
-            "frames_written": self.written,
-            "frames_dropped": read - self.written,
-            "frames_damaged": self.source.damaged,
-            "fps": self.written / self.seconds if self.seconds else None,
-            "latency_ms": {stage: times.percentiles() for stage, times in self.stages.items()},
-            **self._accuracy(),
-            "gaps": None if live is None else live.report(),
-            "deadline": None if self.clock is None else self.clock.report(),
-            "videos": [files.printable(str(path)) for path in self.videos],
-            "drift": None if self.drift is None else self.drift.report(),
-            "miou_of_bundle": manifest.measured.miou_in(self.segmenter.backend),
-            "miou_of_pytorch": known(manifest.measured.miou_pytorch),
-            "backend": self.segmenter.backend,
-            "precision": manifest.precision,
-            "bundle": files.printable(str(self.bundle)),
-            "machine": {"system": platform.platform(), "cpus": os.cpu_count()},
-        }
-
-    def _accuracy(self) -> dict[str, Any]:
-        miou = self.miou()
-        if self.scorer is None or miou is None:
-            scored = None if self.scorer is None else self.scorer.scored
-            nothing = dict.fromkeys(("miou", "iou", "pixel_accuracy", "boundary_f"))
-            return {"frames_scored": scored, **nothing}
-        matrix, boundary = self.scorer.matrix, self.scorer.boundary
-        return {
-            "frames_scored": self.scorer.scored,
-            "miou": miou,
-            "iou": matrix.iou_by_name(),
-            "pixel_accuracy": matrix.pixel_accuracy(),
-            **({"boundary_f": None} if boundary is None else boundary.to_json()),
-        }
+        known = Scores()
+        if scorer is not None and scorer.miou() is not None:
+            known = scores(scorer.matrix, scorer.boundary)
+        return Report(
+            **vars(known),
+            source=self.source.origin,
+            frames_expected=self.source.expected if live is None else None,
+            frames_read=read,
+            frames_written=self.written,
+            frames_dropped=read - self.written,
+            frames_damaged=self.source.damaged,
+            frames_scored=None if scorer is None else scorer.scored,
+            fps=self.written / self.seconds if self.seconds else None,
+            latency_ms={stage: times.percentiles() for stage, times in self.stages.items()},
+            gaps=None if live is None else live.gaps,
+            deadline=None if self.clock is None else self.clock.report(),
+            videos=[files.printable(str(path)) for path in self.videos],
+            drift=None if self.drift is None else self.drift.report(),
+            miou_of_bundle=manifest.measured.miou_in(self.segmenter.backend),
+            miou_of_pytorch=measured.known(manifest.measured.miou_pytorch),
+            backend=self.segmenter.backend,
+            precision=manifest.precision,
+            bundle=files.printable(str(self.bundle)),
+            machine={"system": platform.platform(), "cpus": os.cpu_count()},
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -89,7 +90,7 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(ABC):
     """What every training has: its length, its averaging, its folder, and how it resumes."""
 
     epochs: Count = 60
@@ -119,9 +120,9 @@ class RunConfig:
         check_numbers(self)
 
     @property
+    @abstractmethod
     def default_name(self) -> str:
         """The run's name where none is given."""
-        raise NotImplementedError
 
     @property
     def run(self) -> Path:

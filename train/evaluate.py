@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,7 +16,7 @@ from PIL import Image
 from rich.table import Table
 
 from runtime import cli, files
-from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix
+from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix, Scores, scores
 from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError, one_line
 from runtime.outputs.checks import check_outputs
@@ -49,6 +49,13 @@ class Evaluate:
     """Write the scores to this file."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Report(Scores):
+    """The stable keys of ``--json``."""
+
+    images: int
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Scores over a split, in 0..1; boundary F is None if it was not computed."""
@@ -57,18 +64,9 @@ class Evaluation:
     boundary: BoundaryF | None
     images: int
 
-    def to_json(self) -> dict[str, Any]:
-        """The stable keys of ``--json``."""
-        report: dict[str, Any] = {
-            "miou": self.confusion.miou(),
-            "iou": self.confusion.iou_by_name(),
-            "pixel_accuracy": self.confusion.pixel_accuracy(),
-            "boundary_f": None,
-            "images": self.images,
-        }
-        if self.boundary is not None:
-            report |= self.boundary.to_json()
-        return report
+    def report(self) -> Report:
+        """For ``--json``."""
+        return Report(**vars(scores(self.confusion, self.boundary)), images=self.images)
 
 
 class Answer(NamedTuple):
@@ -194,7 +192,7 @@ def evaluate_run(config: Evaluate) -> Evaluation:
         evaluation = score(answers, index.classes)
     if config.json:
         files.write_bytes(
-            config.json, msgspec.json.format(msgspec.json.encode(evaluation.to_json()))
+            config.json, msgspec.json.format(msgspec.json.encode(evaluation.report()))
         )
     return evaluation
 

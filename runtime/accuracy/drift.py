@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import cv2
 import numpy as np
@@ -32,6 +31,29 @@ class Second:
     def agreement(self) -> float:
         """Mean share of the second's pixels that both engines label alike, in 0..1."""
         return fmean(self.agreements)
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A second of the stream, and the share of its pixels that both engines label alike."""
+
+    second: int
+    agreement: float
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """What a ``Drift`` found, all in 0..1; None before the first frame.
+
+    reference: the other bundle's name; agreement_p5: of the frames; worst: seconds.
+    """
+
+    reference: str
+    agreement: float | None
+    agreement_p5: float | None
+    flicker: float | None
+    flicker_reference: float | None
+    worst: list[Apart]
 
 
 class Drift:
@@ -64,18 +86,18 @@ class Drift:
         self._remember(prediction, other, agreement)
         return {"agreement": agreement, "flicker": shares[0], "flicker_reference": shares[1]}
 
-    def report(self) -> dict[str, Any]:
-        """The figures, JSON-ready; None before the first frame."""
+    def report(self) -> DriftReport:
+        """The figures so far."""
         own, other = (fmean(history) if history else None for history in self._flickers)
         known = self._agreements
-        return {
-            "reference": self.reference.manifest.name,
-            "agreement": fmean(known) if known else None,
-            "agreement_p5": float(np.percentile(known, 5)) if known else None,
-            "flicker": own,
-            "flicker_reference": other,
-            "worst": [{"second": s.start_s, "agreement": s.agreement} for s in self._worst()],
-        }
+        return DriftReport(
+            reference=self.reference.manifest.name,
+            agreement=fmean(known) if known else None,
+            agreement_p5=float(np.percentile(known, 5)) if known else None,
+            flicker=own,
+            flicker_reference=other,
+            worst=[Apart(second.start_s, second.agreement) for second in self._worst()],
+        )
 
     def save(self, folder: Path) -> list[Path]:
         """Write the worst frame of each of the worst seconds: ours, the reference's, where they

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from runtime.bundle.classes import IGNORE, ClassSet
 
@@ -48,8 +49,7 @@ class ConfusionMatrix:
 
     def iou_by_name(self) -> dict[str, float | None]:
         """IoU by class name, None where the class does not occur (NaN is not JSON)."""
-        values = (None if np.isnan(v) else float(v) for v in self.iou())
-        return dict(zip(self.classes.names, values, strict=True))
+        return _by_name(self.classes, self.iou())
 
 
 class BoundaryF:
@@ -94,18 +94,48 @@ class BoundaryF:
         values = self.f()
         return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 
-    def to_json(self) -> dict[str, Any]:
-        """What reports say of boundaries; None where there is none (NaN is not JSON)."""
-        values = [None if np.isnan(value) else float(value) for value in self.f()]
-        mean = self.mean()
-        return {
-            "boundary_f": None if np.isnan(mean) else mean,
-            "boundary_f_by_class": dict(zip(self.classes.names, values, strict=True)),
-            "boundary_tolerance_px": self.tolerance,
-        }
-
     def _near(self, boundary: np.ndarray) -> np.ndarray:
         return cv2.dilate(boundary.astype(np.uint8), self._disk).astype(bool)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What reports say of accuracy, in 0..1; None, never NaN, where there is nothing to score.
+
+    Two keys are left out where boundaries were not asked for.
+    """
+
+    miou: float | None = None
+    iou: dict[str, float | None] | None = None
+    pixel_accuracy: float | None = None
+    boundary_f: float | None = None
+    boundary_f_by_class: dict[str, float | None] | UnsetType = UNSET
+    boundary_tolerance_px: int | UnsetType = UNSET
+
+
+def scores(matrix: ConfusionMatrix, boundary: BoundaryF | None) -> Scores:
+    """All that was counted so far."""
+    known = Scores(
+        miou=_known(matrix.miou()),
+        iou=matrix.iou_by_name(),
+        pixel_accuracy=_known(matrix.pixel_accuracy()),
+    )
+    if boundary is None:
+        return known
+    return replace(
+        known,
+        boundary_f=_known(boundary.mean()),
+        boundary_f_by_class=_by_name(matrix.classes, boundary.f()),
+        boundary_tolerance_px=boundary.tolerance,
+    )
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _by_name(classes: ClassSet, values: np.ndarray) -> dict[str, float | None]:
+    return dict(zip(classes.names, map(_known, values), strict=True))
 
 
 def _boundary(mask: np.ndarray) -> np.ndarray:

@@ -10,13 +10,24 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from math import isnan
-from typing import Any
 
 import numpy as np
 
 from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.bundle.classes import ClassSet
 from runtime.segment import Prediction
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """What a ``Clock`` found; mIoU in 0..1, None before the first scored pixel."""
+
+    fps: float
+    deadline_ms: float
+    miou: float | None
+    frames_late: int
+    frames_dropped: int
+    frames_blank: int
 
 
 @dataclass
@@ -65,14 +76,8 @@ class Clock:
         else:
             self.blank += 1
 
-    def report(self) -> dict[str, Any]:
-        """The figures, JSON-ready; mIoU in 0..1, None before the first scored pixel."""
+    def report(self) -> Deadline:
+        """The figures so far."""
         miou = self.matrix.miou()
-        return {
-            "fps": self.fps,
-            "deadline_ms": self.deadline_ms,
-            "miou": None if isnan(miou) else miou,
-            "frames_late": self.late,
-            "frames_dropped": self.dropped,
-            "frames_blank": self.blank,
-        }
+        known = None if isnan(miou) else miou
+        return Deadline(self.fps, self.deadline_ms, known, self.late, self.dropped, self.blank)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -14,8 +13,10 @@ from runtime.outputs.checks import writing
 
 _FLUSH_SECONDS = 1.0
 
+Row = dict[str, str | float | None]  # by key; what there is depends on what was asked for
 
-def write_report(path: Path, report: dict[str, Any]) -> None:
+
+def write_report(path: Path, report: object) -> None:
     """Write ``report`` as indented JSON, whole or not at all."""
     with writing(path):
         files.write_bytes(path, msgspec.json.format(safe_json(report)) + b"\n")
@@ -30,7 +31,7 @@ class RowSink:
             self._file = path.open("wb")
         self._flushed = time.monotonic()
 
-    def write(self, row: dict[str, Any]) -> None:
+    def write(self, row: Row) -> None:
         """Append ``row`` as one line."""
         with writing(self.path):
             self._file.write(safe_json(row) + b"\n")

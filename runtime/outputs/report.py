@@ -1,17 +1,50 @@
-"""The table of a finished run."""
+"""The report of a run, and its table."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from rich import box
 from rich.table import Table
 
+from runtime.accuracy.drift import DriftReport
+from runtime.accuracy.metrics import Scores
+from runtime.accuracy.streaming import Deadline
+from runtime.sources.live import Gaps
 
-def table(report: dict[str, Any], name: str) -> Table:
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Scores):
+    """The final numbers. Keys stay what they are from version to version; None, never NaN.
+
+    docs/reference/json.md says what each of them is.
+    """
+
+    source: str
+    frames_expected: int | None
+    frames_read: int
+    frames_written: int
+    frames_dropped: int
+    frames_damaged: int
+    frames_scored: int | None
+    fps: float | None
+    latency_ms: dict[str, dict[str, float | None]]
+    gaps: Gaps | None
+    deadline: Deadline | None
+    videos: list[str]
+    drift: DriftReport | None
+    miou_of_bundle: float | None
+    miou_of_pytorch: float | None
+    backend: str
+    precision: str
+    bundle: str
+    machine: dict[str, str | int | None]
+
+
+def table(report: Report, name: str) -> Table:
     """The report as one table for people; ``name`` is the model's."""
     whole = Table(title=name, box=box.ROUNDED, show_header=False, title_justify="left")
-    whole.add_row(_latency_grid(report["latency_ms"]))
+    whole.add_row(_latency_grid(report.latency_ms))
     whole.add_section()
     whole.add_row(_facts_grid(report))
     return whole
@@ -28,52 +61,52 @@ def _latency_grid(latency: dict[str, dict[str, float | None]]) -> Table:
     return grid
 
 
-def _facts_grid(report: dict[str, Any]) -> Table:
+def _facts_grid(report: Report) -> Table:
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(min_width=12)
     grid.add_column(overflow="fold")
-    counts = ("read", "written", "dropped")
-    grid.add_row("frames", ", ".join(f"{report[f'frames_{what}']} {what}" for what in counts))
-    fps = report["fps"]
+    counts = f"{report.frames_read} read, {report.frames_written} written"
+    grid.add_row("frames", f"{counts}, {report.frames_dropped} dropped")
+    fps = report.fps
     grid.add_row("fps", "–" if fps is None else f"{fps:.1f}")
     grid.add_row("mIoU", _miou_text(report))
-    if (boundary := report["boundary_f"]) is not None:
-        tolerance = report["boundary_tolerance_px"]
+    if (boundary := report.boundary_f) is not None:
+        tolerance = report.boundary_tolerance_px
         grid.add_row("boundary F", f"{boundary:.1%} within {tolerance} pixels")
-    if (live := report["deadline"]) is not None:
+    if (live := report.deadline) is not None:
         grid.add_row("live", _live_text(live))
-    if (drift := report["drift"]) is not None and drift["agreement"] is not None:
+    if (drift := report.drift) is not None and drift.agreement is not None:
         grid.add_row("drift", _drift_text(drift))
-    if (gaps := report["gaps"]) is not None:
-        grid.add_row("gaps", f"{gaps['count']}, {gaps['seconds']:.1f} s in all")
-    grid.add_row("engine", f"{report['backend']}, {report['precision']}")
-    grid.add_row("bundle", report["bundle"])
+    if (gaps := report.gaps) is not None:
+        grid.add_row("gaps", f"{gaps.count}, {gaps.seconds:.1f} s in all")
+    grid.add_row("engine", f"{report.backend}, {report.precision}")
+    grid.add_row("bundle", report.bundle)
     return grid
 
 
-def _miou_text(report: dict[str, Any]) -> str:
-    live, measured, scored = report["miou"], report["miou_of_bundle"], report["frames_scored"]
+def _miou_text(report: Report) -> str:
+    live, measured, scored = report.miou, report.miou_of_bundle, report.frames_scored
     text = "– (no labels given)" if scored is None else f"– ({scored} frames scored)"
     if live is not None:
         text = f"{live:.1%} over {scored} frames"
     if measured is not None:
         text += f"; {measured:.1%} in the bundle's manifest"
-    trained = report["miou_of_pytorch"]
+    trained = report.miou_of_pytorch
     return text if trained is None else f"{text}, {trained:.1%} in PyTorch"
 
 
-def _live_text(live: dict[str, Any]) -> str:
-    miou = "–" if live["miou"] is None else f"{live['miou']:.1%}"
+def _live_text(live: Deadline) -> str:
+    miou = "–" if live.miou is None else f"{live.miou:.1%}"
     return (
-        f"mIoU {miou} after {live['deadline_ms']:.0f} ms at {live['fps']:g} fps; "
-        f"{live['frames_late']} frames late, {live['frames_dropped']} of them dropped"
+        f"mIoU {miou} after {live.deadline_ms:.0f} ms at {live.fps:g} fps; "
+        f"{live.frames_late} frames late, {live.frames_dropped} of them dropped"
     )
 
 
-def _drift_text(drift: dict[str, Any]) -> str:
-    text = f"{drift['agreement']:.2%} of the pixels as {drift['reference']}"
-    if drift["worst"]:
-        text += f", {drift['worst'][0]['agreement']:.2%} in second {drift['worst'][0]['second']}"
-    if drift["flicker"] is None or drift["flicker_reference"] is None:
+def _drift_text(drift: DriftReport) -> str:
+    text = f"{drift.agreement:.2%} of the pixels as {drift.reference}"
+    if drift.worst:
+        text += f", {drift.worst[0].agreement:.2%} in second {drift.worst[0].second}"
+    if drift.flicker is None or drift.flicker_reference is None:
         return text
-    return f"{text}; flicker {drift['flicker']:.2%} against {drift['flicker_reference']:.2%}"
+    return f"{text}; flicker {drift.flicker:.2%} against {drift.flicker_reference:.2%}"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from runtime import files
-from runtime.outputs.json_files import RowSink
+from runtime.outputs.json_files import Row, RowSink
 from runtime.outputs.label_images import LabelSink
 from runtime.outputs.overlay import Overlay
 from runtime.outputs.video_file import VideoSink
@@ -65,7 +65,7 @@ class Writer:
             self._view.count(prediction.labels)
         write_ms = (time.perf_counter() - start) * 1e3
         if self._rows is not None:
-            self._rows.write(_row(prediction, write_ms) | known)
+            self._rows.write({**_row(prediction, write_ms), **known})
         return write_ms
 
     def _draw(self, picture: np.ndarray, frame: Frame, watched: bool) -> None:
@@ -95,7 +95,7 @@ def _video_sink(out: Path, source: Source) -> VideoSink:
     return VideoSink(out, source.fps, source.live, source.timed, source.time_base)
 
 
-def _row(prediction: Prediction, write_ms: float) -> dict[str, Any]:
+def _row(prediction: Prediction, write_ms: float) -> Row:
     frame = prediction.frame
     return {
         "index": frame.index,

@@ -7,9 +7,8 @@ import time
 from abc import abstractmethod
 from collections.abc import Container, Generator, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
 
 from runtime.sources.base import Frame, Source
 
@@ -26,6 +25,15 @@ class Gap:
     cause: str
 
 
+@dataclass
+class Gaps:
+    """Times without frames that were survived: how many, seconds in all, and the first hundred."""
+
+    count: int = 0
+    seconds: float = 0.0
+    first: list[Gap] = field(default_factory=list)
+
+
 class LiveSource(Source):
     """Frames that arrive by the clock of somebody else; whoever iterates gets the newest.
 
@@ -33,7 +41,6 @@ class LiveSource(Source):
     ``next`` on, ``received`` counts arrivals and ``dropped`` the overtaken ones, so that received =
     iterated + dropped once the iteration has ended. What has an end is read from the first ``next``
     on; what has none, from the making of the object on, or its oldest frames would be waiting.
-    gaps: times without frames that were survived (the first hundred); gap_count, gap_s: all.
     """
 
     live = True
@@ -41,8 +48,7 @@ class LiveSource(Source):
     def __init__(self, origin: str, fps: Fraction, expected: int | None = None) -> None:
         super().__init__(origin, [], fps, expected)
         self.received = self.dropped = 0
-        self.gaps: list[Gap] = []
-        self.gap_count, self.gap_s = 0, 0.0
+        self.gaps = Gaps()
         self._newest: Frame | None = None
         self._ended = False
         self._error: BaseException | None = None
@@ -102,18 +108,10 @@ class LiveSource(Source):
     def _missed(self, since: float, cause: str) -> None:
         """Count a gap that began at ``since`` (monotonic) and ends now."""
         gap = Gap(max(0.0, since - self._started), time.monotonic() - since, cause)
-        self.gap_count += 1
-        self.gap_s += gap.seconds
-        if len(self.gaps) < _NAMED:
-            self.gaps.append(gap)
-
-    def report(self) -> dict[str, Any]:
-        """Gaps, JSON-ready."""
-        return {
-            "count": self.gap_count,
-            "seconds": self.gap_s,
-            "first": [asdict(gap) for gap in self.gaps],
-        }
+        self.gaps.count += 1
+        self.gaps.seconds += gap.seconds
+        if len(self.gaps.first) < _NAMED:
+            self.gaps.first.append(gap)
 
     def stop(self) -> None:
         """End the iteration at once, also while nothing arrives; the waiting frame is dropped."""

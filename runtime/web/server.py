@@ -7,17 +7,15 @@ get whatever is the latest when they are ready. Nothing is drawn or encoded whil
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
-import msgspec
 import numpy as np
 import uvicorn
 from starlette.applications import Starlette
@@ -28,6 +26,7 @@ from starlette.routing import Route
 
 from runtime.errors import HedgeError
 from runtime.files import safe_json
+from runtime.outputs.report import Report
 from runtime.run import Run
 from runtime.web.access import HEADERS, TOKEN_VARIABLE, Guard, token_for
 from runtime.web.prometheus import prometheus_text
@@ -39,6 +38,16 @@ _SEND_BYTES = 128 * 1024
 _STATE_S = 0.5  # the numbers are added up at most so often, however many ask
 _HISTORY = 180  # seconds of class shares
 _PAGE = Path(__file__).with_name("page.html")
+
+
+@dataclass(frozen=True)
+class State:
+    """All the page shows; shares: of each class in the pictures of the last minutes."""
+
+    report: Report
+    shares: list[list[float]]
+    classes: list[dict[str, str]]
+    passport: dict[str, object]
 
 
 class WebView:
@@ -67,7 +76,8 @@ class WebView:
         self._taken = 0.0
         self._shares: deque[list[float]] = deque(maxlen=_HISTORY)
         self._counted = 0.0
-        self._state: tuple[float, dict[str, Any]] = (float("-inf"), {})
+        self._state: State | None = None
+        self._taken_up = 0.0  # when that was
         routes = [
             Route("/", self._page, methods=["GET"]),
             Route("/stream.mjpeg", self._stream, methods=["GET"]),
@@ -128,7 +138,11 @@ class WebView:
         return Response(safe_json(self._current()), media_type="application/json", headers=HEADERS)
 
     async def _metrics(self, request: Request) -> Response:
-        return PlainTextResponse(prometheus_text(self._current()), headers=HEADERS)
+        state = self._current()
+        latest = state.shares[-1] if state.shares else []
+        names = self._run.segmenter.manifest.classes.names
+        text = prometheus_text(state.report, dict(zip(names, latest, strict=False)))
+        return PlainTextResponse(text, headers=HEADERS)
 
     async def _stream(self, request: Request) -> Response:
         kind = "multipart/x-mixed-replace; boundary=frame"
@@ -158,25 +172,21 @@ class WebView:
                 quality = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
                 self._jpeg = (self._number, cv2.imencode(".jpg", self._image, quality)[1].tobytes())
 
-    def _current(self) -> dict[str, Any]:
-        """All the page shows, as JSON would hold it."""
-        taken, state = self._state
-        if time.monotonic() - taken > _STATE_S:
-            manifest = self._run.segmenter.manifest
-            state = {
-                "report": self._run.report(),
-                "shares": list(self._shares),
-                "classes": [
-                    {"name": name, "color": f"rgb({b[2]}, {b[1]}, {b[0]})"}
-                    for name, b in zip(
-                        manifest.classes.names, manifest.classes.palette().tolist(), strict=False
-                    )
+    def _current(self) -> State:
+        if self._state is None or time.monotonic() - self._taken_up > _STATE_S:
+            classes = self._run.segmenter.manifest.classes
+            colors = [f"rgb({r}, {g}, {b})" for r, g, b in classes.colors]
+            self._state = State(
+                report=self._run.report(),
+                shares=list(self._shares),
+                classes=[
+                    {"name": name, "color": color}
+                    for name, color in zip(classes.names, colors, strict=True)
                 ],
-                "passport": msgspec.to_builtins(_passport(self._run)),
-            }
-            state = json.loads(msgspec.json.encode(state))  # one copy: the run goes on meanwhile
-            self._state = (time.monotonic(), state)
-        return state
+                passport=_passport(self._run),
+            )
+            self._taken_up = time.monotonic()
+        return self._state
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -198,7 +208,7 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _passport(run: Run) -> dict[str, Any]:
+def _passport(run: Run) -> dict[str, object]:
     manifest = run.segmenter.manifest
     calibration = manifest.calibration or {}
     return {

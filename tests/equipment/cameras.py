@@ -90,8 +90,8 @@ def _cycles(segmenter: Segmenter, count: int) -> Cycles:
         for prediction in predictions:
             arrived.append(time.monotonic())
             cycles.sizes.add(prediction.labels.shape)
-            bars.update(task, completed=source.gap_count)
-            if source.gap_count == count:
+            bars.update(task, completed=source.gaps.count)
+            if source.gaps.count == count:
                 source.stop()
         cycles.exact = source.received == len(arrived) + source.dropped
     cycles.add(server.events, arrived)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from runtime.accuracy.drift import Drift
+from runtime.accuracy.drift import Apart, Drift
 from runtime.accuracy.flicker import Flicker
 from runtime.errors import HedgeError
 from runtime.outputs.overlay import Overlay
@@ -77,8 +77,8 @@ def test_the_worst_second_is_named_and_shown(segmenter: Segmenter, tmp_path: Pat
             labels[:, :16] = 0
         drift.update(Prediction(Frame(index, index / 10, image, str(index)), labels, 1.0))
     report = drift.report()
-    assert report["agreement"] == pytest.approx(0.875)
-    assert report["worst"][0] == {"second": 2, "agreement": pytest.approx(0.5)}
+    assert report.agreement == pytest.approx(0.875)
+    assert report.worst[0] == Apart(2, pytest.approx(0.5))
     paths = drift.save(tmp_path / "worst")
     assert paths[0].name == "second_00002.png"
     assert cv2.imread(str(paths[0])).shape == (24, 96, 3)

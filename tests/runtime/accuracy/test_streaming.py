@@ -66,7 +66,7 @@ def test_a_long_deadline_waits_for_the_frames_own_mask(classes: ClassSet) -> Non
 def test_frames_without_a_label_pass_time_but_are_not_scored(clock: Clock) -> None:
     frame = Frame(0, 0.0, np.zeros((2, 2, 3), np.uint8), "0")
     clock.update(Prediction(frame, np.zeros((2, 2), np.uint8), 10.0), None)
-    assert clock.report()["miou"] is None and clock.blank == 0
+    assert clock.report().miou is None and clock.blank == 0
 
 
 def test_the_command_reports_both_accuracies(

@@ -103,10 +103,10 @@ def test_a_dropped_connection_is_opened_again_and_is_a_gap(clips: list[Clip]) ->
         frames = []
         for frame in source:
             frames.append(frame)
-            if source.gap_count == 2:
+            if source.gaps.count == 2:
                 break
-        assert [gap.cause for gap in source.gaps] == ["the stream ended"] * 2
-        assert all(0 < gap.seconds < 3 for gap in source.gaps)
+        assert [gap.cause for gap in source.gaps.first] == ["the stream ended"] * 2
+        assert all(0 < gap.seconds < 3 for gap in source.gaps.first)
         times = [frame.time_s for frame in frames]
         assert times == sorted(times)
         assert all(frame.image.max() > 200 for frame in frames)  # no black frame is passed off
@@ -125,10 +125,10 @@ def test_a_stall_is_noticed_and_survived(
         arrivals = []
         for frame in source:
             arrivals.append(frame.arrived)
-            if source.gap_count:
+            if source.gaps.count:
                 break
-        assert source.gaps[0].cause == "nothing arrives"
-        assert 1 <= source.gaps[0].seconds < 5
+        assert source.gaps.first[0].cause == "nothing arrives"
+        assert 1 <= source.gaps.first[0].seconds < 5
         stalled = server.wait_for("stall")
         again = next(t for what, t in server.events if what == "connect" and t > stalled)
         # What the decoder still held is no new frame.
@@ -212,7 +212,7 @@ def test_a_camera_joined_between_key_frames_comes_up(
         assert len(frames) == 10
         assert source.complaint() is None
         assert isinstance(source, LiveSource)
-        assert source.gap_count == 0
+        assert source.gaps.count == 0
     assert all(frame.image.max() > 200 for frame in frames)
 
 
