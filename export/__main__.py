@@ -11,6 +11,7 @@ from export.config import Export
 from runtime import cli
 from runtime.backends import trt
 from runtime.backends.trt_cache import BuildOptions
+from runtime.bundle.golden import FOLDER
 from runtime.bundle.manifest import FILE_NAME, MODEL, Manifest, newest_bundle
 from runtime.bundle.measured import known
 
@@ -68,6 +69,11 @@ def _table(manifest: Manifest, target: Path) -> Table:
         agreement = _percent(measured.agreement[backend], digits=3)
         table.add_row(name, _percent(miou), agreement, latency[backend])
     table.caption = f"{measured.images} frames of {measured.data} ({measured.split})"
+    if golden := manifest.golden:
+        kilobytes = sum(path.stat().st_size for path in (target / FOLDER).iterdir()) / 1e3
+        table.caption += (
+            f"; carries {golden.frames} golden frames of {golden.data}, {kilobytes:.0f} kB"
+        )
     return table
 
 

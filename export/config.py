@@ -58,6 +58,10 @@ class Export:
     show parity but no mIoU."""
     frames: Count = 128
     """Verify on at most this many frames, evenly spaced over the split."""
+    golden: Literal["data", "drawn"] = "data"
+    """What the bundle's golden frames show, by which each machine checks its engines: three of the
+    frames verified on, at 256 pixels, or drawn streets, for bundles handed on whose data may not
+    be. Of a network that knows no drawn streets those prove less."""
     calibration: Count = 128
     """INT8: calibrate with this many images, chosen so that every class is seen."""
     calibration_data: Path | None = None

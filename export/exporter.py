@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import msgspec
 
-from export import bundle, verify
+from export import bundle, golden, verify
 from export.config import PRECISIONS, Export, Precision
 from export.fp16 import to_fp16
 from export.int8 import calibration, ranges, search, search_log
@@ -117,12 +117,7 @@ def export(
     task = Task(config, checkpoint, target, load_model(checkpoint), size, frame_size, work)
     with staged(target, config.force, FILE_NAME) as folder:
         manifest = _WRITERS[precision](task, folder)
-        measured = msgspec.structs.replace(
-            _verified(task, folder, manifest),
-            multiply_adds=task.deployed().multiply_adds(),
-            int8=manifest.measured.int8,
-        )
-        manifest = replace(manifest, measured=measured)
+        manifest = _verified(task, folder, manifest)
         manifest.save(folder)
     return manifest
 
@@ -272,16 +267,34 @@ def _sealed(manifest: Manifest, folder: Path) -> Manifest:
     return manifest
 
 
-def _verified(task: Task, folder: Path, manifest: Manifest) -> Measured:
-    """Run every engine and PyTorch over the same frames; GateError if one of them fails."""
-    frames = task.frames()
+def _verified(task: Task, folder: Path, manifest: Manifest) -> Manifest:
+    """Run every engine and PyTorch over the same frames; GateError if one of them fails.
+
+    The manifest with what was measured, and with the golden frames for engines elsewhere.
+    """
+    frames, gathered = task.frames(), golden.Gathered(manifest)
     with ExitStack() as stack:
         engines = [
             stack.enter_context(Segmenter(folder, backend)) for backend in installed_backends()
         ]
         title = f"{task.target.name}: verifying"
-        bar = cli.track(frames.frames, title, frames.count)
+        bar = cli.track(gathered.of(frames), title, frames.count)
         results = verify.compare(task.reference(), engines, bar)
+        _require(task, manifest, results)
+        drawn = task.config.golden == "drawn"
+        pictures = golden.drawn(manifest) if drawn else gathered.pictures
+        data = "drawn streets" if drawn else f"{frames.data} ({frames.split})"
+        manifest = golden.add(task, folder, manifest, engines, pictures, data)
+    measured = msgspec.structs.replace(
+        verify.measured(results, frames),
+        multiply_adds=task.deployed().multiply_adds(),
+        int8=manifest.measured.int8,
+    )
+    return replace(manifest, measured=measured)
+
+
+def _require(task: Task, manifest: Manifest, results: dict[str, verify.Comparison]) -> None:
+    """GateError, with a picture of the worst frame beside the bundle, if an engine fails."""
     try:
         verify.require(results, manifest.precision, _allowed(task, manifest))
     except GateError as error:
@@ -290,7 +303,6 @@ def _verified(task: Task, folder: Path, manifest: Manifest) -> Measured:
         with files.atomic_path(picture) as temporary:
             cv2.imwrite(str(temporary), worst.picture(task.checkpoint.classes))
         raise GateError(f"{error}; see {picture}; not published") from error
-    return verify.measured(results, frames)
 
 
 def _allowed(task: Task, manifest: Manifest) -> Budget:

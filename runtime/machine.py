@@ -5,10 +5,17 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 from functools import cache
 from pathlib import Path
 
 _DRIVER = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
+_MANAGEMENT = "nvml.dll" if os.name == "nt" else "libnvidia-ml.so.1"
+# What engines choose their kernels by, as Linux names it on x86 and on ARM.
+_FEATURES = (
+    "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16",
+    "amx_int8", "asimd", "asimddp", "i8mm", "bf16", "sve",
+)  # fmt: skip
 
 
 def cpu_name() -> str:
@@ -17,6 +24,16 @@ def cpu_name() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names and names[0] else platform.processor() or platform.machine()
+
+
+@cache
+def cpu_features() -> tuple[str, ...]:
+    """The processor's instructions that engines choose kernels by; none where it does not say."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text() if info.exists() else ""
+    known = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
+    have = set(known[1].split()) if known else set()
+    return tuple(name for name in _FEATURES if name in have)
 
 
 def cores() -> int:
@@ -44,6 +61,19 @@ def gpus() -> tuple[str, ...]:
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
         return ()  # a driver without a usable device
     return tuple(_gpu_name(driver, number) for number in range(count.value))
+
+
+@cache
+def gpu_driver() -> str:
+    """The version of the NVIDIA driver, as in "580.65.06"; empty where there is none."""
+    try:
+        library = ctypes.CDLL(_MANAGEMENT)
+    except OSError:
+        return ""
+    version = ctypes.create_string_buffer(80)
+    if library.nvmlInit_v2() or library.nvmlSystemGetDriverVersion(version, len(version)):
+        return ""
+    return version.value.decode()
 
 
 def compute_capability() -> str:

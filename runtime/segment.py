@@ -67,6 +67,11 @@ class Segmenter:
             self._start([image])
             return _at_size(self._engine.result()[0], image.shape)
 
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        """(N, H, W, 3) uint8 BGR → (N, H, W) uint8 training ids, in the manifest's shapes."""
+        with self._turn:
+            return self._engine.infer(batch)
+
     def predict(self, frame: Frame) -> Prediction:
         """Segment ``frame`` and time it."""
         return self.predict_batch([frame])[0]

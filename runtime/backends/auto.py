@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
-from runtime import cli, files
+from runtime import cli
 from runtime.backends.base import Engine
+from runtime.bundle import kept
 from runtime.latency import Interleaved, settled_ms
 
 BUDGET_S = 3.0
 ROUNDS = (3, 20)  # at least, however slow the model; at most, however fast
 NOISE = 1.03  # closer than this, the first in the backends' table is taken
-KEPT = 32  # answers in a bundle's file
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def fastest(
     """
     if len(backends) == 1:
         return load(backends[0])
-    known = [choice for choice in _read(memory) if choice.setting == setting]
+    known = [choice for choice in kept.read(memory, Choice) if choice.setting == setting]
     if known and known[-1].backend in backends:
         with suppress(Exception):  # it is told below, where it fails again
             return load(known[-1].backend)
@@ -71,7 +70,8 @@ def fastest(
         if name != winner:
             engine.close()
     if len(engines) == len(backends):  # a failure may pass: it must not decide for later starts
-        _remember(memory, Choice(setting, winner, ms))
+        others = [choice for choice in kept.read(memory, Choice) if choice.setting != setting]
+        kept.write(memory, [*others, Choice(setting, winner, ms)])
     return engines[winner]
 
 
@@ -131,17 +131,3 @@ def _timed(engine: Engine) -> Callable[[int], float]:
 def _noise(engine: Engine) -> np.ndarray:
     shape = engine.manifest.input.shape
     return np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
-
-
-def _read(memory: Path) -> list[Choice]:
-    try:
-        return msgspec.json.decode(memory.read_bytes(), type=list[Choice])
-    except (OSError, ValueError, msgspec.MsgspecError):
-        return []
-
-
-def _remember(memory: Path, choice: Choice) -> None:
-    others = [known for known in _read(memory) if known.setting != choice.setting]
-    kept = [*others, choice][-KEPT:]
-    with suppress(OSError):
-        files.write_bytes(memory, msgspec.json.format(msgspec.json.encode(kept)))

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from runtime import machine
-from runtime.backends import memory
+from runtime.backends import golden, memory
 from runtime.backends.auto import Setting, fastest
 from runtime.backends.base import Engine
 from runtime.bundle.manifest import ENGINES, Manifest
@@ -71,8 +71,8 @@ def load_engine(
     backend: a key of BACKENDS, or "auto" for the fastest here, which is measured once and then
     remembered in the bundle; threads: CPU threads, 0 leaves it to the library; in_flight: batches
     to work on at once, where the library gains by it (frames per second for milliseconds: each
-    then has a part of the threads). Raises HedgeError
-    for a damaged bundle, an unknown backend or a library that is not installed.
+    then has a part of the threads). Raises HedgeError for a damaged bundle, an unknown backend or
+    a library that is not installed, GateError for an engine that the golden frames refuse.
     """
     manifest = Manifest.load(bundle)
     load = partial(_load, bundle, manifest, threads, in_flight)
@@ -102,13 +102,16 @@ def _load(bundle: Path, manifest: Manifest, threads: int, in_flight: int, backen
     except ImportError as error:  # a library whose own libraries are missing
         fix = f"pip install 'hedge-seg[{row.extra}]'"
         raise HedgeError(f"{backend} does not start: {error}; {fix}") from error
-    if row.device != "cpu":
-        return module.load(bundle, manifest, threads, backend, in_flight)
-    with memory.bounded(bundle, manifest), ExitStack() as stack:
+    with ExitStack() as stack:
+        if row.device == "cpu":
+            stack.enter_context(memory.bounded(bundle, manifest))
         engine = module.load(bundle, manifest, threads, backend, in_flight)
-        stack.callback(engine.close)
-        _answer_once(engine, bundle)
-        stack.pop_all()
+        with ExitStack() as failed:
+            failed.callback(engine.close)
+            if row.device == "cpu":
+                _answer_once(engine, bundle)
+            golden.require(engine, computes(engine), _version(row.library), bundle)
+            failed.pop_all()
         return engine
 
 

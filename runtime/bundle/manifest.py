@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from runtime import files
 from runtime.bundle.classes import ClassSet
+from runtime.bundle.golden import Golden
 from runtime.bundle.graph import Tensor, read_border
 from runtime.bundle.measured import Measured, Text
 from runtime.errors import HedgeError
@@ -63,8 +64,9 @@ class Manifest:
     path; logits: the scores that the graph's own upsampling and argmax make labels of, for engines
     whose host does that faster; graphs: the ONNX file for a backend that wants a form of its own;
     calibration: the images INT8 ranges came from, else None; built_with: library versions; license:
-    terms of the weights. Raises HedgeError for values that contradict each other, or that no export
-    writes.
+    terms of the weights; golden: frames that every engine must answer as PyTorch did, None in
+    bundles from before there were any. Raises HedgeError for values that contradict each other, or
+    that no export writes.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Manifest:
     calibration: dict[str, Any] | None = None
     built_with: dict[Text, Text] = field(default_factory=dict)
     license: Text | None = None
+    golden: Golden | None = None
     schema: int = SCHEMA
     digest: str = ""  # sha256 over all other fields, so that a flipped bit here is found too
 
@@ -103,8 +106,9 @@ class Manifest:
                 raise HedgeError(f"names a file outside the bundle: {_shown(name)}")
             for part in path.parts:
                 _check_name(part, "a file name")
-        if unsealed := set(self.graphs.values()) - self.files.keys():
-            raise HedgeError(f"graph without a sha256: {_shown(min(unsealed))}")
+        named = {*self.graphs.values(), *(name for pair in self._golden_files for name in pair)}
+        if unsealed := named - self.files.keys():
+            raise HedgeError(f"file without a sha256: {_shown(min(unsealed))}")
         msgspec.convert(self.calibration, Calibration | None)
 
     def _check_shapes(self) -> None:
@@ -135,6 +139,10 @@ class Manifest:
         if name not in self.files:
             raise HedgeError(f"{self.name}: this bundle has no graph for {backend}")
         return name
+
+    @property
+    def _golden_files(self) -> list[tuple[str, str]]:
+        return [] if self.golden is None else self.golden.files()
 
     @property
     def graph_files(self) -> set[str]:
@@ -230,8 +238,9 @@ class Manifest:
             msgspec.json.encode(self, order="deterministic")
         )
         content["measured"] = self.measured.to_json()
-        if self.license is None:
-            content.pop("license", None)
+        for name in ("license", "golden"):
+            if content.get(name) is None:
+                content.pop(name, None)
         old = ("names", "colors")
         content["classes"] = {k: v for k, v in content["classes"].items() if k in old or v}
         return content

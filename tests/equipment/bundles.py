@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from runtime import files
+from runtime.backends import golden
 from runtime.bundle.classes import ClassSet
+from runtime.bundle.golden import Golden
 from runtime.bundle.manifest import Manifest, TensorSpec
 from runtime.bundle.measured import Measured
 from tests.equipment.pictures import CLASSES, HEIGHT, WIDTH
@@ -21,12 +25,13 @@ def make_bundle(
     batch: int = 1,
     class_set: ClassSet = CLASSES,
     measured: Measured | None = None,
+    golden_frames: bool = False,
 ) -> Path:
     """Write a bundle that labels each pixel with its brightest channel; (24, 32) unless said."""
     folder.mkdir(parents=True)
     shape = (batch, *size, 3)
     onnx.save(_brightest_channel(shape), folder / "model.onnx")
-    Manifest(
+    manifest = Manifest(
         name="brightest",
         variant="none",
         backbone="none",
@@ -36,15 +41,43 @@ def make_bundle(
         classes=class_set,
         files={"model.onnx": files.sha256(folder / "model.onnx")},
         measured=measured or Measured(),
-    ).save(folder)
+    )
+    if golden_frames:
+        own = Golden("noise", 3, {"fp32": 0.99})
+        pictures = np.random.default_rng(0).integers(256, size=(3, *size, 3), dtype=np.uint8)
+        golden.save(folder, own, pictures, pictures.argmax(3).astype(np.uint8))
+        manifest = replace(manifest, golden=own, files=_hashes(folder))
+    manifest.save(folder)
     return folder
 
 
 def resign(bundle: Path) -> None:
-    """Make a bundle's manifest agree with its changed model again."""
+    """Make a bundle's manifest agree with its changed files again."""
     fields = msgspec.json.decode((bundle / "manifest.json").read_bytes())
-    fields["files"]["model.onnx"] = files.sha256(bundle / "model.onnx")
+    fields["files"] |= _hashes(bundle)
     msgspec.convert(fields, Manifest).save(bundle)
+
+
+def spoil_one_weight(graph: Path) -> None:
+    """Change a weight of the last convolution, as if an engine's kernel of it were wrong."""
+    model = onnx.load(graph)
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    convolution = [node for node in model.graph.node if node.op_type == "Conv"][-1]
+    name = convolution.input[1]
+    while name not in tensors:  # behind a Cast, or a DequantizeLinear
+        name = made_by[name].input[0]
+    weights = numpy_helper.to_array(tensors[name]).copy()
+    place = np.unravel_index(np.abs(weights).argmax(), weights.shape)
+    weights[place] = -np.sign(weights[place]) * 100
+    tensors[name].CopyFrom(numpy_helper.from_array(weights, name))
+    onnx.save(model, graph)
+
+
+def _hashes(bundle: Path) -> dict[str, str]:
+    """Of models and pictures."""
+    found = [*bundle.glob("*.onnx"), *bundle.glob("golden/*")]
+    return {path.relative_to(bundle).as_posix(): files.sha256(path) for path in found}
 
 
 def _brightest_channel(shape: tuple[int, int, int, int]) -> onnx.ModelProto:

@@ -18,6 +18,7 @@ from export.bundle import describe, hashes
 from export.deploy import DeployGraph
 from export.to_onnx import to_onnx
 from runtime.accuracy.metrics import ConfusionMatrix
+from runtime.backends import golden
 from runtime.backends.registry import installed_backends, load_engine
 from runtime.bundle.classes import ClassSet
 from runtime.bundle.manifest import Manifest
@@ -123,6 +124,23 @@ def test_the_manifest_says_what_was_measured(exported: Path, trained_run: Path) 
         assert manifest.built_with.keys() >= {"torch", "onnx"}
 
 
+def test_bundles_carry_golden_frames(exported: Path, blocks: Path) -> None:
+    """Pictures of the data, PyTorch's labels, and a bound for each arithmetic of a precision."""
+    every = {"fp32": {"fp32"}, "fp16": {"fp32", "bf16", "fp16"}}
+    for precision, arithmetics in every.items():
+        bundle = exported / f"tiny-{precision}"
+        manifest = Manifest.load(bundle)
+        assert manifest.golden is not None and manifest.golden.data == f"{blocks.name} (val)"
+        assert manifest.golden.bounds.keys() == arithmetics
+        assert all(0.5 < bound <= 0.999 for bound in manifest.golden.bounds.values())
+        pictures, labels = golden.load(bundle, manifest)
+        assert (pictures.shape, labels.shape) == ((3, 48, 64, 3), (3, 48, 64))
+        frames = [frame.image for frame in verify.labelled(open_index(blocks, "val"), 3).frames]
+        assert (pictures == frames).all()
+        assert len(np.unique(labels)) == 3
+        assert sum(path.stat().st_size for path in (bundle / "golden").iterdir()) < 40_000
+
+
 def test_the_graph_names_no_path_of_the_machine(exported: Path) -> None:
     graph = (exported / "tiny-fp32" / "model.onnx").read_bytes()
     assert b"deploy.py" not in graph and str(Path(__file__).parents[2]).encode() not in graph
@@ -157,9 +175,16 @@ def test_colour_order_is_bgr(exported: Path) -> None:
 
 
 def test_batches_and_camera_sizes(trained_run: Path, blocks: Path, tmp_path: Path) -> None:
-    main(Export(trained_run, fp32=True, batch=2, frame_size=(96, 128), data=blocks, out=tmp_path))
+    small, large = (48, 64), (96, 320)
+    config = Export(trained_run, fp32=True, batch=2, size=small, frame_size=large, data=blocks)
+    main(replace(config, out=tmp_path, golden="drawn"))
     manifest = Manifest.load(tmp_path / "tiny-fp32")
-    assert manifest.input.shape == (2, 96, 128, 3) and manifest.output.shape == (2, 96, 128)
+    assert manifest.input.shape == (2, *large, 3) and manifest.output.shape == (2, *large)
+    assert manifest.golden is not None and manifest.golden.data == "drawn streets"
+    pictures, labels = golden.load(tmp_path / "tiny-fp32", manifest)
+    assert (pictures.shape, labels.shape) == ((3, 77, 256, 3), (3, 77, 256))
+    with load_engine(tmp_path / "tiny-fp32", "onnxruntime") as engine:
+        assert golden.agreement(engine, tmp_path / "tiny-fp32") > 0.999
 
 
 def test_without_the_data_set_parity_is_shown_on_drawn_streets(

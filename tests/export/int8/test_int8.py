@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from export.__main__ import main
 from export.config import Export
 from export.int8.calibration import Scales
 from runtime import files
-from runtime.backends.registry import installed_backends
+from runtime.backends.registry import installed_backends, load_engine
 from runtime.bundle.manifest import MODEL, Manifest
 from runtime.errors import GateError, HedgeError
 from runtime.segment import Segmenter
+from tests.equipment.bundles import spoil_one_weight
 from train.checkpoint import Checkpoint
 from train.datasets import open_index
 
@@ -46,7 +48,8 @@ def test_the_manifest_is_a_passport(exported: Path, blocks: Path) -> None:
     assert passport["images"] == used
     assert "resized to the graph's frame" in passport["preprocessing"]
     assert passport["method"] == max(passport["agreement"], key=passport["agreement"].get)
-    assert {MODEL, "model.cpu.onnx", passport["scales"]} == manifest.files.keys()
+    golden = {name for name in manifest.files if name.startswith("golden/")}
+    assert {MODEL, "model.cpu.onnx", passport["scales"]} == manifest.files.keys() - golden
 
 
 def test_every_engine_is_measured_beside_pytorch(exported: Path) -> None:
@@ -147,6 +150,21 @@ def test_a_folder_without_images_is_refused(config: Export, tmp_path: Path, cont
     with pytest.raises(HedgeError, match="photos: no images to calibrate with"):
         main(replace(config, calibration_data=photos, out=tmp_path / "out"))
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("backend", installed_backends())
+def test_an_engine_with_one_other_weight_is_refused(
+    backend: str, exported: Path, tmp_path: Path, resign: Callable[[Path], None]
+) -> None:
+    """As a fault of a kernel would show: the files are sealed anew, only the labels tell."""
+    bundle = shutil.copytree(exported, tmp_path / "bundle")
+    manifest = Manifest.load(bundle)
+    assert manifest.golden is not None and manifest.golden.bounds.keys() == {"int8"}
+    load_engine(bundle, backend, threads=1).close()
+    spoil_one_weight(bundle / manifest.graph(backend))
+    resign(bundle)
+    with pytest.raises(GateError, match=rf"{backend} .* of the golden frames' pixels .*for int8"):
+        load_engine(bundle, backend, threads=1)
 
 
 def test_ruined_ranges_are_not_published(config: Export, exported: Path, tmp_path: Path) -> None:

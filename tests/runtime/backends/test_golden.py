@@ -1,0 +1,152 @@
+"""Golden frames: an engine that answers otherwise is refused; what is proven is asked once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime import machine
+from runtime.backends import ort, registry
+from runtime.backends.base import Engine
+from runtime.backends.golden import PROVEN
+from runtime.backends.registry import Backend, load_engine
+from runtime.bundle.manifest import Manifest
+from runtime.config import VideoConfig
+from runtime.errors import GateError, HedgeError
+from runtime.video import main
+from tests.equipment.bundles import make_bundle
+
+CALLS: list[str] = []
+
+
+class Watched(ort.OrtEngine):
+    """ONNX Runtime; ``wrong`` labels the upper half of each frame with one class."""
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        CALLS.append(self.backend)
+        labels = super().infer(batch)
+        if self.backend == "wrong":
+            labels[:, : labels.shape[1] // 2] = 0
+        return labels
+
+
+def load(bundle: Path, manifest: Manifest, threads: int, backend: str, in_flight: int) -> Engine:
+    """What makes this file the module of a backend."""
+    engine = ort.load(bundle, manifest, threads, "onnxruntime", in_flight)
+    engine.__class__, engine.backend = Watched, backend
+    return engine
+
+
+@pytest.fixture
+def golden_bundle(tmp_path: Path) -> Path:
+    return make_bundle(tmp_path / "bundle", golden_frames=True)
+
+
+@pytest.fixture
+def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Make the table these planted backends alone."""
+
+    def run(*planted: str) -> None:
+        CALLS.clear()
+        rows = {name: Backend(__name__, "onnxruntime", "runtime", "cpu") for name in planted}
+        monkeypatch.setattr(registry, "BACKENDS", rows)
+
+    return run
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_an_engine_that_answers_as_pytorch_did_is_taken(backend: str, golden_bundle: Path) -> None:
+    for _ in range(2):
+        load_engine(golden_bundle, backend, threads=1).close()
+
+
+def test_a_wrong_engine_is_refused_in_one_line(
+    plant: Callable[..., None], golden_bundle: Path, make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    plant("wrong")
+    clip = make_clip(tmp_path / "drive.mp4", 2)
+    with pytest.raises(GateError) as caught:
+        main(VideoConfig(str(clip), golden_bundle, out=tmp_path / "out.mp4"))
+    message, version = str(caught.value), registry._version("onnxruntime")
+    assert f"{golden_bundle}: wrong {version} gives 67.10 %" in message and "\n" not in message
+    assert "the bundle's bound for fp32 is 99.00 %" in message and caught.value.exit_code == 4
+    assert not (golden_bundle / PROVEN).exists() and not (tmp_path / "out.mp4").exists()
+
+
+def test_auto_goes_on_with_the_next(
+    plant: Callable[..., None], golden_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant("wrong", "right")
+    for _ in range(2):
+        with load_engine(golden_bundle, threads=1) as engine:
+            assert engine.backend == "right"
+        assert "warning: wrong is left out: " in capsys.readouterr().err
+
+
+def test_what_was_proven_here_is_not_asked_again(
+    plant: Callable[..., None], golden_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant("right")
+
+    def calls() -> int:
+        CALLS.clear()
+        load_engine(golden_bundle, threads=1).close()
+        return len(CALLS)
+
+    assert [calls(), calls()] == [1 + 3, 1], "once on black, and on three golden frames"
+    changes: list[tuple[object, str, object]] = [
+        (machine, "gpu_driver", lambda: "580.1"),
+        (machine, "gpus", lambda: ("L4",)),
+        (machine, "cpu_features", lambda: ("avx2",)),
+        (registry, "_version", lambda library: "9.9"),
+    ]
+    for place, name, answer in changes:  # each is another machine
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, answer)
+            assert [calls(), calls()] == [4, 1], name
+        assert calls() == 1, "what was proven before is still known"
+    replace(Manifest.load(golden_bundle), name="exported-again").save(golden_bundle)
+    assert [calls(), calls()] == [4, 1]
+    (golden_bundle / PROVEN).write_bytes(b"[")
+    assert calls() == 4
+
+
+def test_golden_frames_are_sealed(golden_bundle: Path, resign: Callable[[Path], None]) -> None:
+    picture = golden_bundle / "golden" / "1.png"
+    cv2.imwrite(str(picture), np.zeros((24, 32, 3), np.uint8))
+    with pytest.raises(HedgeError, match=r"golden.1\.png: sha256 differs"):
+        load_engine(golden_bundle, "onnxruntime")
+    cv2.imwrite(str(picture), np.zeros((9, 9, 3), np.uint8))
+    resign(golden_bundle)
+    with pytest.raises(HedgeError, match=r"golden.1\.png: golden frames are \(24, 32\)"):
+        load_engine(golden_bundle, "onnxruntime")
+    shutil.rmtree(golden_bundle / "golden")
+    with pytest.raises(HedgeError, match="missing from the bundle"):
+        load_engine(golden_bundle, "onnxruntime")
+    manifest = Manifest.load(make_bundle(golden_bundle.parent / "other", golden_frames=True))
+    with pytest.raises(HedgeError, match=r'file without a sha256: "golden/0-labels.png"'):
+        replace(manifest, files={"model.onnx": manifest.files["model.onnx"]})
+
+
+def test_a_bundle_without_golden_frames_loads_as_ever(
+    plant: Callable[..., None], bundle: Path
+) -> None:
+    assert "golden" not in Manifest.load(bundle)._content()
+    plant("wrong")
+    load_engine(bundle, threads=1).close()
+    assert CALLS == ["wrong"] and not (bundle / PROVEN).exists()
+
+
+def test_frames_fill_batches(tmp_path: Path, plant: Callable[..., None]) -> None:
+    plant("right")
+    four = make_bundle(tmp_path / "four", batch=4, golden_frames=True)
+    load_engine(four, threads=1).close()
+    two = make_bundle(tmp_path / "two", batch=2, golden_frames=True)
+    load_engine(two, threads=1).close()
+    assert len(CALLS) == (1 + 1) + (1 + 2)
