@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from pathlib import Path
 
 from export.deploy import DeployGraph
 from export.to_onnx import INPUT, LOGITS, OUTPUT
 from runtime import files
 from runtime.bundle.manifest import ENGINES, FILE_NAME, Manifest, Precision, TensorSpec
+from runtime.machine import version
 from train.checkpoint import Checkpoint
 
 _TOOLS = ("hedge-seg", "torch", "onnx", "onnxscript", "onnxruntime", "openvino")
@@ -29,7 +29,7 @@ def describe(
         logits=TensorSpec(LOGITS, (batch, len(classes), *graph.score_size), "float32", "NCHW"),
         classes=classes,
         files={},
-        built_with=_versions(),
+        built_with={name: found for name in _TOOLS if (found := version(name))},
         license=checkpoint.license,
     )
 
@@ -45,13 +45,3 @@ def hashes(folder: Path) -> dict[str, str]:
         for relative, path in sorted(found.items())
         if relative.parts[0] not in (FILE_NAME, ENGINES)
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _TOOLS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

@@ -19,7 +19,7 @@ from export.int8.calibration import SCALES, Images, Scales
 from export.int8.quantizer import Quantizer, best_method, fingerprint
 from export.int8.ranges import Method
 from export.staging import scratch, staged
-from export.task import Task, spinner
+from export.task import Task
 from export.verify import Budget
 from runtime import cli, files
 from runtime.accuracy.metrics import ConfusionMatrix
@@ -58,24 +58,24 @@ def publish(
     not agree with PyTorch or loses too much.
     """
     published = []
-    for target, manifest in _published(config):
-        published.append(Bundle(target, manifest))
-        on_bundle(published[-1])
+    for made in _published(config):
+        published.append(made)
+        on_bundle(made)
     return published
 
 
-def _published(config: Export) -> Iterator[tuple[Path, Manifest]]:
+def _published(config: Export) -> Iterator[Bundle]:
     path = find_checkpoint(config.run)
     checkpoint = Checkpoint.load(path)
     name = config.name or path.parent.name
     if config.best:
         target = config.out / f"{name}-best"
-        yield target, _publish_best(config, checkpoint, target)
+        yield Bundle(target, _publish_best(config, checkpoint, target))
         return
     with scratch() as work:
         for precision in config.precisions():
             target = config.out / f"{name}-{precision}"
-            yield target, export(config, checkpoint, target, precision, work)
+            yield Bundle(target, export(config, checkpoint, target, precision, work))
 
 
 def _publish_best(config: Export, checkpoint: Checkpoint, target: Path) -> Manifest:
@@ -181,7 +181,7 @@ def _observed(task: Task, quantizer: Quantizer, images: Images) -> Scales:
     shares: dict[Method, float] = {}
     method = config.calibration_method
     if method == "auto":
-        with spinner(f"{task.target.name}: choosing the calibration method"):
+        with cli.err.status(f"{task.target.name}: choosing the calibration method"):
             method, shares = best_method(
                 quantizer, histograms, images, installed_backends()[0], task.work
             )

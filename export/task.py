@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +40,7 @@ class Task:
         batch = batch or self.config.batch
         path = self.work / f"{batch}.onnx"
         if not path.exists():
-            with spinner(f"{self.target.name}: PyTorch → ONNX"):
+            with cli.err.status(f"{self.target.name}: PyTorch → ONNX"):
                 to_onnx(self.deployed(), batch, path)
         return path
 
@@ -74,10 +72,3 @@ class Task:
             return verify.generated(min(count, DRAWN), self.frame_size)
         index = evaluation_index(self.checkpoint, data, "val")
         return verify.labelled(index, count)
-
-
-@contextmanager
-def spinner(text: str) -> Iterator[None]:
-    """Show ``text`` and a spinner on stderr meanwhile."""
-    with cli.err.status(text):
-        yield

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from export.deploy import DeployGraph
-from runtime.accuracy.metrics import ConfusionMatrix
+from runtime.accuracy.metrics import ConfusionMatrix, known
 from runtime.backends.base import OneAtATime
 from runtime.bundle.classes import ClassSet
 from runtime.bundle.manifest import Manifest
@@ -248,19 +248,14 @@ def measured(results: dict[str, Comparison], frames: FrameSet) -> Measured:
         data=frames.data,
         split=frames.split,
         images=frames.count,
-        miou=_miou(best),
+        miou=known(best.confusion.miou()),
         iou=best.confusion.iou_by_name(),
-        miou_pytorch=_miou(results[PYTORCH]),
+        miou_pytorch=known(results[PYTORCH].confusion.miou()),
         iou_pytorch=results[PYTORCH].confusion.iou_by_name(),
-        miou_by_backend={name: _miou(result) for name, result in engines.items()},
+        miou_by_backend={name: known(r.confusion.miou()) for name, r in engines.items()},
         iou_by_backend={name: r.confusion.iou_by_name() for name, r in engines.items()},
         latency_ms={name: r.latency.percentiles() for name, r in results.items()},
         agreement={name: result.agreement for name, result in engines.items()},
         computes={name: result.computes for name, result in engines.items()},
         worst_frame={name: (r.worst_name, r.worst_share) for name, r in engines.items()},
     )
-
-
-def _miou(result: Comparison) -> float | None:
-    value = result.confusion.miou()
-    return None if np.isnan(value) else value

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks a run to finish, the second ends it."""
+"""How things end: by Ctrl-C and SIGTERM, of which the second does not wait, and by ``with``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,29 @@ import os
 import signal
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
+from typing import TypeVar
 
 _asked = threading.Event()  # a signal has come whose KeyboardInterrupt nobody may have seen
+
+Own = TypeVar("Own")
+
+
+class Closing(ABC):
+    """A context manager that ``close`` ends."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what is held; harmless when repeated."""
+
+    def __enter__(self: Own) -> Own:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 _DRIVER = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
@@ -48,6 +49,14 @@ def memory() -> int:
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return 16 << 30
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def version(distribution: str) -> str | None:
+    """Of a package that is installed here by this name."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 @cache

@@ -17,6 +17,7 @@ from runtime.backends.base import Engine
 from runtime.backends.registry import computes, load_engine
 from runtime.bundle.shipped import find_bundle
 from runtime.errors import HedgeError
+from runtime.interrupt import Closing
 from runtime.sources.base import Frame
 
 
@@ -36,7 +37,7 @@ class Prediction:
     read_ms: float = 0.0
 
 
-class Segmenter:
+class Segmenter(Closing):
     """A bundle, loaded: call it on a (H, W, 3) uint8 BGR image, get (H, W) uint8 labels.
 
     bundle: its folder, or a shipped model's name ("street19"). Images of another size than the
@@ -128,12 +129,6 @@ class Segmenter:
             fill(slot, image)
         self._input[len(images) :] = self._input[len(images) - 1]
         self._engine.submit(self._input)
-
-    def __enter__(self) -> Segmenter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def fill(slot: np.ndarray, image: np.ndarray) -> None:

@@ -70,7 +70,8 @@ def main(config: VideoConfig) -> int:
         )
         stack.enter_context(engine)
         lock = threading.Lock()
-        engines = [engine] if len(parts) == 1 else [SharedEngine(engine, lock) for _ in parts]
+        shared: list[Engine] = [SharedEngine(engine, lock) for _ in parts]
+        engines = [engine] if len(parts) == 1 else shared
         runs = [_run(*each, bundle) for each in zip(parts, opened, engines, strict=True)]
         runs[0].segmenter.warm_up()
         with interruptible([source.stop for source in opened]) as stop:

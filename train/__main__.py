@@ -16,12 +16,8 @@ from train.segmentation import SegmentationTask
 def main(config: TrainConfig) -> None:
     """Train, and show how it goes; the run's folder holds the results."""
     keep_freed_memory()
-    with Display(config.epochs) as display:
-
-        def start(trainer: Trainer) -> None:
-            display.start(trainer, _headline(trainer))
-
-        result = train(config, display.step, display.epoch, start, quiet=False)
+    with Display(config.epochs, _headline) as display:
+        result = train(config, display.step, display.epoch, display.start, quiet=False)
     if display.started and result.miou is not None:
         best = result.path / "best.pt"
         cli.say(f"best mIoU {100 * result.miou:.2f} % → {best}", style="bold")

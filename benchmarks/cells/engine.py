@@ -16,7 +16,7 @@ from benchmarks.host.energy import joules
 from benchmarks.results import Accuracy, Arrival, Stages
 from runtime import files
 from runtime.accuracy.label_files import read_ids
-from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix
+from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix, known
 from runtime.backends.base import Engine
 from runtime.backends.registry import BACKENDS, computes, load_engine
 from runtime.images import read_rgb
@@ -98,12 +98,12 @@ class EngineCell:
         boundary.update(target, labels)
         alone = ConfusionMatrix(self._engine.manifest.classes)
         alone.update(target, labels)
-        return Score(_number(alone.miou()))
+        return Score(known(alone.miou()))
 
     def scores(self) -> Accuracy:
         """Over all frames counted; at least one of them has a labelled pixel."""
         matrix, boundary = self._scorers
-        found = float(matrix.miou()), _number(boundary.mean()), matrix.iou_by_name()
+        found = float(matrix.miou()), known(boundary.mean()), matrix.iou_by_name()
         return Accuracy(*found, len(self._scenes))
 
     def arrival(self, hz: float, seconds: float) -> Arrival:
@@ -210,7 +210,3 @@ def _run_for(seconds: float, batch: int, run: Callable[[int], object]) -> int:
         run(number)
         number += 1
     return number * batch
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

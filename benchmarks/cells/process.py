@@ -10,7 +10,6 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 import msgspec
@@ -18,6 +17,7 @@ import msgspec
 from benchmarks.cells.worker import Spec, Thing, to_json
 from benchmarks.host.machine import peak_mb, used_s
 from runtime.cli import module_command
+from runtime.interrupt import Closing
 
 COMMAND = tuple(module_command("benchmarks.cells.worker"))
 START = 5  # times the patience: libraries load, engines are built
@@ -28,7 +28,7 @@ class LostError(Exception):
     """A cell's process died, hung or refused; the message is one line that says what happened."""
 
 
-class Child:
+class Child(Closing):
     """A cell's process, from its start to ``close``; a context manager.
 
     start_s: seconds from process start to the first labels; computes: see
@@ -92,17 +92,6 @@ class Child:
             else:
                 self._process.kill()
         self._process.wait()
-
-    def __enter__(self) -> Child:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _answer(self, to: str, kind: type[Thing], seconds: float) -> Thing:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 
 import psutil
@@ -32,7 +31,7 @@ def machine() -> dict[str, Fact]:
         "memory_mb": round(psutil.virtual_memory().total / 1e6),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {name: version for name in LIBRARIES if (version := _version(name))},
+        "versions": {name: version for name in LIBRARIES if (version := here.version(name))},
     }
 
 
@@ -70,10 +69,3 @@ def used_s(process: int) -> float:
     except psutil.Error:
         return 0.0
     return times.user + times.system + times.children_user + times.children_system
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

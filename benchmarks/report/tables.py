@@ -192,9 +192,6 @@ def _footer(view: View) -> str:
 
 def _batch(row: Row, rows: Sequence[Row]) -> str:
     """The input's size, where it tells two rows apart."""
-    alike = {other.cell.input for other in rows if _same(other, row)}
+    same = [one for one in rows if (one.cell.model, one.way) == (row.cell.model, row.way)]
+    alike = {other.cell.input for other in same}
     return f", {'×'.join(map(str, row.cell.input))}" if len(alike) > 1 else ""
-
-
-def _same(row: Row, other: Row) -> bool:
-    return (row.cell.model, row.way) == (other.cell.model, other.way)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Container
-from math import isnan
 from pathlib import Path
 
 import numpy as np
 
 from runtime.accuracy import label_files
-from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix
+from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix, known
 from runtime.accuracy.streaming import Clock
 from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError
@@ -105,8 +104,7 @@ class Scorer:
 
     def miou(self) -> float | None:
         """Mean IoU so far in 0..1; None before the first labelled pixel."""
-        value = self.matrix.miou()
-        return None if isnan(value) else value
+        return known(self.matrix.miou())
 
 
 def _stems(name: str) -> list[str]:

@@ -115,27 +115,28 @@ class Scores:
 
 def scores(matrix: ConfusionMatrix, boundary: BoundaryF | None) -> Scores:
     """All that was counted so far."""
-    known = Scores(
-        miou=_known(matrix.miou()),
+    found = Scores(
+        miou=known(matrix.miou()),
         iou=matrix.iou_by_name(),
-        pixel_accuracy=_known(matrix.pixel_accuracy()),
+        pixel_accuracy=known(matrix.pixel_accuracy()),
     )
     if boundary is None:
-        return known
+        return found
     return replace(
-        known,
-        boundary_f=_known(boundary.mean()),
+        found,
+        boundary_f=known(boundary.mean()),
         boundary_f_by_class=_by_name(matrix.classes, boundary.f()),
         boundary_tolerance_px=boundary.tolerance,
     )
 
 
-def _known(value: float) -> float | None:
+def known(value: float) -> float | None:
+    """The number; None, which JSON has, for NaN."""
     return None if np.isnan(value) else float(value)
 
 
 def _by_name(classes: ClassSet, values: np.ndarray) -> dict[str, float | None]:
-    return dict(zip(classes.names, map(_known, values), strict=True))
+    return dict(zip(classes.names, map(known, values), strict=True))
 
 
 def _boundary(mask: np.ndarray) -> np.ndarray:

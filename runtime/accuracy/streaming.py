@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from math import isnan
 
 import numpy as np
 
-from runtime.accuracy.metrics import ConfusionMatrix
+from runtime.accuracy.metrics import ConfusionMatrix, known
 from runtime.bundle.classes import ClassSet
 from runtime.segment import Prediction
 
@@ -78,6 +77,5 @@ class Clock:
 
     def report(self) -> Deadline:
         """The figures so far."""
-        miou = self.matrix.miou()
-        known = None if isnan(miou) else miou
-        return Deadline(self.fps, self.deadline_ms, known, self.late, self.dropped, self.blank)
+        miou = known(self.matrix.miou())
+        return Deadline(self.fps, self.deadline_ms, miou, self.late, self.dropped, self.blank)

@@ -89,8 +89,11 @@ def _start_all(
     failure: Exception | None = None
     for name in backends:
         try:
-            with cli.err.status(f"auto: loading {name}"):
-                engines[name] = stack.enter_context(_start(name, load))
+            with cli.err.status(f"auto: loading {name}"), ExitStack() as attempt:
+                engine = attempt.enter_context(load(name))
+                engine.infer(_noise(engine))
+                stack.push(attempt.pop_all())
+                engines[name] = engine
         except Exception as error:  # each library raises types of its own
             cli.warn(f"{name} is left out: {error}")
             failure = error
@@ -98,16 +101,6 @@ def _start_all(
         assert failure is not None
         raise failure
     return engines
-
-
-def _start(name: str, load: Callable[[str], Engine]) -> Engine:
-    engine = load(name)
-    try:
-        engine.infer(_noise(engine))
-    except BaseException:
-        engine.close()
-        raise
-    return engine
 
 
 def medians(engines: Mapping[str, Engine]) -> dict[str, float]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from types import TracebackType
-from typing import Protocol, TypeVar
+from abc import abstractmethod
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 import numpy as np
 
 from runtime.bundle.manifest import Manifest
+from runtime.interrupt import Closing
 
 
-class Engine(Protocol):
+class Engine(AbstractContextManager["Engine"], Protocol):
     """A loaded bundle. One caller at a time; ``close`` frees what the library holds.
 
     in_flight: how many batches may have been submitted without their results being taken.
@@ -33,20 +34,8 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free the engine; calling it twice is harmless."""
 
-    def __enter__(self) -> Engine: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-
-Own = TypeVar("Own", bound="OneAtATime")
-
-
-class OneAtATime(ABC):
+class OneAtATime(Closing):
     """``submit`` and ``result`` of an engine that only has ``infer``."""
 
     in_flight = 1
@@ -67,14 +56,8 @@ class OneAtATime(ABC):
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """See ``Engine``."""
 
-    def close(self) -> None:  # noqa: B027 - an engine that holds nothing open has nothing to do
+    def close(self) -> None:
         """See ``Engine``."""
-
-    def __enter__(self: Own) -> Own:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def check_batch(manifest: Manifest, batch: np.ndarray) -> None:

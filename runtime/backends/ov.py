@@ -15,12 +15,13 @@ from runtime.backends.base import check_batch
 from runtime.backends.label_tail import label_tail
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError, one_line
+from runtime.interrupt import Closing
 
 BACKEND = "openvino"
 _ARITHMETIC = {openvino.Type.bf16: "bf16", openvino.Type.f16: "fp16"}
 
 
-class OvEngine:
+class OvEngine(Closing):
     """A bundle in an OpenVINO infer request; see ``runtime.backends.base.Engine``.
 
     computes: the arithmetic of what is not quantised, as the library chose it: "fp32", "bf16" or
@@ -67,12 +68,6 @@ class OvEngine:
             request.wait()
         self._running.clear()
         self._free.clear()
-
-    def __enter__(self) -> OvEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 @functools.cache

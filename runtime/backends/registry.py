@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from contextlib import ExitStack
 from functools import partial
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -83,7 +82,7 @@ def load_engine(
         cpu=machine.cpu_name(),
         cores=machine.cores(),
         gpus=machine.gpus(),
-        libraries={name: _version(BACKENDS[name].library) for name in candidates},
+        libraries={name: machine.version(BACKENDS[name].library) or "" for name in candidates},
         threads=threads,
         in_flight=in_flight,
         model=manifest.files,
@@ -125,10 +124,3 @@ def _answer_once(engine: Engine, bundle: Path) -> None:
         raise HedgeError(
             f"{bundle}: {engine.backend} cannot run its graph: {one_line(error)}"
         ) from error
-
-
-def _version(library: str) -> str:
-    try:
-        return metadata.version(library)
-    except metadata.PackageNotFoundError:  # named otherwise by its distribution
-        return ""

@@ -25,6 +25,7 @@ from runtime.backends.trt_cache import BuildOptions, Sidecar
 from runtime.backends.trt_slot import Slot, primary_context
 from runtime.bundle.manifest import ENGINES, Manifest
 from runtime.errors import HedgeError
+from runtime.interrupt import Closing
 
 
 def build(
@@ -78,7 +79,7 @@ def load(
     return TrtEngine(path.read_bytes(), manifest, backend, in_flight)
 
 
-class TrtEngine:
+class TrtEngine(Closing):
     """A bundle on an NVIDIA GPU; see ``runtime.backends.base.Engine``.
 
     With ``in_flight`` 2, ``submit`` and ``result`` copy one batch while another is computed. Each
@@ -137,12 +138,6 @@ class TrtEngine:
             stack.callback(self._forget)  # last: the engine outlives its execution contexts
             for slot in self._slots:
                 stack.callback(slot.free)
-
-    def __enter__(self) -> TrtEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _forget(self) -> None:
         self._slots = []

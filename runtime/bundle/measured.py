@@ -96,9 +96,6 @@ def _beyond(content: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
 
 def _joined(foreign: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
     """``known`` with what only ``foreign`` has."""
-    both = {
-        key: _joined(foreign[key], value)
-        for key, value in known.items()
-        if isinstance(value, dict) and isinstance(foreign.get(key), dict)
-    }
-    return foreign | known | both
+    both = foreign.keys() & known.keys()
+    inner = {k: _joined(foreign[k], known[k]) for k in both if isinstance(known[k], dict)}
+    return foreign | known | inner

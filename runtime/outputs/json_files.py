@@ -9,6 +9,7 @@ import msgspec
 
 from runtime import files
 from runtime.files import safe_json
+from runtime.interrupt import Closing
 from runtime.outputs.checks import writing
 
 _FLUSH_SECONDS = 1.0
@@ -22,7 +23,7 @@ def write_report(path: Path, report: object) -> None:
         files.write_bytes(path, msgspec.json.format(safe_json(report)) + b"\n")
 
 
-class RowSink:
+class RowSink(Closing):
     """JSON lines, flushed every second and at the end; a context manager."""
 
     def __init__(self, path: Path) -> None:
@@ -43,9 +44,3 @@ class RowSink:
         """Flush and close; harmless when repeated."""
         with writing(self.path):
             self._file.close()
-
-    def __enter__(self) -> RowSink:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -15,6 +15,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from runtime.cli import warn
 from runtime.errors import HedgeError, OutputError
+from runtime.interrupt import Closing
 from runtime.outputs.checks import writing
 from runtime.sources.timeline import Timeline
 
@@ -37,7 +38,7 @@ def check_format(path: Path) -> None:
         raise HedgeError(f"{path}: unknown video format; end its name in {', '.join(FORMATS)}")
 
 
-class VideoSink:
+class VideoSink(Closing):
     """H.264 that browsers play; a context manager.
 
     Odd sizes are padded to even by repeating the last row and column. Where the frames change
@@ -144,12 +145,6 @@ class VideoSink:
             warn(f"{self.path}: the frames change size; all are scaled to {width}×{height}")
             self._scaled = True
         return cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
-
-    def __enter__(self) -> VideoSink:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _yuv(image: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,6 +13,7 @@ import numpy as np
 
 from runtime.errors import HedgeError
 from runtime.files import printable
+from runtime.interrupt import Closing
 
 _NAMED = 100  # faults that are kept with their text
 DEFAULT_FPS = Fraction(25)  # of a raw video stream, which carries none either
@@ -68,7 +69,7 @@ def frame_name(index: int) -> str:
     return f"{index:06d}"
 
 
-class Source(ABC):
+class Source(Closing):
     """Frames in order, once; a context manager.
 
     origin: what the user named, as text to show; files: the files read; fps: frames per second;
@@ -94,9 +95,9 @@ class Source(ABC):
         self._stopped = threading.Event()
 
     @property
-    @abstractmethod
     def names(self) -> Container[str] | None:
         """The frames' names where they are known ahead, else None."""
+        return None
 
     @abstractmethod
     def _frames(self) -> Iterator[Frame]: ...
@@ -137,11 +138,5 @@ class Source(ABC):
         """Let the iteration end after the frame it is at; from any thread or signal handler."""
         self._stopped.set()
 
-    def close(self) -> None:  # noqa: B027 - most sources hold nothing
+    def close(self) -> None:
         """Free what the source holds open."""
-
-    def __enter__(self) -> Source:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -13,7 +13,7 @@ import cv2
 from runtime import images
 from runtime.errors import HedgeError
 from runtime.files import composed
-from runtime.sources.base import Frame, Source
+from runtime.sources.base import Frame, FrameNames, Source, frame_name
 
 IMAGES_FPS = Fraction(10)  # of an image folder, which carries no times
 
@@ -56,15 +56,15 @@ class AnimationSource(Source):
 
     @property
     def names(self) -> Container[str]:
-        """See ``Source``: the stems of the files."""
-        return [f"{index:06d}" for index in range(self.expected or 0)]
+        """See ``Source``: six digits."""
+        return FrameNames(self.expected or 0)
 
     def _frames(self) -> Iterator[Frame]:
         time_s = 0.0
         try:
             for index, (rgb, shown_s) in enumerate(images.animation(self.files[0])):
                 image = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-                yield Frame(index, round(time_s, 3), image, f"{index:06d}")
+                yield Frame(index, round(time_s, 3), image, frame_name(index))
                 time_s += shown_s
         except HedgeError as error:
             self.record.add(str(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Container, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -55,11 +55,6 @@ class LiveSource(Source):
         self._changed = threading.Condition()
         self._started = time.monotonic()
         self._thread = threading.Thread(target=self._take, name="capture", daemon=True)
-
-    @property
-    def names(self) -> Container[str] | None:
-        """See ``Source``: not known ahead."""
-        return None
 
     @abstractmethod
     def _arrivals(self) -> Generator[Frame]:

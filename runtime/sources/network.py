@@ -95,7 +95,7 @@ class NetworkSource(LiveSource):
                             self._missed(last, cause)
                             cause = ""
                         last = time.monotonic()
-                        time_s, name = last - self._started, f"{index:06d}"
+                        time_s, name = last - self._started, frame_name(index)
                         yield Frame(index, time_s, image, name, last, aspect)
                         index += 1
             except (av.FFmpegError, OSError, HedgeError) as error:

@@ -6,12 +6,12 @@ import os
 import select
 import sys
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from runtime.errors import HedgeError
-from runtime.sources.base import DEFAULT_FPS, Frame, Source
+from runtime.sources.base import DEFAULT_FPS, Frame, Source, frame_name
 
 _POLL_S = 0.2  # how late a stop is seen while nothing comes
 
@@ -37,15 +37,10 @@ class PipeSource(Source):
         super().__init__("standard input", [], DEFAULT_FPS, None)
         self._shape = (*size, 3)
 
-    @property
-    def names(self) -> Container[str] | None:
-        """See ``Source``: not known ahead."""
-        return None
-
     def _frames(self) -> Iterator[Frame]:
         index, started = 0, time.monotonic()
         while (image := self._read()) is not None:
-            yield Frame(index, time.monotonic() - started, image, f"{index:06d}")
+            yield Frame(index, time.monotonic() - started, image, frame_name(index))
             index += 1
 
     def _read(self) -> np.ndarray | None:

@@ -12,13 +12,7 @@ from runtime.errors import HedgeError
 from runtime.sources.base import Frame, FrameNames, Source, frame_name
 from runtime.sources.decode import bgr_image, limit_size, main_video, packets_of, pixel_aspect
 from runtime.sources.frame_times import FrameTimes, frame_rate
-from runtime.sources.promise import (
-    broken_at,
-    missing_bytes,
-    missing_s,
-    promised_frames,
-    promised_s,
-)
+from runtime.sources.promise import broken_at, missing_bytes, missing_s, promised_frames, promised_s
 
 _SLACK_S = 0.25  # by which a video may end before the length it promises
 # Real containers only. Playlists (HLS, DASH, concat, SDP) would open other files by themselves.

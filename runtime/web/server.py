@@ -26,6 +26,7 @@ from starlette.routing import Route
 
 from runtime.errors import HedgeError
 from runtime.files import safe_json
+from runtime.interrupt import Closing
 from runtime.outputs.report import Report
 from runtime.run import Run
 from runtime.web.access import HEADERS, TOKEN_VARIABLE, Guard, token_for
@@ -50,7 +51,7 @@ class State:
     passport: dict[str, object]
 
 
-class WebView:
+class WebView(Closing):
     """Serves one run on ``http://host:port`` from a thread of its own; a context manager.
 
     Listens as soon as it is made. A host that others can reach needs a token, in the environment
@@ -124,12 +125,6 @@ class WebView:
         self._server.should_exit = True
         self._thread.join(3)
         self._socket.close()
-
-    def __enter__(self) -> WebView:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     async def _page(self, request: Request) -> Response:
         return HTMLResponse(_PAGE.read_text(encoding="utf-8"), headers=HEADERS)

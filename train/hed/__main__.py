@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from runtime import cli
 from train.datasets import bsds
 from train.device import keep_freed_memory
@@ -22,12 +24,8 @@ def main(config: HedConfig) -> None:
         shown = cli.track(pairs, "reading", transient=True) if place.first else pairs
         return EdgeTask(config, [pair.read() for pair in shown], place.device)
 
-    with Display(config.epochs) as display:
-
-        def start(trainer: Trainer) -> None:
-            display.start(trainer, _headline(config, trainer))
-
-        run(config, task, display.step, display.epoch, start)
+    with Display(config.epochs, partial(_headline, config)) as display:
+        run(config, task, display.step, display.epoch, display.start)
     if display.started:
         cli.say(f"{config.last_epoch} epochs → {config.run / 'edges.pt'}", style="bold")
 

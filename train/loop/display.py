@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,9 +17,9 @@ from train.loop.trainer import Trainer
 class Display(ExitStack):
     """Callbacks of ``train.run`` that show a run of so many epochs; a bar until it is left."""
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: int, headline: Callable[[Trainer], str]) -> None:
         super().__init__()
-        self.epochs = epochs
+        self.epochs, self.headline = epochs, headline
         self.started = False
         self.bar = Bar(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -30,9 +31,9 @@ class Display(ExitStack):
             console=cli.err,
         )
 
-    def start(self, trainer: Trainer, headline: str) -> None:
+    def start(self, trainer: Trainer) -> None:
         """Print the headline, and start the bar where the run stands."""
-        cli.say(headline, cli.err)
+        cli.say(self.headline(trainer), cli.err)
         batches, progress = trainer.sampler.batches, trainer.progress
         done = progress.epoch * batches + progress.step
         fields: dict[str, Any] = {"epoch": progress.epoch, "loss": "–", "rate": 0.0, "score": ""}
