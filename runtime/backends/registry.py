@@ -109,7 +109,7 @@ def _load(bundle: Path, manifest: Manifest, threads: int, in_flight: int, backen
             failed.callback(engine.close)
             if row.device == "cpu":
                 _answer_once(engine, bundle)
-            golden.require(engine, computes(engine), _version(row.library), bundle)
+            golden.require(engine, computes(engine), machine.version(row.library) or "", bundle)
             failed.pop_all()
         return engine
 

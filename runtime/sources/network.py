@@ -15,7 +15,7 @@ from av.video.reformatter import VideoReformatter
 
 from runtime.errors import HedgeError
 from runtime.sources.address import Address
-from runtime.sources.base import Frame, Source
+from runtime.sources.base import Frame, Source, frame_name
 from runtime.sources.decode import bgr_image, limit_size, main_video, packets_of, pixel_aspect
 from runtime.sources.frame_times import frame_rate
 from runtime.sources.live import LiveSource
