@@ -12,6 +12,8 @@ from runtime.errors import HedgeError
 from runtime.sources.base import Frame, FrameNames, Source, frame_name
 from runtime.sources.decode import bgr_image, limit_size, main_video, packets_of, pixel_aspect
 from runtime.sources.frame_times import FrameTimes, frame_rate
+from runtime.sources.losses.account import Account
+from runtime.sources.losses.places import gap_in_flv, gap_in_transport
 from runtime.sources.promise import broken_at, missing_bytes, missing_s, promised_frames, promised_s
 
 _SLACK_S = 0.25  # by which a video may end before the length it promises
@@ -43,6 +45,7 @@ class VideoSource(Source):
         self._container, self._stream = container, stream
         self._times = FrameTimes(container, stream, rate)
         self.time_base = self._times.unit
+        self._account = Account(container, stream)
         self._bgr = VideoReformatter()  # shared: a new one for each frame costs 1 ms at 720p
         self._cut = ""  # where it ends too early, once that is known
 
@@ -85,8 +88,17 @@ class VideoSource(Source):
         missing = sum(missing_bytes(path) for path in self.files)
         if missing:
             return f"it is cut: {missing} of the bytes it promises are missing"
-        broken = next(filter(None, map(broken_at, self.files)), None)
-        return f"it is damaged at byte {broken}, where another part should begin" if broken else ""
+        broken = next(
+            (at for path in self.files if (at := self._broken_at(path)) is not None), None
+        )
+        if broken is not None:
+            return f"it is damaged at byte {broken}, where another part should begin"
+        return self._account.found()
+
+    def _broken_at(self, path: Path) -> int | None:
+        if self._container.format.name == "mpegts":
+            return gap_in_transport(path, self._stream.id)
+        return gap_in_flv(path) if self._container.format.name == "flv" else broken_at(path)
 
     def _decoded(self) -> Iterator[av.VideoFrame | None]:
         """Every decoded frame; None for a packet that does not decode."""
@@ -94,12 +106,14 @@ class VideoSource(Source):
         for packet in self._packets():
             begun = begun or packet.is_keyframe or not packet.size
             self._times.read(packet)
+            self._account.read(packet)
             try:
                 frames = packet.decode()
             except av.error.EOFError:  # the decoder has been flushed already
                 continue
             except av.FFmpegError as error:
                 if begun:
+                    self._account.fail()
                     self.record.add(f"{self.origin}: a packet does not decode: {error.strerror}")
                     yield None
                 self._times.lose(packet)
@@ -107,6 +121,7 @@ class VideoSource(Source):
             for frame in frames:
                 begun = begun or not frame.is_corrupt
                 if begun:
+                    self._account.show(frame)
                     yield frame
 
     def _packets(self) -> Iterator[av.Packet]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,10 @@ from tests.equipment.pictures import picture
 
 FPS = 30  # of the videos that the checks stream
 SIZE = (96, 160)
+_ENCODERS = {
+    "libx264": {"bf": "3", "b_strategy": "0", "sc_threshold": "0"},
+    "libx265": {"x265-params": "log-level=none"},
+}
 _X264 = {"qp": "1", "bf": "3", "b_strategy": "0", "sc_threshold": "0"}
 
 
@@ -77,13 +81,16 @@ def small_video(path: Path, count: int) -> Path:
     return path
 
 
-def remuxed(video: Path, path: Path) -> Path:
-    """The same pictures in another container; an mp4 has its index, and their number, in front."""
+def remuxed(video: Path, path: Path, lost: Container[int] = ()) -> Path:
+    """The same pictures in another container; an mp4 has its index, and their number, in front.
+
+    lost: numbers of packets that are left out.
+    """
     options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
     with av.open(str(video)) as source, av.open(str(path), "w", options=options) as target:
         stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.size and number not in lost:
                 packet.stream = stream
                 target.mux(packet)
     return path
@@ -128,12 +135,12 @@ def make_timed(
     pixel_aspect: Fraction = Fraction(1),
     image: Callable[[int], np.ndarray] = grey,
     gop: int = 12,
+    encoder: dict[str, str] | None = None,
 ) -> Path:
     """Frame i is ``image(i)``, (48, 64, 3) uint8 BGR, and is shown at ``times[i]``.
 
-    There are three B-frames in a row where the codec can.
-    options: of the container; gop: frames from
-    one key frame to the next.
+    There are three B-frames in a row where the codec can, unless ``encoder`` holds its own options.
+    options: of the container; gop: frames from one key frame to the next.
     """
     with av.open(str(path), "w", options=options or {}) as container:
         unit = Fraction(1, 90_000) if any(time * rate % 1 for time in times) else 1 / rate
@@ -141,10 +148,7 @@ def make_timed(
         stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
         stream.codec_context.sample_aspect_ratio = pixel_aspect
         stream.codec_context.gop_size = gop
-        stream.options = {
-            "libx264": {"bf": "3", "b_strategy": "0", "sc_threshold": "0"},
-            "libx265": {"x265-params": "log-level=none"},
-        }.get(codec, {})
+        stream.options = encoder or _ENCODERS.get(codec, {})
         for number, time in enumerate(times):
             frame = av.VideoFrame.from_ndarray(image(number), "bgr24").reformat(format="yuv420p")
             frame.pts, frame.time_base = round(time / unit), unit
