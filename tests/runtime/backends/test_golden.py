@@ -73,7 +73,7 @@ def test_a_wrong_engine_is_refused_in_one_line(
     clip = make_clip(tmp_path / "drive.mp4", 2)
     with pytest.raises(GateError) as caught:
         main(VideoConfig(str(clip), golden_bundle, out=tmp_path / "out.mp4"))
-    message, version = str(caught.value), registry._version("onnxruntime")
+    message, version = str(caught.value), machine.version("onnxruntime")
     assert f"{golden_bundle}: wrong {version} gives 67.10 %" in message and "\n" not in message
     assert "the bundle's bound for fp32 is 99.00 %" in message and caught.value.exit_code == 4
     assert not (golden_bundle / PROVEN).exists() and not (tmp_path / "out.mp4").exists()
@@ -104,7 +104,7 @@ def test_what_was_proven_here_is_not_asked_again(
         (machine, "gpu_driver", lambda: "580.1"),
         (machine, "gpus", lambda: ("L4",)),
         (machine, "cpu_features", lambda: ("avx2",)),
-        (registry, "_version", lambda library: "9.9"),
+        (machine, "version", lambda distribution: "9.9"),
     ]
     for place, name, answer in changes:  # each is another machine
         with monkeypatch.context() as patch:
