@@ -17,14 +17,14 @@ PASSWORD_VARIABLE = "HEDGE_SOURCE_PASSWORD"
 # What a scheme may make FFmpeg open. Nothing local: a playlist could name files of this machine.
 _RTSP_OPTIONS = {"protocol_whitelist": "rtsp,rtsps,rtp,tcp,tls,udp"}
 # A recording goes on, by a range request, at the byte where its connection broke or stalled (µs);
-# after four tries, in 4 s, it has ended.
-_RESUMED = {"reconnect": "1", "reconnect_delay_max": "4"}
+# after tries at 0, 1, 4, 11 and 26 s it has ended.
+RESUMED = {"reconnect": "1", "reconnect_delay_max": "15"}
 _HTTP_OPTIONS = {
     "protocol_whitelist": "http,https,tcp,tls",
     "format_whitelist": "mpegts,mpjpeg,mjpeg,image2pipe,mov,mp4,matroska,webm,flv,h264,hevc",
     "max_redirects": "0",  # FFmpeg would follow them anywhere
     "rw_timeout": "3000000",
-    **_RESUMED,
+    **RESUMED,
 }
 _PLAYLIST_OPTIONS = {
     "format_whitelist": "hls,mpegts,mov,mp4,aac,webvtt",

@@ -14,7 +14,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from runtime.errors import HedgeError
-from runtime.sources.address import Address
+from runtime.sources.address import RESUMED, Address
 from runtime.sources.base import Frame, Source, frame_name
 from runtime.sources.decode import bgr_image, limit_size, main_video, packets_of, pixel_aspect
 from runtime.sources.frame_times import frame_rate
@@ -27,7 +27,9 @@ STALL_S = 3.0  # without a new frame, whatever else arrives
 
 BEGIN_S = 30.0  # without the first one: between two key frames of a camera that saves bits
 
-_RESUME_S = 12.0  # in which a recording goes on after a broken connection, or has ended
+_PIECE_S = 12.0  # until the next piece of a playlist comes
+
+_RESUME_S = 30.0  # in which a recording goes on after a broken connection, or has ended
 
 _BACKOFF_S = (0.25, 1.5)  # first and longest wait before a new try; half of it is chance
 
@@ -125,7 +127,7 @@ class NetworkSource(LiveSource):
         """
         bgr = VideoReformatter()
         stream = _video(self._address, container)
-        stall_s = _RESUME_S if container.format.name == "hls" else STALL_S
+        stall_s = _PIECE_S if container.format.name == "hls" else STALL_S
         begun, last, patience = False, time.monotonic(), max(BEGIN_S, stall_s)
         for packet in packets_of(container, stream):
             # First: what FFmpeg held back comes out at its timeout, as old as the stall.
@@ -154,7 +156,8 @@ def _connect(address: Address, ways: deque[dict[str, str]]) -> av.container.Inpu
     failure: Exception | None = None
     for options in tuple(ways):
         try:
-            stall_s = _RESUME_S if address.on_the_web else STALL_S
+            stall_s = _PIECE_S if address.on_the_web else STALL_S
+            stall_s = _RESUME_S if options.keys() >= RESUMED.keys() else stall_s
             return address.open({**_LOW_DELAY, **options}, (OPEN_S, stall_s))
         except _WRONG:
             raise

@@ -55,14 +55,19 @@ def pages(bodies: dict[str, bytes]) -> Answer:
     return answer
 
 
-def breaking(body: bytes, breaks: int, ranges: bool, stall_s: float = 0.0) -> Answer:
+def breaking(
+    body: bytes, breaks: int, ranges: bool, stall_s: float = 0.0, away_s: float = 0.0
+) -> Answer:
     """Serve ``body``, and hang up half-way through what is left of it, ``breaks`` times.
 
-    ranges: whether a client may go on where it was; stall_s: how long nothing is sent before.
+    ranges: whether a client may go on where it was; stall_s: how long nothing is sent before;
+    away_s: how long nobody is answered after it.
     """
-    left = [breaks]
+    left, back = [breaks], [0.0]
 
     def answer(request: BaseHTTPRequestHandler) -> None:
+        if time.monotonic() < back[0]:
+            return
         wanted = request.headers.get("Range", "") if ranges else ""
         start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
         request.send_response(206 if wanted else 200)
@@ -79,6 +84,7 @@ def breaking(body: bytes, breaks: int, ranges: bool, stall_s: float = 0.0) -> An
         request.wfile.write(body[start:end])
         if end < len(body):
             time.sleep(stall_s)
+            back[0] = time.monotonic() + away_s
 
     return answer
 

@@ -164,6 +164,15 @@ def test_a_recording_goes_on_after_a_stall(
         assert (len(frames), source.complaint()) == (COUNT, None)
 
 
+def test_a_recording_goes_on_when_its_server_comes_back(
+    tmp_path: Path, serve: Callable[..., str]
+) -> None:
+    body = recording("a.mkv", tmp_path)
+    with open_source(serve(breaking(body, 1, ranges=True, away_s=6)) + "/a.mkv") as source:
+        frames = list(source)
+        assert (len(frames), source.complaint()) == (COUNT, None)
+
+
 def test_a_recording_is_played_at_its_own_rate_if_asked(put: Put, tmp_path: Path) -> None:
     clip = make_timed(tmp_path / "a.mp4", [number / RATE for number in range(10)], rate=RATE)
     with open_source(put("a.mp4", clip.read_bytes()), realtime=True) as source:
