@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from runtime.backends.base import Engine
+from runtime.backends.base import Engine, check_labels
 from runtime.backends.registry import computes, load_engine
 from runtime.bundle.shipped import find_bundle
 from runtime.errors import HedgeError
@@ -66,12 +66,14 @@ class Segmenter(Closing):
         """(H, W, 3) uint8 BGR → (H, W) uint8 training ids."""
         with self._turn:
             self._start([image])
-            return _at_size(self._engine.result()[0], image.shape)
+            return _at_size(self._answers()[0], image.shape)
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """(N, H, W, 3) uint8 BGR → (N, H, W) uint8 training ids, in the manifest's shapes."""
         with self._turn:
-            return self._engine.infer(batch)
+            labels = self._engine.infer(batch)
+            check_labels(self.manifest, labels)
+            return labels
 
     def predict(self, frame: Frame) -> Prediction:
         """Segment ``frame`` and time it."""
@@ -92,7 +94,7 @@ class Segmenter(Closing):
     def results(self) -> list[Prediction]:
         """Wait for the frames submitted first."""
         frames, start = self._running.popleft()
-        answers = self._engine.result()
+        answers = self._answers()
         labels = [_at_size(answers[i], frame.image.shape) for i, frame in enumerate(frames)]
         infer_ms = (time.perf_counter() - start) * 1e3
         return [Prediction(f, answer, infer_ms) for f, answer in zip(frames, labels, strict=True)]
@@ -116,6 +118,11 @@ class Segmenter(Closing):
         self._turn = threading.RLock()
         self._process = os.getpid()
         self._running: deque[tuple[Sequence[Frame], float]] = deque()
+
+    def _answers(self) -> np.ndarray:
+        labels = self._engine.result()
+        check_labels(self.manifest, labels)  # tens of µs; a class without a name would be painted
+        return labels
 
     def _start(self, images: Sequence[np.ndarray]) -> None:
         if os.getpid() != self._process:

@@ -239,6 +239,8 @@ def _finish(config: VideoConfig, run: Run, interrupted: bool) -> int:
             cli.say(f"→ {files.printable(str(path))}")
     for fault in run.source.faults[:_WARNINGS]:
         cli.warn(fault)
+    if run.scorer is not None and (warning := run.scorer.warning()):
+        cli.warn(warning)
     if interrupted:
         return cli.fail("interrupted; what was done is written", EXIT_INTERRUPTED)
     if run.scorer is not None and not run.scorer.scored:

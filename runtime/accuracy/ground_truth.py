@@ -11,7 +11,7 @@ import numpy as np
 from runtime.accuracy import label_files
 from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix, known
 from runtime.accuracy.streaming import Clock
-from runtime.bundle.classes import ClassSet
+from runtime.bundle.classes import IGNORE, ClassSet
 from runtime.errors import HedgeError
 from runtime.files import composed
 from runtime.segment import Prediction
@@ -66,11 +66,23 @@ class LabelFolder:
             )
 
 
+def ignored_line(ignored: int, labelled: int) -> str:
+    """What to say of labels of which at most one class is seen, as of masks of 0 and 255.
+
+    ignored, labelled: pixels that count nowhere, and those of the class.
+    """
+    return (
+        f"{ignored / (ignored + labelled):.0%} of the pixels are ignored, as 255 is; a class that "
+        'labels hold as 255, as masks of 0 / 255 do, needs "id": 255 in classes.json'
+    )
+
+
 class Scorer:
     """Predictions against a label folder, frame by frame.
 
-    matrix: the counts so far; scored: frames that had a label; clock: scores the same frames as
-    they would be seen live, boundary: the boundaries of the classes, None where nobody asked.
+    matrix: the counts so far; scored: frames that had a label; ignored: pixels of them that count
+    nowhere; clock: scores the same frames as they would be seen live, boundary: the boundaries of
+    the classes, None where nobody asked.
     """
 
     def __init__(
@@ -80,7 +92,7 @@ class Scorer:
         self.clock = clock
         self.boundary = boundary
         self.matrix = ConfusionMatrix(folder.classes)
-        self.scored = 0
+        self.scored = self.ignored = 0
 
     def update(self, prediction: Prediction) -> None:
         """Count a frame; one without a label is passed over.
@@ -101,6 +113,14 @@ class Scorer:
             if self.boundary is not None:
                 self.boundary.update(target, prediction.labels)
             self.scored += 1
+            self.ignored += int(np.count_nonzero(target == IGNORE))
+
+    def warning(self) -> str:
+        """What looks wrong in the labels so far, "" where nothing does."""
+        seen = self.matrix.counts.sum(axis=1)
+        if not self.ignored or not 1 < len(seen) < IGNORE or np.count_nonzero(seen) > 1:
+            return ""
+        return f"{self.folder.folder}: {ignored_line(self.ignored, int(seen.sum()))}"
 
     def miou(self) -> float | None:
         """Mean IoU so far in 0..1; None before the first labelled pixel."""

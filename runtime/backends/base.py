@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from runtime.bundle.manifest import Manifest
+from runtime.errors import HedgeError
 from runtime.interrupt import Closing
 
 
@@ -65,4 +66,13 @@ def check_batch(manifest: Manifest, batch: np.ndarray) -> None:
     if batch.shape != manifest.input.shape or batch.dtype != np.uint8:
         raise ValueError(
             f"the engine takes uint8 {manifest.input.shape}, got {batch.dtype} {batch.shape}"
+        )
+
+
+def check_labels(manifest: Manifest, labels: np.ndarray) -> None:
+    """Raise HedgeError where ``labels`` hold a class that the manifest does not name."""
+    if (highest := int(labels.max())) >= (count := len(manifest.classes)):
+        raise HedgeError(
+            f"{manifest.name}: its graph answers class {highest}, but its manifest names {count} "
+            "classes; export it again"
         )

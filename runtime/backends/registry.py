@@ -14,7 +14,7 @@ import numpy as np
 from runtime import machine
 from runtime.backends import golden, memory
 from runtime.backends.auto import Setting, fastest
-from runtime.backends.base import Engine
+from runtime.backends.base import Engine, check_labels
 from runtime.bundle.manifest import ENGINES, Manifest
 from runtime.errors import HedgeError, one_line
 
@@ -117,10 +117,11 @@ def _load(bundle: Path, manifest: Manifest, threads: int, in_flight: int, backen
 def _answer_once(engine: Engine, bundle: Path) -> None:
     """Run ``engine`` on black: libraries allocate only then, and some graphs fail only then."""
     try:
-        engine.infer(np.zeros(engine.manifest.input.shape, np.uint8))
+        labels = engine.infer(np.zeros(engine.manifest.input.shape, np.uint8))
     except MemoryError:
         raise
     except Exception as error:  # each library raises types of its own
         raise HedgeError(
             f"{bundle}: {engine.backend} cannot run its graph: {one_line(error)}"
         ) from error
+    check_labels(engine.manifest, labels)

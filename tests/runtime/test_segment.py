@@ -15,8 +15,10 @@ import pytest
 
 from runtime import Segmenter
 from runtime.backends.registry import installed_backends, load_engine
+from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError
 from runtime.sources.base import Frame
+from tests.equipment.bundles import make_bundle
 
 Make = Callable[..., Path]
 
@@ -51,6 +53,20 @@ def test_labels_have_the_size_of_the_image(size: tuple[int, int], shared_bundle:
         labels = segmenter(image)
     assert labels.shape == size
     assert (labels == 1).all()
+
+
+@pytest.mark.parametrize("backend", installed_backends())
+def test_a_class_that_the_manifest_does_not_name_is_refused(backend: str, tmp_path: Path) -> None:
+    two = ClassSet(("blue", "green"), ((0, 0, 255), (0, 255, 0)))
+    with Segmenter(make_bundle(tmp_path / "bundle", class_set=two), backend) as segmenter:
+        image = np.zeros((24, 32, 3), np.uint8)
+        assert not segmenter(image).any()
+        image[7, 9, 2] = 1
+        for ask in (segmenter, lambda image: segmenter.infer(image[None])):
+            with pytest.raises(HedgeError, match="answers class 2, but its manifest names 2"):
+                ask(image)
+        with pytest.raises(HedgeError, match="answers class 2"):
+            segmenter.predict(Frame(0, 0.0, image, "a"))
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])

@@ -96,6 +96,21 @@ def test_accuracy_is_that_of_the_labels(
     assert [row["miou"] for row in rows_of(outputs["metrics"])] == pytest.approx([1, 1, 0.375])
 
 
+@pytest.mark.parametrize("white", [255, 1])
+def test_masks_of_0_and_255_are_warned_of(
+    white: int, run: Callable[..., int], tmp_path: Path, make_images: Make, save_ids: Save,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    half = np.zeros((24, 32))
+    half[:12] = white
+    half[0, 0] = 255
+    save_ids(tmp_path / "truth" / "f0.png", half)
+    assert run(make_images(tmp_path / "images", 1), labels=tmp_path / "truth") == 0
+    said = " ".join(capsys.readouterr().err.split())
+    expected = "truth: 50% of the pixels are ignored, as 255 is; a class that labels hold as 255"
+    assert (expected in said) == (white == 255)
+
+
 def test_boundaries_are_scored_where_asked(
     run: Callable[..., int],
     tmp_path: Path,

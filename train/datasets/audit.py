@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from runtime import cli, files
+from runtime.accuracy.ground_truth import ignored_line
 from runtime.bundle.classes import IGNORE, UnknownIdError
 from runtime.errors import HedgeError
 from runtime.images import read_orientation, read_rgb
@@ -248,11 +249,8 @@ def split_warnings(report: SplitReport) -> Iterator[str]:
         some = f" {report.read} of the" if report.read < len(index) else " the"
         yield f"never in{some} labels of {index.split}: {', '.join(unseen)}; {lost}"
         if report.pixels[IGNORE] and len(index.classes) - len(unseen) < 2:
-            yield (
-                f"{index.split}: {report.pixels[IGNORE] / report.pixels.sum():.0%} of the pixels "
-                "are ignored, as 255 is; a class that labels hold as 255, as masks of 0 / 255 do, "
-                'needs "id": 255 in classes.json'
-            )
+            ignored, labelled = report.pixels[IGNORE], report.pixels[:IGNORE].sum()
+            yield f"{index.split}: {ignored_line(ignored, labelled)}"
     bare = sum(item.edges is None for item in index.items)
     if 0 < bare < len(index):
         yield f"{index.split}: {bare} of {len(index)} lines name no edges, the others do"
