@@ -28,6 +28,8 @@ util.find_spec = lambda name, *rest: None if name == "torchvision" else real(nam
 """
 NOT_AT_THE_EDGE = {"torch", "torchvision", "onnx", "onnxscript", "matplotlib", "tensorboard"}
 
+TRAINING = {"scipy", "timm", "numba", "onnxruntime", "openvino"}
+
 
 def imports(path: Path) -> set[str]:
     """The top-level packages a file imports anywhere, also inside functions and type checks."""
@@ -107,8 +109,8 @@ def test_the_test_equipment_is_imported_where_a_check_needs_it() -> None:
 @pytest.mark.parametrize(
     ("package", "use"),
     [
-        ("train", "import train"),
-        ("train", "import hedge_seg; hedge_seg.train"),
+        ("train", "import train.models"),
+        ("train", "import hedge_seg; hedge_seg.load('train.models')"),
         ("export", "from export import __main__ as e; e.main(e.Export())"),
     ],
 )
@@ -123,6 +125,14 @@ except ImportError as error:
 """
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout == f"torchvision not installed; pip install 'hedge-seg[{package}]'\n"
+
+
+def test_data_sets_are_checked_without_the_libraries_of_training() -> None:
+    """Where labels are made there is numpy, OpenCV and Pillow, and often nothing more."""
+    code = (
+        f"import sys, train.check\nassert not {NOT_AT_THE_EDGE | TRAINING!r} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_a_command_says_what_is_missing_in_one_line() -> None:

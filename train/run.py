@@ -59,11 +59,11 @@ def train(
     def task(place: World) -> Task:
         hushed = quiet or not place.first
         data = config.data or default_data(hushed)
-        train, val = open_index(data, "train"), open_index(data, "val")
+        train, val = (open_index(data, split, hushed) for split in ("train", "val"))
         if train.classes != val.classes:
             raise HedgeError(f"{data}: train and val have different class lists")
         portions = [Portion.parse(text) for text in config.also]
-        others = [(open_index(each.data, "train"), each.weight) for each in portions]
+        others = [(open_index(each.data, "train", hushed), each.weight) for each in portions]
         train = mixed(train, others, hushed)
         audit.before_training(train, val, hushed)
         return SegmentationTask(config, train, val, place, hushed)

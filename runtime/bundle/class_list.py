@@ -72,6 +72,13 @@ def load(path: Path) -> ClassSet:
         raise HedgeError(f"{path}: not a class list: {error}") from error
 
 
+def made(colors: dict[str, Color | None]) -> ClassSet:
+    """The classes of these names, their colours assigned where there are none; ValueError where a
+    name or a colour cannot stand in a class list."""
+    rows = [_Class(name, color) for name, color in colors.items()]
+    return ClassSet(tuple(colors), _colors(rows))
+
+
 def _keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object by the fields its keys mean; unknown keys stay as they are written."""
     found: dict[str, Any] = {}

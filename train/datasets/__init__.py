@@ -7,48 +7,53 @@ from pathlib import Path
 
 from runtime.cli import err, say
 from runtime.errors import HedgeError, OutputError
-from train.datasets import cityscapes, folder, listfile
-from train.datasets.index import Fault, Index, Item, Layout, Problem, Survey
+from train.datasets import tools
+from train.datasets.index import Fault, Index, Item, Problem, Survey
 from train.datasets.synthetic.generate import SyntheticConfig, generate
+from train.datasets.tools import PLAIN as LAYOUTS
 
 __all__ = [
     "Fault", "Index", "Item", "Problem", "Survey",
     "default_data", "is_data", "open_index", "survey",
 ]  # fmt: skip
 
-# The first that fits wins: the most particular tree comes first.
-LAYOUTS: tuple[Layout, ...] = (cityscapes.LAYOUT, folder.LAYOUT, listfile.LAYOUT)
 
-
-def open_index(data: Path, split: str) -> Index:
+def open_index(data: Path, split: str, quiet: bool = False) -> Index:
     """The labelled images of a split, in the first layout that fits ``data``.
 
-    HedgeError names the first problem. A label without an image is none here, since images are
-    often a selection; ``train.check`` reports it.
+    quiet: say nothing while an export of a labelling tool is converted. HedgeError names the first
+    problem. A label without an image is none here, since images are often a selection;
+    ``train.check`` reports it.
     """
-    found = survey(data, split)
+    found = survey(data, split, quiet)
     for fault in found.faults:
         if fault.problem is not Problem.ORPHAN_LABEL:
             raise HedgeError(f"{fault} (python -m train.check --data {data} lists everything)")
     return found.index
 
 
-def survey(data: Path, split: str) -> Survey:
-    """Everything found at a split, faults included; HedgeError only where no layout fits."""
+def survey(data: Path, split: str, quiet: bool = False) -> Survey:
+    """Everything found at a split, faults included; HedgeError only where no layout fits.
+
+    What a labelling tool exported is converted first, once.
+    """
     if not data.exists():
         raise HedgeError(f"{data}: no such file or folder; --data takes a data set or a list file")
+    place, origin = tools.prepared(data, quiet)
     for layout in LAYOUTS:
-        if layout.fits(data):
-            return layout.survey(data, split)
+        if layout.fits(place):
+            found = layout.survey(place, split)
+            return tools.with_origin(found, origin) if origin else found
     raise HedgeError(
         f"{data}: not a data set; expected leftImg8bit/ and gtFine/ (Cityscapes), "
-        "images/<split>/ and labels/<split>/ with classes.json, or a train.txt list"
+        "images/<split>/ and labels/<split>/ with classes.json, a train.txt list, or what a "
+        f"labelling tool exports ({', '.join(tool.name for tool in tools.TOOLS)})"
     )
 
 
 def is_data(path: Path) -> bool:
     """Whether ``path`` is laid out like a data set."""
-    return any(layout.fits(path) for layout in LAYOUTS)
+    return any(layout.fits(path) for layout in LAYOUTS) or tools.is_export(path)
 
 
 def default_data(quiet: bool = False) -> Path:

@@ -152,6 +152,21 @@ def require_same_size(
         )
 
 
+def split_of(name: str) -> str:
+    """The split that a folder of this name holds, whatever its spelling; "" where it says none."""
+    word = name.casefold().rstrip("0123456789_- ")
+    return next((split for split, words in _SPELLINGS.items() if word in words), "")
+
+
+def split_folder(parent: Path, split: str) -> Path:
+    """The folder of a split: by its own name, else by another spelling of it (Train, valid)."""
+    plain = parent / split
+    if plain.is_dir() or not parent.is_dir():
+        return plain
+    found = (path for path in sorted(parent.iterdir()) if split_of(path.name) == split)
+    return next((path for path in found if path.is_dir()), plain)
+
+
 def files(folder: Path, pattern: str = "*") -> list[Path]:
     """The visible files of a folder that match, sorted; none where there is no such folder."""
     found = (path for path in folder.glob(pattern) if not path.name.startswith("."))
@@ -217,4 +232,9 @@ def load_classes(path: Path) -> tuple[ClassSet, list[Fault]]:
     return stand_ins, [Fault(Problem.CLASS_LIST, path, detail)]
 
 
+_SPELLINGS = {
+    "train": {"train", "training", "trainset", "train set"},
+    "val": {"val", "valid", "validation", "validate", "dev", "valset"},
+    "test": {"test", "testing", "testset"},
+}
 _EXAMPLE = '{"name": "road", "color": [128, 64, 128]}'

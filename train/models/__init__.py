@@ -1,5 +1,9 @@
 """The networks: DeepLabV3 encoder-decoder, Squeeze-Excitation, HED."""
 
-from train.models.deeplab import DeepLab, Segmentation
+from runtime.cli import require
+
+require(("torch", "torchvision", "tensorboard"), "train")
+
+from train.models.deeplab import DeepLab, Segmentation  # noqa: E402
 
 __all__ = ["DeepLab", "Segmentation"]

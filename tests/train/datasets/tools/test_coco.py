@@ -1,0 +1,174 @@
+"""COCO exports become the masks that pycocotools draws of them, and what is wrong is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco
+
+from runtime.errors import HedgeError
+from tests.train.datasets.tools import coco_files
+from tests.train.datasets.tools.scenes import (
+    HOLELESS,
+    NAMES,
+    SIZE,
+    THINGS,
+    drawn,
+    labels,
+    photo,
+    require_like,
+)
+from train.check import Check, main
+from train.datasets import open_index, survey
+from train.datasets.index import Problem
+from train.datasets.tools.raster import coco_counts, coco_polygon, runs
+
+CLASSES = [thing.name for thing in HOLELESS]
+
+
+def theirs(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    rle = coco.merge(coco.frPyObjects([points.ravel().tolist()], *size))
+    return coco.decode(rle).astype(bool)
+
+
+def test_outlines_and_runs_are_to_the_pixel_those_of_pycocotools() -> None:
+    random = np.random.default_rng(0)
+    for number in range(300):
+        size = tuple(map(int, random.integers(1, 60, 2)))
+        points = random.uniform(-10, 70, (int(random.integers(3, 9)), 2))
+        if number % 3 == 0:
+            points = points.round()
+        if number % 5 == 0:
+            points[1] = points[0]
+        mask = theirs(points, size)
+        assert (coco_polygon(points, size) == mask).all()
+        packed = coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
+        assert (runs(coco_counts(packed), size, by_column=True) == mask).all()
+
+
+def test_polygons_overlap_in_the_order_of_the_file(tmp_path: Path) -> None:
+    root = coco_files.export(tmp_path / "my data", coco_files.polygons(HOLELESS), CLASSES)
+    found = labels(root)
+    assert set(found) == {"Straße 0", "Straße 1", "v"}
+    wanted = np.zeros(SIZE, np.uint8)
+    for thing in HOLELESS:
+        wanted[theirs(np.array(thing.outline), SIZE)] = NAMES.index(thing.name)
+    for label in found.values():
+        require_like(label, HOLELESS, 0.5)
+        assert (label == wanted).all()
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_runs_keep_their_holes(packed: bool, tmp_path: Path) -> None:
+    masks = {thing.name: drawn((thing,), 0.5)[0] > 0 for thing in THINGS}
+    root = coco_files.export(tmp_path / "data", coco_files.runs(masks, packed), CLASSES)
+    for label in labels(root).values():
+        assert (label == drawn(THINGS, 0.5)[0]).all()
+
+
+def test_a_crowd_lies_below_what_is_outlined_alone(tmp_path: Path) -> None:
+    crowd = {"iscrowd": 1} | coco_files.runs({"": np.ones(SIZE, bool)}, packed=False)[0]
+    shapes = [*coco_files.polygons(HOLELESS), crowd]
+    root = coco_files.export(tmp_path / "data", shapes, [*CLASSES, "person"])
+    for label in labels(root).values():
+        wanted, near = drawn(HOLELESS, 0.5)
+        assert (label[~near] == np.where(wanted, wanted, NAMES.index("person"))[~near]).all()
+
+
+def test_an_official_tree_is_read_by_its_instances(tmp_path: Path) -> None:
+    shapes = coco_files.polygons(HOLELESS)
+    for split in ("train2017", "val2017"):
+        photo(tmp_path / f"coco/images/{split}/0.png", len(split))
+        path = tmp_path / f"coco/annotations/instances_{split}.json"
+        coco_files.write(path, ["0.png"], shapes, CLASSES)
+        (path.parent / f"captions_{split}.json").write_text('{"images": [], "annotations": []}')
+    assert len(open_index(tmp_path / "coco", "train")) == 1
+    assert len(open_index(tmp_path / "coco", "val")) == 1
+
+
+def test_label_studio_without_a_split_keeps_sequences_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"drive{d}_{i:03}.png" for d in range(5) for i in range(2)]
+    for seed, name in enumerate(names):
+        photo(tmp_path / f"export/images/{name}", seed)
+    wild = [f"../../data/upload/1/{name}" for name in names]
+    coco_files.write(tmp_path / "export/result.json", wild, coco_files.polygons(HOLELESS), CLASSES)
+    train, val = (open_index(tmp_path / "export", split) for split in ("train", "val"))
+    drives = [{item.name[:6] for item in index.items} for index in (train, val)]
+    assert (len(train), len(val)) == (8, 2) and not drives[0] & drives[1]
+    said = capsys.readouterr().err
+    assert said.count("converted once") == 1 and "2 of 10 pictures became val" in said
+    assert "without a label are background" in said
+
+
+def test_labels_of_a_photo_as_it_is_stored_are_turned_with_it(tmp_path: Path) -> None:
+    root = coco_files.export(tmp_path / "data", coco_files.polygons(HOLELESS), CLASSES)
+    path, exif = root / "valid/v.png", Image.Exif()
+    exif[0x0112] = 6
+    Image.open(path).save(path, exif=exif)
+    turned = labels(root)["v"]
+    require_like(np.rot90(turned), HOLELESS, 0.5)
+
+
+def boxes(root: Path) -> None:
+    for path in root.rglob("*.json"):
+        content = json.loads(path.read_text())
+        for row in content["annotations"]:
+            row["segmentation"] = []
+        path.write_text(json.dumps(content))
+
+
+def cut(root: Path) -> None:
+    path = root / "train/_annotations.coco.json"
+    path.write_bytes(path.read_bytes()[:300])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "cause", "fix"),
+    [(boxes, "holds boxes only", "COCO Segmentation"), (cut, "not a COCO file", "export it again")],
+)
+def test_what_cannot_be_read_is_one_line(
+    spoil: Callable[[Path], None], cause: str, fix: str, tmp_path: Path
+) -> None:
+    root = coco_files.export(tmp_path / "data", coco_files.polygons(HOLELESS), CLASSES)
+    spoil(root)
+    with pytest.raises(HedgeError) as caught:
+        open_index(root, "train")
+    line = str(caught.value)
+    assert "_annotations.coco.json: " in line and cause in line and fix in line
+    assert "\n" not in line
+
+
+SHAPES = {
+    "size": ({"size": [3, 3], "counts": [9]}, "3x3"),
+    "count": ({"size": list(SIZE), "counts": [5, 10**12]}, "do not fill"),
+    "negative": ({"size": list(SIZE), "counts": [-1, SIZE[0] * SIZE[1] + 1]}, "do not fill"),
+    "text": ({"size": list(SIZE), "counts": "\x01ü~"}, "not what COCO writes"),
+    "endless": ({"size": list(SIZE), "counts": "o" * 500}, "not what COCO writes"),
+    "far": ([[1e300, 0, 5, 5, 9, 0]], "far outside"),
+    "long": ([[0, 0, 1e6, 1e6] * 500], "too long"),
+    "odd": ([[0, 0, 5, 5, 9, 0, 1]], "not a list of x and y"),
+}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_a_shape_that_lies_is_a_fault_of_its_picture(kind: str, tmp_path: Path) -> None:
+    shape, cause = SHAPES[kind]
+    root = coco_files.export(tmp_path / "data", [{"segmentation": shape}], ["car"], count=1)
+    faults = survey(root, "train").faults
+    assert any("Straße 0.png" in str(fault) and cause in str(fault) for fault in faults)
+    assert main(Check(root)) == 2
+
+
+def test_pictures_that_are_not_there_are_named(tmp_path: Path) -> None:
+    root = coco_files.export(tmp_path / "data", coco_files.polygons(HOLELESS), CLASSES)
+    (root / "train/Straße 1.png").unlink()
+    (fault,) = (f for f in survey(root, "train").faults if f.problem is Problem.ORPHAN_LABEL)
+    assert "Straße 1.png" in fault.detail
+    assert len(open_index(root, "train")) == 1

@@ -1,0 +1,119 @@
+"""What labelling tools export as data sets: recognised by content, converted once into a cache."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from runtime import cli, files
+from runtime.errors import HedgeError
+from train.datasets import cityscapes, folder, listfile
+from train.datasets.index import Layout, Survey, split_of
+from train.datasets.tools import archive, cache, coco, voc
+from train.datasets.tools.convert import SOURCE, Origin, convert
+from train.datasets.tools.export import Tool
+from train.datasets.tools.tree import Tree
+
+# The first that fits wins: the most particular comes first.
+TOOLS: tuple[Tool, ...] = (voc.TOOL, coco.TOOL)
+PLAIN: tuple[Layout, ...] = (cityscapes.LAYOUT, folder.LAYOUT, listfile.LAYOUT)
+
+_INDEXES = {".json", ".xml", ".yaml", ".yml"}  # files that stand for the folder they lie in
+_DEEPEST = 4  # folders around an export
+
+
+def is_export(data: Path) -> bool:
+    """Whether ``data`` is what a tool exports, or a zip."""
+    return archive.is_archive(data) or _found(_tree(data)) is not None
+
+
+def prepared(data: Path, quiet: bool = False) -> tuple[Path, Origin | None]:
+    """Where the data set lies that ``data`` holds, and what it was converted from, if it was.
+
+    quiet: say nothing. HedgeError names a file that cannot be converted, its cause and the fix.
+    """
+    if archive.is_archive(data):
+        place = cache.place_of_archive(data)
+    else:
+        tree = _tree(data)
+        if _found(tree) is None:
+            return (tree.root if data.is_dir() else data), None
+        place = cache.place_of_tree(tree)
+    if not place.is_dir():
+        _fill(data, place, quiet)
+    origin = place / SOURCE
+    if origin.is_file():
+        return place, msgspec.json.decode(origin.read_bytes(), type=Origin)
+    return place, None
+
+
+def with_origin(found: Survey, origin: Origin) -> Survey:
+    """The survey of a converted data set, named after its tool and with the export's own faults."""
+    split = found.index.split
+    own = [each.fault() for each in origin.findings if each.split in ("", split)]
+    return Survey(replace(found.index, layout=origin.tool), (*own, *found.faults))
+
+
+def _fill(data: Path, place: Path, quiet: bool) -> None:
+    """Convert ``data`` into ``place``, unless another process has just done so."""
+    with cache.alone(place):
+        if place.is_dir():
+            return
+        with files.temporary_folder(place) as scratch:
+            tree = _tree(_unpacked(data, scratch / "unpacked"))
+            target = scratch / "converted"
+            if tool := _found(tree):
+                target.mkdir()
+                sentences = convert(tool.read(tree), tool.name, tree, data, target, quiet)
+            elif any(layout.fits(tree.root) for layout in PLAIN):
+                target, sentences = tree.root, ()
+            else:
+                raise HedgeError(f"{data}: no data set in it; `hedge check --help` names a page")
+            files.replace_folder(target, place)
+    if quiet:
+        return
+    cli.say(f"{data}: {tool.name if tool else 'unpacked'}, converted once → {place}", cli.err)
+    for sentence in sentences:
+        cli.say(f"  {sentence}", cli.err)
+
+
+def _unpacked(data: Path, target: Path) -> Path:
+    """``data`` itself, or the folder that it is unpacked into."""
+    if not archive.is_archive(data):
+        return data
+    target.mkdir()
+    archive.unpack(data, target)
+    return target
+
+
+def _tree(data: Path) -> Tree:
+    """The tree of a folder, or of the folder around a file that describes one."""
+    if data.is_file():
+        is_index = data.suffix.lower() in _INDEXES
+        return Tree(data.parent, data) if is_index else Tree(data)
+    root = data
+    for _ in range(_DEEPEST):  # zips often hold one folder, and that the data set
+        inside = [p for p in root.iterdir() if p.name[0] not in "._"] if root.is_dir() else []
+        if (
+            len(inside) != 1
+            or not inside[0].is_dir()
+            or _is_plain(root)
+            or split_of(inside[0].name)
+        ):
+            break
+        root = inside[0]
+    return Tree(root)
+
+
+def _is_plain(root: Path) -> bool:
+    """Whether a folder needs no conversion, whatever else lies in it."""
+    return cityscapes.fits(root) or folder.is_whole(root)
+
+
+def _found(tree: Tree) -> Tool | None:
+    """The tool that a tree comes from; None where it is laid out as training reads it."""
+    if not tree.root.is_dir() or (_is_plain(tree.root) and not tree.chosen):
+        return None
+    return next((tool for tool in TOOLS if tool.fits(tree)), None)

@@ -1,0 +1,176 @@
+"""COCO: a JSON file of images, categories and annotations, each a set of outlines or of runs.
+
+Roboflow (``_annotations.coco.json`` in each split), Label Studio (``result.json``), CVAT and the
+official sets (``annotations/instances_*.json``) write it. Later annotations lie above earlier ones;
+a crowd region lies below all others. Pixels without a label are background.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from runtime.errors import HedgeError
+from train.datasets.index import Fault, Problem, split_of
+from train.datasets.tools.export import (
+    BACKGROUND,
+    Export,
+    Picture,
+    Size,
+    Tool,
+    counted,
+    require_size,
+)
+from train.datasets.tools.raster import coco_counts, coco_polygon, points_of, runs
+from train.datasets.tools.tree import Tree, has_keys, read_json
+
+_OTHERS = ("captions", "image_info", "panoptic", "person_keypoints")  # of the official set
+_ONLY_BOXES = (
+    "holds boxes only, no outlines ('segmentation'); label with polygons or masks, and export "
+    "'COCO Segmentation' (Roboflow) or 'COCO 1.0' (CVAT)"
+)
+
+
+class Rle(msgspec.Struct):
+    """Run lengths of a mask, by column; as text where they are compressed."""
+
+    counts: list[int] | str
+    size: tuple[int, int]
+
+
+class _Image(msgspec.Struct):
+    id: int | str
+    file_name: str
+    height: int | None = None
+    width: int | None = None
+    video_id: int | str | None = None
+
+
+class _Annotation(msgspec.Struct):
+    image_id: int | str
+    category_id: int
+    segmentation: list[list[float] | float] | Rle | None = None
+    iscrowd: int | bool | None = 0
+
+    def is_box(self) -> bool:
+        """Whether it outlines nothing."""
+        return not (isinstance(self.segmentation, Rle) or self.segmentation)
+
+
+class _Category(msgspec.Struct):
+    id: int
+    name: str
+    supercategory: str | None = None
+
+
+class _File(msgspec.Struct):
+    images: list[_Image]
+    categories: list[_Category]
+    annotations: list[_Annotation]
+
+
+def read(tree: Tree) -> Export:
+    """All files of a tree that hold COCO annotations, as one export."""
+    paths = _files(tree)
+    loaded = [(path, read_json(path, _File, "a COCO file")) for path in paths]
+    used = {a.category_id for _, file in loaded for a in file.annotations}
+    rows = [row for _, file in loaded for row in file.categories]
+    groups = {row.supercategory for row in rows}
+    # Roboflow lists the name of the project as a class of its own, which no annotation has.
+    names = dict.fromkeys(r.name for r in rows if r.id in used or r.name not in groups)
+    boxes = Counter({"boxes": sum(a.is_box() for _, f in loaded for a in f.annotations)})
+    if boxes["boxes"] and boxes["boxes"] == sum(len(file.annotations) for _, file in loaded):
+        raise HedgeError(f"{paths[0]}: {_ONLY_BOXES}")
+    pictures: list[Picture] = []
+    faults: list[Fault] = []
+    for path, file in loaded:
+        found, missing = _pictures(tree, path, file)
+        pictures += found
+        # A labels' file of all pictures, and a selection of them, is no fault; of none it is one.
+        problem = Problem.ORPHAN_LABEL if found else Problem.MISSING_FILE
+        faults += (Fault(problem, path, f"no picture {name} in {tree.root}") for name in missing)
+    return Export(
+        tuple(names),
+        tuple(pictures),
+        unlabelled=next((n for n in names if n.lower() == BACKGROUND), BACKGROUND),
+        notes=counted("left out, as nothing outlines them", boxes),
+        faults=tuple(faults),
+    )
+
+
+def _fits(tree: Tree) -> bool:
+    return any(_is_coco(tree, path) for path in tree.of(".json")[:50])
+
+
+TOOL = Tool("COCO", _fits, read)
+
+
+def _is_coco(tree: Tree, path: Path) -> bool:
+    if path.name.startswith(_OTHERS):
+        return False
+    keys = ("images", "annotations", "categories")
+    return path.name.endswith(".coco.json") or has_keys(tree.sniff(path), *keys, least=2)
+
+
+def _files(tree: Tree) -> list[Path]:
+    """The files to read: those of instances where the official set has others, too."""
+    found = [path for path in tree.of(".json") if _is_coco(tree, path)]
+    return [path for path in found if path.name.startswith("instances")] or found
+
+
+def _pictures(tree: Tree, path: Path, file: _File) -> tuple[list[Picture], list[str]]:
+    """The pictures of one file, and the names of those that are not there."""
+    names = {row.id: row.name for row in file.categories}
+    by_image: dict[int | str, list[_Annotation]] = defaultdict(list)
+    for annotation in file.annotations:
+        if not annotation.is_box():
+            by_image[annotation.image_id].append(annotation)
+    told = split_of(path.stem.rpartition("_")[2]) or tree.split(path)
+    pictures, missing = [], []
+    for image in file.images:
+        found = tree.find(image.file_name, path.parent, told)
+        if found is None:
+            missing.append(image.file_name)
+            continue
+        own = sorted(by_image.get(image.id, []), key=lambda a: not a.iscrowd)
+        layers = partial(_layers, own, names, image)
+        split = told or tree.split(found)
+        video = "" if image.video_id is None else f"{path.stem} {image.video_id}"
+        pictures.append(Picture(found, layers, path, split, video=video))
+    return pictures, missing
+
+
+def _layers(
+    annotations: Sequence[_Annotation], names: dict[int, str], image: _Image, size: Size
+) -> Iterator[tuple[str, np.ndarray]]:
+    require_size(image.file_name, (image.height, image.width), size)
+    for annotation in annotations:
+        if annotation.category_id not in names:
+            raise HedgeError(f"no category has the id {annotation.category_id}; export it again")
+        yield names[annotation.category_id], _mask(annotation.segmentation, size)
+
+
+def _mask(segmentation: list[list[float] | float] | Rle | None, size: Size) -> np.ndarray:
+    """(H, W) bool of runs, or of outlines together."""
+    if isinstance(segmentation, Rle):
+        return rle_mask(segmentation, size)
+    rings = segmentation or []
+    parts = rings if all(isinstance(ring, list) for ring in rings) else [rings]
+    mask = np.zeros(size, bool)
+    for ring in parts:
+        points = points_of(ring if isinstance(ring, list) else [])
+        if len(points) >= 3:
+            mask |= coco_polygon(points, size)
+    return mask
+
+
+def rle_mask(rle: Rle, size: Size) -> np.ndarray:
+    """(H, W) bool of the runs of a mask; HedgeError where it is not of this size."""
+    require_size("a mask", rle.size, size)
+    counts = coco_counts(rle.counts) if isinstance(rle.counts, str) else rle.counts
+    return runs(counts, size, by_column=True)

@@ -1,0 +1,116 @@
+"""Pascal VOC and CVAT's "Segmentation mask 1.1": JPEGImages/, SegmentationClass/, ImageSets/.
+
+labelmap.txt (CVAT) names classes and colours, class_names.txt (LabelMe) those of the ids; without
+either the classes are VOC's twenty-one. Background is a class; VOC's border, 255, counts nowhere.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from runtime.accuracy import label_files
+from runtime.bundle.classes import IGNORE
+from runtime.errors import HedgeError
+from runtime.files import composed
+from train.datasets.index import Fault, Problem, split_of
+from train.datasets.tools.export import Color, Export, Layers, Picture, Size, Tool
+from train.datasets.tools.masks import NOWHERE, by_color, by_id, has_palette
+from train.datasets.tools.tree import Tree, read_text
+
+_FOLDERS = ("SegmentationClass", "SegmentationClassPNG")  # the second one is LabelMe's
+_VOC = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
+    "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
+    "train", "tvmonitor",
+)  # fmt: skip
+
+
+def voc_color(value: int) -> Color:
+    """VOC's colour of an id: its bits, from the lowest on, are the highest of red, green, blue."""
+    bits = [(value >> i & 1, i % 3, 7 - i // 3) for i in range(8)]
+    red, green, blue = (sum(bit << place for bit, c, place in bits if c == n) for n in range(3))
+    return red, green, blue
+
+
+_BORDER = voc_color(IGNORE)
+
+
+def read(tree: Tree) -> Export:
+    """The pictures that have a label, split as the lists of ImageSets say."""
+    colors = _classes(tree)
+    names = tuple(colors)
+    background = next((n for n in names if n.strip("_").lower() == "background"), NOWHERE)
+    splits, listed = _splits(tree), any(path.name == "labelmap.txt" for path in tree.files)
+    images = {composed(str(path.with_suffix(""))): path for path in tree.images}
+    pictures, faults = [], []
+    for label in label_files.label_files(_labels(tree)):
+        folder = next(p for p in label.parents if p.name in _FOLDERS)
+        name = label.relative_to(folder).with_suffix("")
+        image = images.get(composed(str(folder.parent / "JPEGImages" / name)))
+        if image is None:
+            detail = "no picture of this name in JPEGImages"
+            faults.append(Fault(Problem.ORPHAN_LABEL, label, detail))
+            continue
+        split = splits.get(composed(name.as_posix()), "")
+        layers = partial(_layers, label, colors, listed)
+        pictures.append(Picture(image, layers, label, split))
+    return Export(names, tuple(pictures), dict(colors), background, faults=tuple(faults))
+
+
+def _fits(tree: Tree) -> bool:
+    return any(True for _ in _labels(tree))
+
+
+TOOL = Tool("Pascal VOC", _fits, read)
+
+
+def _labels(tree: Tree) -> list[Path]:
+    return [p for p in tree.images if any(part in _FOLDERS for part in p.parent.parts)]
+
+
+def _classes(tree: Tree) -> dict[str, Color]:
+    for path in tree.of(".txt"):
+        lines = [] if path.parent.name == "Segmentation" else _lines(path)
+        if path.name == "labelmap.txt":
+            listed = dict(_entry(path, line) for line in lines)
+            if len(set(listed.values())) < len(listed):
+                raise HedgeError(f"{path}: two classes share a colour; give each one its own")
+            return listed
+        if path.name == "class_names.txt":
+            ids = [line for line in lines if line not in ("__ignore__", "_ignore_")]
+            return {name: voc_color(i) for i, name in enumerate(ids)}
+    return {name: voc_color(i) for i, name in enumerate(_VOC)}
+
+
+def _entry(path: Path, line: str) -> tuple[str, Color]:
+    """A line ``name:r,g,b:parts:actions``."""
+    name, _, rest = line.partition(":")
+    numbers = rest.split(":")[0].split(",")
+    if len(numbers) != 3 or not all(n.strip().isdigit() and int(n) < 256 for n in numbers):
+        raise HedgeError(f"{path}: expected 'name:red,green,blue::', found {line[:60]!r}")
+    red, green, blue = map(int, numbers)
+    return name.strip(), (red, green, blue)
+
+
+def _lines(path: Path) -> list[str]:
+    lines = (line.strip() for line in read_text(path).splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _splits(tree: Tree) -> dict[str, str]:
+    """The split of each name that a list of ImageSets/Segmentation has."""
+    lists = (path for path in tree.of(".txt") if path.parent.name == "Segmentation")
+    return {
+        composed(line): split
+        for path in lists
+        if (split := split_of(path.stem))
+        for line in _lines(path)
+    }
+
+
+def _layers(label: Path, colors: dict[str, Color], by_colors: bool, size: Size) -> Layers:
+    if has_palette(label) and not by_colors:
+        return by_id(label, dict(enumerate(colors)) | {IGNORE: NOWHERE}, size)
+    known = {color: name for name, color in colors.items()}
+    return by_color(label, {_BORDER: NOWHERE} | known, size)
