@@ -17,7 +17,7 @@ from benchmarks.run.probes import QUICK, Pace
 from benchmarks.run.runner import Settings
 from benchmarks.run.session import measured
 from runtime import cli
-from runtime.backends.registry import BACKENDS, installed_backends
+from runtime.backends.registry import BACKENDS, installed_backends, on_device
 from runtime.errors import HedgeError
 from runtime.sources.open import open_source
 
@@ -50,6 +50,11 @@ class Benchmark:
     """Video that the pipeline is taken apart on. Default: no such table."""
     backends: tuple[str, ...] = ()
     """Engines. Default: all installed here."""
+    device: str = ""
+    """What the engines compute on: CPU, GPU, NPU or AUTO of OpenVINO, or a provider of ONNX
+    Runtime (CUDA, TensorRT, DirectML, CoreML, QNN, …); those that have it here are measured.
+    PyTorch and ONNX Runtime as one first uses it stay on the CPU. Default: the CPU, and the GPU of
+    TensorRT's engines."""
     peers: Literal["first", "all", "none"] = "first"
     """Which models PyTorch, ONNX Runtime as one first uses it, and the bare libraries run too."""
     checkpoints: tuple[Path, ...] = ()
@@ -127,16 +132,20 @@ def main(config: Benchmark) -> None:
 def _measured(config: Benchmark, scratch: Path) -> tuple[Results, bool]:
     """What was found, and whether it was interrupted: then it is what there was by then."""
     models, backends = plan.models(config.bundles), config.backends or installed_backends()
+    places = on_device(config.device, backends) if config.device else dict.fromkeys(backends, "")
     if config.video is not None:
         with open_source(str(config.video)) as source:
             next(iter(source))  # what is wrong with it is told before the slow part
     shown = frames.gather(config.data, config.video, config.pace.frames, scratch)
-    asked = plan.Asked(backends, config.peers, config.checkpoints, config.quick)
-    planned = plan.plan(models, asked, plan.Shared(config.threads, shown.path, scratch))
+    asked = plan.Asked(tuple(places), config.peers, config.checkpoints, config.quick)
+    planned = plan.plan(models, asked, plan.Shared(config.threads, shown.path, scratch, places))
     settings = Settings(
-        config.threads, config.seconds, config.pace, config.timeout, config.video, config.quick
-    )
-    return measured(planned, shown, settings, scratch)
+        config.threads, config.seconds, config.pace, config.timeout, config.video, config.quick,
+        on_cpu=config.device.casefold() in ("", "cpu"),
+    )  # fmt: skip
+    results, interrupted = measured(planned, shown, settings, scratch)
+    notes = [f"our engines and the bare libraries on {config.device}"] if config.device else []
+    return replace(results, notes=[*results.notes, *notes]), interrupted
 
 
 if __name__ == "__main__":

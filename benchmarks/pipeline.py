@@ -60,6 +60,8 @@ class Pipeline:
     """Frames our engine works on at once, alone as in the pipeline."""
     backend: str = "openvino"
     """The engine that streams."""
+    device: str = ""
+    """What it computes on, as of hedge video --device."""
     out: Path = BUNDLES / "pipeline"
     """Folder of the bundles, of what is written, and of report.html, report.md and report.json."""
     force: bool = False
@@ -97,7 +99,9 @@ def _measured(case: Case, video: Path, config: Pipeline) -> PipelineShares:
         cpu.setdefault(name, []).append((time.process_time() - start) * 1e3 / count)
         return 1e3 / fps
 
-    with load_engine(folder, config.backend, config.threads, config.in_flight) as engine:
+    with load_engine(
+        folder, config.backend, config.threads, config.in_flight, config.device
+    ) as engine:
         segmenter = Segmenter.of(engine)
         segmenter.warm_up()
         overlay = config.out / "overlay.mp4"

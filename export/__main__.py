@@ -13,7 +13,7 @@ from runtime.backends import trt
 from runtime.backends.trt_cache import BuildOptions
 from runtime.bundle.golden import FOLDER
 from runtime.bundle.manifest import FILE_NAME, MODEL, Manifest, newest_bundle
-from runtime.bundle.measured import known
+from runtime.bundle.measured import int8_share, known
 
 
 def main(config: Export) -> None:
@@ -57,17 +57,20 @@ def _table(manifest: Manifest, target: Path) -> Table:
     if fastest := measured.fastest:
         title += f"  {fastest.precision} is the fastest here, in {fastest.backend}"
     table = Table(title=title, title_justify="left")
-    for column in ("engine", "mIoU %", "labels equal to PyTorch %", "ms a frame"):
+    int8 = ["computed in INT8 %"] if measured.arithmetic else []
+    for column in ("engine", "mIoU %", "labels equal to PyTorch %", *int8, "ms a frame"):
         table.add_column(column, justify="left" if column == "engine" else "right")
     latency = {name: f"{times['p50']:.1f}" for name, times in measured.latency_ms.items()}
     trained = _percent(known(measured.miou_pytorch))
-    table.add_row("PyTorch FP32", trained, "", latency["pytorch"])
+    table.add_row("PyTorch FP32", trained, "", *[""] * len(int8), latency["pytorch"])
     for backend, miou in measured.miou_by_backend.items():
         name = f"{backend} {manifest.precision}"
         if measured.computes[backend] == "bf16":
             name += " in bf16"
         agreement = _percent(measured.agreement[backend], digits=3)
-        table.add_row(name, _percent(miou), agreement, latency[backend])
+        counts = measured.arithmetic.get(backend, {})
+        share = [_percent(int8_share(counts), digits=1)] * len(int8)
+        table.add_row(name, _percent(miou), agreement, *share, latency[backend])
     table.caption = f"{measured.images} frames of {measured.data} ({measured.split})"
     if golden := manifest.golden:
         kilobytes = sum(path.stat().st_size for path in (target / FOLDER).iterdir()) / 1e3

@@ -285,9 +285,12 @@ def _verified(task: Task, folder: Path, manifest: Manifest) -> Manifest:
         pictures = golden.drawn(manifest) if drawn else gathered.pictures
         data = "drawn streets" if drawn else f"{frames.data} ({frames.split})"
         manifest = golden.add(task, folder, manifest, engines, pictures, data)
+        asked = engines if manifest.precision == "int8" else []
+        arithmetic = {engine.backend: engine.multiply_adds() for engine in asked}
     measured = msgspec.structs.replace(
         verify.measured(results, frames),
         multiply_adds=task.deployed().multiply_adds(),
+        arithmetic=arithmetic,
         int8=manifest.measured.int8,
     )
     return replace(manifest, measured=measured)

@@ -48,6 +48,9 @@ class VideoConfig:
     for (python -m export --batch)."""
     backend: str = "auto"
     """tensorrt, tensorrt_rtx, openvino, onnxruntime; auto: the fastest here, measured once."""
+    device: str = ""
+    """What computes: CPU, GPU, NPU or AUTO of OpenVINO, or a provider of ONNX Runtime (CUDA,
+    TensorRT, DirectML, CoreML, QNN, …). Default: the CPU, and the GPU of TensorRT's engines."""
     threads: Threads = 0
     """CPU threads of the engine; 0 leaves the choice to the library."""
     in_flight: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1

@@ -40,20 +40,26 @@ class Prediction:
 class Segmenter(Closing):
     """A bundle, loaded: call it on a (H, W, 3) uint8 BGR image, get (H, W) uint8 labels.
 
-    bundle: its folder, or a shipped model's name ("street19"). Images of another size than the
-    graph's are resized to it (bilinear) and the labels back (nearest). ``manifest`` tells classes,
-    colours, precision and measured accuracy; ``batch`` how many frames the graph takes at once
-    (fewer are padded by repeating the last); ``in_flight`` how many batches the engine works on at
-    once; ``computes`` the arithmetic it calculates in, "bf16" among others. Threads may
-    share it: calls wait for each other. ``submit`` and ``results`` belong together and are for one
-    thread. Raises HedgeError for a damaged bundle, a missing library, and in a process that was
-    forked after the bundle was loaded.
+    bundle: its folder, or a shipped model's name ("street19"); device: "GPU", "NPU", "CUDA", …, as
+    OpenVINO and ONNX Runtime name theirs, by default the CPU (TensorRT has its GPU). Images of
+    another size than the graph's are resized to it (bilinear) and the labels back (nearest).
+    ``manifest`` tells classes, colours, precision and measured accuracy; ``batch`` how many frames
+    the graph takes at once (fewer are padded by repeating the last); ``in_flight`` how many batches
+    the engine works on at once; ``computes`` the arithmetic it calculates in, "bf16" among others.
+    Threads may share it: calls wait for each other. ``submit`` and ``results`` belong together and
+    are for one thread. Raises HedgeError for a damaged bundle, a missing library, and in a process
+    that was forked after the bundle was loaded.
     """
 
     def __init__(
-        self, bundle: str | Path, backend: str = "auto", threads: int = 0, in_flight: int = 1
+        self,
+        bundle: str | Path,
+        backend: str = "auto",
+        threads: int = 0,
+        in_flight: int = 1,
+        device: str = "",
     ) -> None:
-        self._use(load_engine(find_bundle(Path(bundle)), backend, threads, in_flight))
+        self._use(load_engine(find_bundle(Path(bundle)), backend, threads, in_flight, device))
 
     @classmethod
     def of(cls, engine: Engine) -> Segmenter:
@@ -74,6 +80,11 @@ class Segmenter(Closing):
             labels = self._engine.infer(batch)
             check_labels(self.manifest, labels)
             return labels
+
+    def multiply_adds(self) -> dict[str, int]:
+        """Of a batch, by the arithmetic that computes them; empty where it does not say."""
+        with self._turn:
+            return self._engine.multiply_adds()
 
     def predict(self, frame: Frame) -> Prediction:
         """Segment ``frame`` and time it."""

@@ -66,7 +66,11 @@ def main(config: VideoConfig) -> int:
             _check_outputs(part, source, bundle)
         alone = len(parts) == 1 and not opened[0].live
         engine = load_engine(
-            bundle, config.backend, config.threads, config.in_flight if alone else 1
+            bundle,
+            config.backend,
+            config.threads,
+            config.in_flight if alone else 1,
+            config.device,
         )
         stack.enter_context(engine)
         lock = threading.Lock()
@@ -170,7 +174,9 @@ def _drift(config: VideoConfig, run: Run) -> Iterator[None]:
         yield
         return
     classes = run.segmenter.manifest.classes
-    with Segmenter(config.reference, config.backend, config.threads) as reference:
+    with Segmenter(
+        config.reference, config.backend, config.threads, device=config.device
+    ) as reference:
         if reference.manifest.classes.names != classes.names:
             raise HedgeError(f"{config.reference}: has other classes than the bundle it is for")
         run.drift = Drift(reference, Overlay(classes))

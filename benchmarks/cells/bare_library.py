@@ -76,25 +76,26 @@ def load(spec: Spec) -> Served:
     """The way that ``spec`` names, with the backend's library."""
     if spec.way not in LOOPS:
         return Program(spec)
-    return EngineCell(spec, loop(spec.bundle, spec.backend, spec.way, spec.threads))
+    return EngineCell(spec, loop(spec))
 
 
-def loop(bundle: Path, backend: str, way: str, threads: int) -> BareLoop:
+def loop(spec: Spec) -> BareLoop:
     """One of LOOPS, of a CPU backend."""
-    manifest = Manifest.load(bundle)
+    manifest = Manifest.load(spec.bundle)
     wanted, tail = label_tail(manifest)
-    if way == "whole graph":
+    if spec.way == "whole graph":
         wanted = manifest.output.name
-    make = {"openvino": _openvino, "onnxruntime": _onnxruntime}[backend]
-    fill, run = make(bundle, manifest, wanted, threads)
-    answer = (lambda: tail(run())) if way == "loop + tail" else run
-    return BareLoop(manifest, backend, fill, answer)
+    make = {"openvino": _openvino, "onnxruntime": _onnxruntime}[spec.backend]
+    fill, run = make(spec, manifest, wanted)
+    answer = (lambda: tail(run())) if spec.way == "loop + tail" else run
+    return BareLoop(manifest, spec.backend, fill, answer)
 
 
-def _openvino(bundle: Path, manifest: Manifest, wanted: str, threads: int) -> tuple[Fill, Run]:
+def _openvino(spec: Spec, manifest: Manifest, wanted: str) -> tuple[Fill, Run]:
     from runtime.backends import ov
 
-    request = ov.compiled(bundle, manifest, wanted, threads).create_infer_request()
+    model = ov.compiled(spec.bundle, manifest, wanted, spec.threads, device=spec.device)
+    request = model.create_infer_request()
     memory = request.get_input_tensor().data
 
     def fill(batch: np.ndarray) -> None:
@@ -108,12 +109,13 @@ def _openvino(bundle: Path, manifest: Manifest, wanted: str, threads: int) -> tu
     return fill, run
 
 
-def _onnxruntime(bundle: Path, manifest: Manifest, wanted: str, threads: int) -> tuple[Fill, Run]:
+def _onnxruntime(spec: Spec, manifest: Manifest, wanted: str) -> tuple[Fill, Run]:
     import onnxruntime
 
     from runtime.backends import ort
 
-    session = ort.session(bundle / manifest.graph("onnxruntime"), threads)
+    graph = spec.bundle / manifest.graph(ort.form(spec.device, spec.backend))
+    session = ort.session(graph, spec.threads, spec.device)
     options = onnxruntime.RunOptions()
     options.only_execute_path_to_fetches = True
     feed = {manifest.input.name: np.zeros(manifest.input.shape, np.uint8)}
@@ -169,8 +171,8 @@ class Program:
         model = ov.part(self._spec.bundle / self._manifest.graph("openvino"), wanted)
         openvino.save_model(model, graph, compress_to_fp16=False)
         command = [
-            self._program, "-m", str(graph), "-d", "CPU", "-api", "sync", "-nireq", "1",
-            "-t", "1", "-json_stats", "-report_type", "no_counters",
+            self._program, "-m", str(graph), "-d", self._spec.device or "CPU", "-api", "sync",
+            "-nireq", "1", "-t", "1", "-json_stats", "-report_type", "no_counters",
             "-report_folder", str(self._spec.scratch),
         ]  # fmt: skip
         if self._spec.threads:

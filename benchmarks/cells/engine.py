@@ -64,7 +64,7 @@ class InFlight:
 
 def load(spec: Spec) -> EngineCell:
     """A bundle in one of our engines."""
-    engine = load_engine(spec.bundle, spec.backend, spec.threads)
+    engine = load_engine(spec.bundle, spec.backend, spec.threads, device=spec.device)
     return EngineCell(spec, engine, computes(engine))
 
 
@@ -136,7 +136,7 @@ class EngineCell:
     def in_flight(self, batches: int, seconds: float) -> InFlight:
         """With several batches on the way."""
         spec = self._spec
-        with load_engine(spec.bundle, spec.backend, spec.threads, batches) as engine:
+        with load_engine(spec.bundle, spec.backend, spec.threads, batches, spec.device) as engine:
             if engine.in_flight < 2:
                 return InFlight(None, 1)
             engine.infer(self._batch(0))

@@ -31,7 +31,8 @@ class Spec:
     as well; way: see ``benchmarks.results.Cell``; threads: of the CPU, 0 leaves them to the
     library; frames: the list that ``benchmarks.run.frames`` writes; weights: checkpoints of which a
     PyTorch peer takes the bundle's, or ONNX file of the naive ONNX Runtime one; scratch: a folder
-    to write to.
+    to write to; device: of our engine and of the bare library, see
+    ``runtime.backends.registry.on_device``.
     """
 
     module: str
@@ -42,6 +43,7 @@ class Spec:
     scratch: Path
     way: str = ""
     weights: tuple[Path, ...] = ()
+    device: str = ""
 
 
 class Served(Protocol):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -85,17 +85,20 @@ class Model:
 
 @dataclass(frozen=True)
 class Shared:
-    """What the processes of all cells are given."""
+    """What the processes of all cells are given; places: the device of each backend, the backend's
+    own kind where it is not named."""
 
     threads: int
     frames: Path
     scratch: Path
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def spec(self, module: str, model: Model, cell: Cell, weights: tuple[Path, ...] = ()) -> Spec:
         """What the process of ``cell`` loads, with a scratch folder of its own."""
         return Spec(
             f"benchmarks.cells.{module}", model.path, cell.backend, self.threads, self.frames,
             self.scratch / quote(cell.name, safe=" "), cell.way, weights,
+            self.places.get(cell.backend, "") if cell.kind != "peer" else "",
         )  # fmt: skip
 
 

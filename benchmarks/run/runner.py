@@ -40,7 +40,8 @@ class Settings:
     """How a run measures.
 
     threads: of each engine, 0 leaves them to the library; seconds: to spend; patience: seconds that
-    an answer may take; video: to take the pipeline apart on; rounds: at least, of every cell.
+    an answer may take; video: to take the pipeline apart on; rounds: at least, of every cell;
+    on_cpu: whether the CPU's ceilings mean anything to our engines.
     """
 
     threads: int
@@ -50,6 +51,7 @@ class Settings:
     video: Path | None = None
     quick: bool = False
     rounds: int = LEAST
+    on_cpu: bool = True
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ class Run:
 
     def _measure_ceilings(self) -> None:
         """At both ends of the run: a ceiling is what the machine reaches when it is left alone."""
-        if not self.settings.pace.busy:
+        if not (self.settings.pace.busy and self.settings.on_cpu):
             return
         self.tell("measuring what this machine reaches")
         command = cli.module_command("benchmarks.host.ceiling", str(self.settings.threads))

@@ -25,7 +25,7 @@ NOISE = 1.03  # closer than this, the first in the backends' table is taken
 class Setting:
     """All that an answer depends on; another setting is measured anew.
 
-    libraries: version by backend; model: sha256 by file.
+    libraries: version by backend; model: sha256 by file; device: as asked for, "" where none was.
     """
 
     cpu: str
@@ -35,6 +35,7 @@ class Setting:
     threads: int
     in_flight: int
     model: dict[str, str]
+    device: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,14 @@ from runtime.interrupt import Closing
 class Engine(AbstractContextManager["Engine"], Protocol):
     """A loaded bundle. One caller at a time; ``close`` frees what the library holds.
 
-    in_flight: how many batches may have been submitted without their results being taken.
+    in_flight: how many batches may have been submitted without their results being taken; device:
+    what computes, with all that its answers may depend on: full name, driver, the built engine.
     """
 
     manifest: Manifest
     backend: str
     in_flight: int
+    device: str
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """(N, H, W, 3) uint8 BGR → (N, H, W) uint8 labels, in the manifest's shapes."""
@@ -32,6 +34,12 @@ class Engine(AbstractContextManager["Engine"], Protocol):
     def result(self) -> np.ndarray:
         """Wait for the oldest batch in flight: its labels."""
 
+    def multiply_adds(self) -> dict[str, int]:
+        """Of a batch, by the arithmetic that computes them, by the library's own word.
+
+        Keys as of ``registry.computes``; empty where the library does not say.
+        """
+
     def close(self) -> None:
         """Free the engine; calling it twice is harmless."""
 
@@ -40,6 +48,7 @@ class OneAtATime(Closing):
     """``submit`` and ``result`` of an engine that only has ``infer``."""
 
     in_flight = 1
+    device = ""
     _answer: np.ndarray | None = None
 
     def submit(self, batch: np.ndarray) -> None:
@@ -56,6 +65,10 @@ class OneAtATime(Closing):
     @abstractmethod
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """See ``Engine``."""
+
+    def multiply_adds(self) -> dict[str, int]:
+        """See ``Engine``."""
+        return {}
 
     def close(self) -> None:
         """See ``Engine``."""

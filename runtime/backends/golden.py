@@ -52,12 +52,11 @@ def require(engine: Engine, arithmetic: str, library: str, bundle: Path) -> None
     golden = engine.manifest.golden
     if golden is None:
         return
-    device = getattr(engine, "device", "")
     proof = Proof(
         bundle=engine.manifest.digest,
         backend=engine.backend,
         library=library,
-        device=device,
+        device=engine.device,
         cpu=" ".join((machine.cpu_name(), *machine.cpu_features())),
         gpus=machine.gpus(),
         driver=machine.gpu_driver(),
@@ -66,11 +65,11 @@ def require(engine: Engine, arithmetic: str, library: str, bundle: Path) -> None
         return
     share, bound = agreement(engine, bundle), golden.bound(arithmetic)
     if share < bound:
-        where = " ".join(filter(None, (engine.backend, library, device and f"on {device}")))
         raise GateError(
-            f"{bundle}: {where} gives {100 * share:.2f} % of the golden frames' pixels PyTorch's "
-            f"label, the bundle's bound for {arithmetic} is {100 * bound:.2f} %: not used; take "
-            "another --backend or version of the library, or export again on this machine"
+            f"{bundle}: {engine.backend} {library} on {engine.device} gives {100 * share:.2f} % of "
+            f"the golden frames' pixels PyTorch's label, the bundle's bound for {arithmetic} is "
+            f"{100 * bound:.2f} %: not used; take another --backend or version of the library, or "
+            "export again on this machine"
         )
     kept.write(bundle / PROVEN, [*kept.read(bundle / PROVEN, Proof), proof])
 

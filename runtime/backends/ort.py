@@ -1,8 +1,13 @@
-"""ONNX Runtime on the CPU: the reference engine, and the fallback on every machine."""
+"""ONNX Runtime: on the CPU the reference engine and the fallback, and on what its wheel brings."""
 
 from __future__ import annotations
 
+import json
+import tempfile
+from collections import Counter
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -12,14 +17,38 @@ from runtime.backends.label_tail import label_tail
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError, one_line
 
+CPU = "CPU"
+# As people call them, where the library's own names are shorter.
+_PROVIDERS = {"DirectML": "Dml", "TensorRT": "Tensorrt", "TensorRT-RTX": "NvTensorRTRTX"}
+_ENDING = "ExecutionProvider"
+_ELSEWHERE = {"Azure"}  # a service, not a device
+_FORMS = {"TensorRT": "tensorrt", "TensorRT-RTX": "tensorrt_rtx"}  # whose graph they want
+_OPTIONS = {"CUDA": {"use_tf32": "0"}}  # FP32 must be FP32
+_ARITHMETIC = {
+    "float": "fp32",
+    "float16": "fp16",
+    "bfloat16": "bf16",
+    "int8": "int8",
+    "uint8": "int8",
+}
+_PRODUCTS = {"Conv", "MatMul", "Gemm"}
+
 
 class OrtEngine(OneAtATime):
-    """A bundle in an ONNX Runtime session; see ``runtime.backends.base.Engine``."""
+    """A bundle in an ONNX Runtime session; see ``runtime.backends.base.Engine``.
+
+    computes: the arithmetic of what is not quantised; device: what computes.
+    """
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, manifest: Manifest, backend: str
+        self,
+        session: onnxruntime.InferenceSession,
+        manifest: Manifest,
+        backend: str,
+        device: str = CPU,
     ) -> None:
-        self.manifest, self.backend = manifest, backend
+        self.manifest, self.backend, self.device = manifest, backend, device
+        self.computes = "fp32" if device == CPU else manifest.precision
         self._session: onnxruntime.InferenceSession | None = session
         self._wanted, self._labels = label_tail(manifest)
         self._options = onnxruntime.RunOptions()
@@ -32,27 +61,99 @@ class OrtEngine(OneAtATime):
         inputs = {self.manifest.input.name: batch}
         return self._labels(self._session.run([self._wanted], inputs, self._options)[0])
 
+    def multiply_adds(self) -> dict[str, int]:
+        """Of a batch, by the arithmetic that computes them; empty where the library does not say.
+
+        A run of the same graph under the library's profiler tells which kernels it took.
+        """
+        assert self._session is not None, "asked after close"
+        with tempfile.TemporaryDirectory() as folder:
+            options = _options(0)
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / "profile")
+            # Weights that a kernel has packed for itself would not be among its inputs.
+            options.add_session_config_entry("session.disable_prepacking", "1")
+            session = _started(Path(self._session._model_path), options, self.device)
+            frames = np.zeros(self.manifest.input.shape, np.uint8)
+            session.run([self._wanted], {self.manifest.input.name: frames}, self._options)
+            events = json.loads(Path(session.end_profiling()).read_bytes())
+        found: Counter[str] = Counter()
+        for event in events:
+            if event["name"].endswith("_kernel_time"):
+                found.update(_products(event["args"]))
+        return dict(found)
+
     def close(self) -> None:
         """See ``Engine``."""
         self._session = None
 
 
+def devices() -> list[str]:
+    """The library's execution providers here, "CPU", "CUDA", "DirectML", "CoreML", "QNN", …"""
+    called = {own: name for name, own in _PROVIDERS.items()}
+    found = [name.removesuffix(_ENDING) for name in onnxruntime.get_available_providers()]
+    return [called.get(name, name) for name in found if name not in _ELSEWHERE]
+
+
 def load(
-    bundle: Path, manifest: Manifest, threads: int, backend: str, in_flight: int = 1
+    bundle: Path,
+    manifest: Manifest,
+    threads: int,
+    backend: str,
+    in_flight: int = 1,
+    device: str = "",
 ) -> OrtEngine:
-    """Load the bundle's graph on ``threads`` CPU threads (0: the library's choice).
+    """Load the bundle's graph for ``device``, the CPU unless said; what it lacks runs on the CPU.
 
-    ``in_flight`` changes nothing: the library gives all its threads to one batch.
+    threads: of the CPU, 0 leaves them to the library. ``in_flight`` changes nothing: the library
+    gives all its threads to one batch.
     """
-    return OrtEngine(session(bundle / manifest.graph(backend), threads), manifest, backend)
+    graph = bundle / manifest.graph(form(device, backend))
+    return OrtEngine(session(graph, threads, device), manifest, backend, device or CPU)
 
 
-def session(graph: Path, threads: int) -> onnxruntime.InferenceSession:
-    """The library's session of an ONNX file, on the CPU."""
+def form(device: str, backend: str) -> str:
+    """The backend whose form of the graph a device takes."""
+    return _FORMS.get(device, backend)
+
+
+def session(graph: Path, threads: int, device: str = "") -> onnxruntime.InferenceSession:
+    """The library's session of an ONNX file."""
+    return _started(graph, _options(threads), device or CPU)
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    return options
+
+
+def _started(
+    graph: Path, options: onnxruntime.SessionOptions, device: str
+) -> onnxruntime.InferenceSession:
+    own = _PROVIDERS.get(device, device) + _ENDING
+    providers = [(own, _OPTIONS.get(device, {}))]
+    if device != CPU:
+        providers.append((CPU + _ENDING, {}))
     try:
-        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
     except Exception as error:  # the library raises a dozen types with no common base
         raise HedgeError(f"{graph}: ONNX Runtime refuses it: {one_line(error)}") from error
+    if own not in session.get_providers():  # the library would go on without it
+        raise HedgeError(
+            f"ONNX Runtime has {device}, but it does not start here: what it needs of libraries or "
+            "drivers is missing"
+        )
+    return session
+
+
+def _products(kernel: dict[str, Any]) -> dict[str, int]:
+    """Multiply-adds of a kernel that the profiler saw, by their arithmetic."""
+    if not any(kind in kernel["op_name"] for kind in _PRODUCTS):
+        return {}
+    frames, *others = (next(iter(tensor.items())) for tensor in kernel["input_type_shape"])
+    ((_, answer),) = kernel["output_type_shape"][0].items()
+    kind, weights = max(others, key=lambda tensor: prod(tensor[1]))
+    depth = prod(weights[1:]) if "Conv" in kernel["op_name"] else frames[1][-1]
+    return {_ARITHMETIC.get(kind, kind): prod(answer) * depth}

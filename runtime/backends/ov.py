@@ -1,15 +1,17 @@
-"""OpenVINO on Intel and AMD CPUs (and ARM): the fastest CPU engine measured."""
+"""OpenVINO on CPUs (Intel, AMD, ARM), where it is the fastest measured, and Intel GPUs and NPUs."""
 
 from __future__ import annotations
 
 import functools
-from collections import deque
+from collections import Counter, deque
+from contextlib import suppress
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import openvino
 from openvino import properties
-from openvino.properties import hint
+from openvino.properties import hint, intel_auto
 
 from runtime.backends.base import check_batch
 from runtime.backends.label_tail import label_tail
@@ -18,21 +20,31 @@ from runtime.errors import HedgeError, one_line
 from runtime.interrupt import Closing
 
 BACKEND = "openvino"
-_ARITHMETIC = {openvino.Type.bf16: "bf16", openvino.Type.f16: "fp16"}
+CPU, AUTO = "CPU", "AUTO"
+_ARITHMETIC = {
+    "f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8",
+}  # fmt: skip
+_PRODUCTS = {"Convolution", "Deconvolution", "FullyConnected", "MatMul"}  # in graphs as executed
 
 
 class OvEngine(Closing):
     """A bundle in an OpenVINO infer request; see ``runtime.backends.base.Engine``.
 
     computes: the arithmetic of what is not quantised, as the library chose it: "fp32", "bf16" or
-    "fp16".
+    "fp16"; device: what computes, by its full name, and of which driver.
     """
 
     def __init__(
-        self, model: openvino.CompiledModel, manifest: Manifest, backend: str, in_flight: int
+        self,
+        model: openvino.CompiledModel,
+        manifest: Manifest,
+        backend: str,
+        in_flight: int,
+        device: str = CPU,
     ) -> None:
         self.manifest, self.backend, self.in_flight = manifest, backend, in_flight
-        self.computes = _ARITHMETIC.get(model.get_property(hint.inference_precision()), "fp32")
+        self._model = model
+        self.computes, self.device = _computes(model, manifest), _described(model, device)
         _, self._labels = label_tail(manifest)
         # The requests' own input tensors are filled in place: handing over numpy memory of a
         # temporary with shared_memory=True crashes when it is collected too early.
@@ -62,6 +74,23 @@ class OvEngine(Closing):
         finally:
             self._free.append(request)
 
+    def multiply_adds(self) -> dict[str, int]:
+        """Of a batch, by the arithmetic that computes them; empty where the library does not say.
+
+        Told by the graph that the library executes, not by the one that it was given.
+        """
+        found: Counter[str] = Counter()
+        with suppress(RuntimeError):  # a device that keeps its graph to itself
+            for node in self._model.get_runtime_model().get_ops():
+                info = node.get_rt_info()
+                if str(info["layerType"].astype(str)) not in _PRODUCTS:
+                    continue
+                if node.get_input_size() < 2:
+                    return {}
+                precision = str(info["runtimePrecision"].astype(str))
+                found[_ARITHMETIC.get(precision, precision)] += _products(node)
+        return dict(found)
+
     def close(self) -> None:
         """See ``Engine``; waits for what is in flight."""
         for request in self._running:
@@ -81,39 +110,62 @@ def core() -> openvino.Core:
     return openvino.Core()
 
 
+def devices() -> list[str]:
+    """What the library finds here: "CPU", "GPU", "GPU.1", "NPU", …, and "AUTO", its own choice."""
+    found = list(core().available_devices)
+    return list(dict.fromkeys([*found, *(name.split(".")[0] for name in found), AUTO]))
+
+
 def load(
-    bundle: Path, manifest: Manifest, threads: int, backend: str, in_flight: int = 1
+    bundle: Path,
+    manifest: Manifest,
+    threads: int,
+    backend: str,
+    in_flight: int = 1,
+    device: str = "",
 ) -> OvEngine:
-    """Compile the bundle's graph for the CPU on ``threads`` threads (0: the library's choice).
+    """Compile the bundle's graph for ``device``, the CPU unless said.
+
+    threads: of a CPU, 0 leaves them to the library.
 
     What lies behind its scores is left out: ``runtime.backends.label_tail`` is faster than the
     graph's own end.
     """
     wanted, _ = label_tail(manifest)
-    model = compiled(bundle, manifest, wanted, threads, in_flight)
-    return OvEngine(model, manifest, backend, in_flight)
+    model = compiled(bundle, manifest, wanted, threads, in_flight, device)
+    return OvEngine(model, manifest, backend, in_flight, device or CPU)
 
 
 def compiled(
-    bundle: Path, manifest: Manifest, wanted: str, threads: int, in_flight: int = 1
+    bundle: Path,
+    manifest: Manifest,
+    wanted: str,
+    threads: int,
+    in_flight: int = 1,
+    device: str = "",
 ) -> openvino.CompiledModel:
     """The library's model of the bundle's graph, up to the tensor ``wanted``.
 
     An FP32 bundle runs in FP32 (the library would take bf16 by itself where the CPU has it);
-    other bundles run in the CPU's fastest arithmetic. Several batches in flight share the threads
-    without ever waiting for each other, which one batch's threads do at every layer.
+    other bundles run in the device's fastest arithmetic. Several batches in flight share the
+    threads without ever waiting for each other, which one batch's threads do at every layer.
     """
     mode = hint.PerformanceMode
     config: dict[str, object] = {hint.performance_mode(): mode.LATENCY}
     if in_flight > 1:
+        config = {hint.performance_mode(): mode.THROUGHPUT, hint.num_requests(): in_flight}
+    if in_flight > 1 and (device or CPU) == CPU:
         config = {hint.performance_mode(): mode.THROUGHPUT, properties.num_streams(): in_flight}
     if manifest.precision == "fp32":
         config[hint.inference_precision()] = openvino.Type.f32
-    if threads:
+    if device == AUTO:  # what proves itself at the start is what goes on
+        config[intel_auto.enable_startup_fallback()] = False
+        config[intel_auto.enable_runtime_fallback()] = False
+    if threads and (device or CPU) == CPU:
         config[properties.inference_num_threads()] = threads
     graph = bundle / manifest.graph(BACKEND)
     try:
-        return core().compile_model(part(graph, wanted), "CPU", config)
+        return core().compile_model(part(graph, wanted), device or CPU, config)
     except (RuntimeError, ValueError) as error:  # ValueError: its message is not text
         raise HedgeError(f"{graph}: OpenVINO refuses it: {one_line(error)}") from error
 
@@ -122,3 +174,37 @@ def part(graph: Path, wanted: str) -> openvino.Model:
     """An ONNX file's graph up to the tensor ``wanted``."""
     model = core().read_model(graph)
     return openvino.Model([model.output(wanted)], model.get_parameters())
+
+
+def _computes(model: openvino.CompiledModel, manifest: Manifest) -> str:
+    if manifest.precision == "fp32":  # as the library is told
+        return "fp32"
+    try:
+        precision = model.get_property(hint.inference_precision())
+    except RuntimeError:  # AUTO does not say, the device behind it does
+        (device,) = model.get_property("EXECUTION_DEVICES")[:1]
+        precision = core().get_property(device, hint.inference_precision())
+    return _ARITHMETIC.get(precision.get_type_name(), "fp32")
+
+
+def _described(model: openvino.CompiledModel, device: str) -> str:
+    """A device as the library names it, with what is behind AUTO, its full name and its driver."""
+    words = [device]
+    names = [device]
+    if device == AUTO:
+        names = list(model.get_property("EXECUTION_DEVICES"))
+        words += names
+    for name in names if names != [CPU] else []:
+        for key in ("FULL_DEVICE_NAME", "GPU_DRIVER_VERSION", "NPU_DRIVER_VERSION"):
+            with suppress(RuntimeError):
+                words.append(str(core().get_property(name, key)))
+    return " ".join(words)
+
+
+def _products(node: openvino.Node) -> int:
+    """Multiply-adds of a convolution or a matrix product, from its shapes as executed."""
+    frames, weights = (tuple(node.get_input_shape(number)) for number in (0, 1))
+    answer = prod(node.get_output_shape(0))
+    if len(frames) < 4:  # rows by columns
+        return answer * frames[-1]
+    return answer * prod(weights[2 if len(weights) > len(frames) else 1 :])  # groups come first

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -22,8 +24,8 @@ from runtime.errors import HedgeError, one_line
 class Backend(NamedTuple):
     """A row of the table: its module, the library it needs, the extra that brings it, its device.
 
-    The module has ``load(bundle, manifest, threads, backend, in_flight) -> Engine``; backend: the
-    row's name.
+    The module has ``load(bundle, manifest, threads, backend, in_flight, device) -> Engine``, with
+    backend the row's name and device one of its ``devices()``, or "" for the row's own kind.
     """
 
     module: str
@@ -62,22 +64,49 @@ def computes(engine: Engine) -> str:
     return getattr(engine, "computes", "fp32" if on_cpu else engine.manifest.precision)
 
 
+def on_device(device: str, backends: Sequence[str]) -> dict[str, str]:
+    """Those of ``backends`` that have ``device`` here, and how each spells it.
+
+    device: a name of OpenVINO's or of ONNX Runtime's, in upper or lower case. HedgeError lists
+    what is here where none has it.
+    """
+    here: dict[str, list[str]] = {}
+    for name in backends:
+        with suppress(HedgeError) if len(backends) > 1 else nullcontext():
+            here[name] = _module(name).devices()
+    found = {
+        name: own
+        for name, devices in here.items()
+        for own in devices
+        if own.casefold() == device.casefold()
+    }
+    if not found:
+        known = "; ".join(f"{name}: {', '.join(own) or 'none'}" for name, own in here.items())
+        raise HedgeError(f"--device {device}: not here; here are {known or 'no engines'}")
+    return found
+
+
 def load_engine(
-    bundle: Path, backend: str = "auto", threads: int = 0, in_flight: int = 1
+    bundle: Path, backend: str = "auto", threads: int = 0, in_flight: int = 1, device: str = ""
 ) -> Engine:
     """Check the bundle's hashes, then load it.
 
     backend: a key of BACKENDS, or "auto" for the fastest here, which is measured once and then
     remembered in the bundle; threads: CPU threads, 0 leaves it to the library; in_flight: batches
     to work on at once, where the library gains by it (frames per second for milliseconds: each
-    then has a part of the threads). Raises HedgeError for a damaged bundle, an unknown backend or
-    a library that is not installed, GateError for an engine that the golden frames refuse.
+    then has a part of the threads); device: see ``on_device``. Raises HedgeError for a damaged
+    bundle, an unknown backend or a library that is not installed, GateError for an engine that the
+    golden frames refuse.
     """
     manifest = Manifest.load(bundle)
-    load = partial(_load, bundle, manifest, threads, in_flight)
+    candidates = installed_backends() or ["onnxruntime"]  # whose error tells what to install
+    if backend != "auto":
+        candidates = [backend]
+    places = on_device(device, candidates) if device else dict.fromkeys(candidates, "")
+    load = partial(_load, bundle, manifest, threads, in_flight, places)
     if backend != "auto":
         return load(backend)
-    candidates = installed_backends() or ["onnxruntime"]  # whose error tells what to install
+    candidates = list(places)
     setting = Setting(
         cpu=machine.cpu_name(),
         cores=machine.cores(),
@@ -86,25 +115,23 @@ def load_engine(
         threads=threads,
         in_flight=in_flight,
         model=manifest.files,
+        device=device.casefold(),
     )
     return fastest(candidates, load, setting, bundle / CHOICES)
 
 
-def _load(bundle: Path, manifest: Manifest, threads: int, in_flight: int, backend: str) -> Engine:
-    if backend not in BACKENDS:
-        raise HedgeError(f"unknown backend {backend!r}; choose auto, {', '.join(BACKENDS)}")
-    row = BACKENDS[backend]
-    if not find_spec(row.library):
-        raise HedgeError(f"{row.library} is not installed: pip install 'hedge-seg[{row.extra}]'")
-    try:
-        module = importlib.import_module(row.module)
-    except ImportError as error:  # a library whose own libraries are missing
-        fix = f"pip install 'hedge-seg[{row.extra}]'"
-        raise HedgeError(f"{backend} does not start: {error}; {fix}") from error
-    with ExitStack() as stack:
-        if row.device == "cpu":
-            stack.enter_context(memory.bounded(bundle, manifest))
-        engine = module.load(bundle, manifest, threads, backend, in_flight)
+def _load(
+    bundle: Path,
+    manifest: Manifest,
+    threads: int,
+    in_flight: int,
+    places: Mapping[str, str],
+    backend: str,
+) -> Engine:
+    module, row, device = _module(backend), BACKENDS[backend], places[backend]
+    on_cpu = row.device == "cpu" and device in ("", "CPU")
+    with memory.bounded(bundle, manifest) if on_cpu else nullcontext():
+        engine = module.load(bundle, manifest, threads, backend, in_flight, device)
         with ExitStack() as failed:
             failed.callback(engine.close)
             if row.device == "cpu":
@@ -112,6 +139,20 @@ def _load(bundle: Path, manifest: Manifest, threads: int, in_flight: int, backen
             golden.require(engine, computes(engine), machine.version(row.library) or "", bundle)
             failed.pop_all()
         return engine
+
+
+def _module(backend: str) -> ModuleType:
+    """A backend's module; HedgeError where it is unknown, not installed, or does not start."""
+    if backend not in BACKENDS:
+        raise HedgeError(f"unknown backend {backend!r}; choose auto, {', '.join(BACKENDS)}")
+    row = BACKENDS[backend]
+    fix = f"pip install 'hedge-seg[{row.extra}]'"
+    if not find_spec(row.library):
+        raise HedgeError(f"{row.library} is not installed: {fix}")
+    try:
+        return importlib.import_module(row.module)
+    except ImportError as error:  # a library whose own libraries are missing
+        raise HedgeError(f"{backend} does not start: {error}; {fix}") from error
 
 
 def _answer_once(engine: Engine, bundle: Path) -> None:

@@ -27,6 +27,8 @@ from runtime.bundle.manifest import ENGINES, Manifest
 from runtime.errors import HedgeError
 from runtime.interrupt import Closing
 
+CUDA = "CUDA"
+
 
 def build(
     bundle: Path,
@@ -51,14 +53,24 @@ def build(
     return [_built(bundle, manifest, library, device, options) for device in devices]
 
 
+def devices() -> list[str]:
+    """The GPU, by the name that other libraries call it, where there is one."""
+    return [CUDA] if machine.gpus() else []
+
+
 def load(
-    bundle: Path, manifest: Manifest, threads: int, backend: str, in_flight: int = 1
+    bundle: Path,
+    manifest: Manifest,
+    threads: int,
+    backend: str,
+    in_flight: int = 1,
+    device: str = "",
 ) -> TrtEngine:
     """Load the engine that fits this GPU, building it where there is none yet.
 
-    backend: the library; threads: of no meaning here; in_flight: 2 copies one batch while another
-    is computed. Raises HedgeError where the library, pycuda or the GPU is missing, or where the
-    engine is not the one that its sidecar describes.
+    backend: the library; threads, device: of no meaning here; in_flight: 2 copies one batch while
+    another is computed. Raises HedgeError where the library, pycuda or the GPU is missing, or where
+    the engine is not the one that its sidecar describes.
     """
     trt_builder.load(backend)
     if not machine.gpus():
@@ -93,6 +105,7 @@ class TrtEngine(Closing):
         self._slots: list[Slot] = []
         self._runtime: Any = None
         self._engine: Any = None
+        self.device = f"{CUDA} engine {files.sha256_of(plan)[:16]}"
         self._context = primary_context()
         self._open = True
         with self._current():
@@ -127,6 +140,14 @@ class TrtEngine(Closing):
         slot = self._waiting.popleft()
         with self._current():
             return slot.finish()
+
+    def multiply_adds(self) -> dict[str, int]:
+        """Of a batch, by the arithmetic that computes them; empty where the engine does not say."""
+        trt = trt_builder.load(self.backend)
+        with self._current():
+            inspector = self._engine.create_engine_inspector()
+            text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+        return trt_builder.products(text)
 
     def close(self) -> None:
         """See ``Engine``."""

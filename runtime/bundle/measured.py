@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -42,7 +43,9 @@ class Measured(Struct, frozen=True, kw_only=True, omit_defaults=True):
     miou, iou: of the first engine; None where the frames have no labels; miou_pytorch, iou_pytorch:
     of the trained model; agreement: share of pixels with PyTorch's label; computes: the arithmetic
     of each engine; latency_ms: p50, p95 and p99 by engine, PyTorch included; multiply_adds: of a
-    frame; worst_frame: name and agreement. foreign: what the file has beyond this, key by key.
+    frame; arithmetic: those of a batch of an INT8 bundle, by engine and by the arithmetic that it
+    computes them in, by its own word; worst_frame: name and agreement. foreign: what the file has
+    beyond this, key by key.
     """
 
     data: Text = ""
@@ -59,6 +62,7 @@ class Measured(Struct, frozen=True, kw_only=True, omit_defaults=True):
     computes: dict[Text, Text] = {}
     worst_frame: dict[Text, tuple[Text, Share | None]] = {}
     multiply_adds: Count | None = None
+    arithmetic: dict[Text, dict[Text, Count]] = {}
     int8: Int8 | None = None
     fastest: Fastest | None = None
     foreign: dict[str, Any] = {}
@@ -78,6 +82,12 @@ class Measured(Struct, frozen=True, kw_only=True, omit_defaults=True):
         own = msgspec.to_builtins(msgspec.structs.replace(self, foreign={}))
         whole = msgspec.json.encode(_joined(self.foreign, own), order="deterministic")
         return msgspec.json.decode(whole)
+
+
+def int8_share(multiply_adds: Mapping[str, int]) -> float | None:
+    """The share in INT8 of counts by arithmetic, None where there are none."""
+    total = sum(multiply_adds.values())
+    return multiply_adds.get("int8", 0) / total if total else None
 
 
 def known(value: float | UnsetType | None) -> float | None:

@@ -124,6 +124,16 @@ def test_the_manifest_says_what_was_measured(exported: Path, trained_run: Path) 
         assert manifest.built_with.keys() >= {"torch", "onnx"}
 
 
+def test_engines_tell_what_they_compute_in(exported: Path) -> None:
+    """By the graphs that they execute, and as much as export counted; padded channels aside."""
+    for backend, arithmetics in (("openvino", {"fp32"}), ("onnxruntime", {"fp32"})):
+        with load_engine(exported / "tiny-fp32", backend) as engine:
+            counts = engine.multiply_adds()
+            assert counts.keys() == arithmetics
+            wanted = engine.manifest.measured.multiply_adds
+            assert sum(counts.values()) == pytest.approx(wanted, rel=0.1)
+
+
 def test_bundles_carry_golden_frames(exported: Path, blocks: Path) -> None:
     """Pictures of the data, PyTorch's labels, and a bound for each arithmetic of a precision."""
     every = {"fp32": {"fp32"}, "fp16": {"fp32", "bf16", "fp16"}}

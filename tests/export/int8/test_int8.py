@@ -19,6 +19,7 @@ from export.int8.calibration import Scales
 from runtime import files
 from runtime.backends.registry import installed_backends, load_engine
 from runtime.bundle.manifest import MODEL, Manifest
+from runtime.bundle.measured import int8_share
 from runtime.errors import GateError, HedgeError
 from runtime.segment import Segmenter
 from tests.equipment.bundles import spoil_one_weight
@@ -56,6 +57,10 @@ def test_every_engine_is_measured_beside_pytorch(exported: Path) -> None:
     measured = Manifest.load(exported).measured
     assert measured.split == "val" and measured.images == 3
     backends = set(installed_backends())
+    assert measured.arithmetic.keys() == backends
+    for counts in measured.arithmetic.values():
+        assert 0.5 < int8_share(counts) <= 1
+        assert sum(counts.values()) == pytest.approx(measured.multiply_adds, rel=0.1)
     assert backends == measured.miou_by_backend.keys() == measured.iou_by_backend.keys()
     assert measured.latency_ms.keys() == backends | {"pytorch"}
     for backend, miou in measured.miou_by_backend.items():

@@ -40,7 +40,9 @@ class Planted(ort.OrtEngine):
         super().close()
 
 
-def load(bundle: Path, manifest: Manifest, threads: int, backend: str, in_flight: int) -> Engine:
+def load(
+    bundle: Path, manifest: Manifest, threads: int, backend: str, in_flight: int, device: str
+) -> Engine:
     """What makes this file the module of a backend."""
     CALLS.append(f"load {backend}")
     if backend == "broken":

@@ -36,7 +36,9 @@ class Watched(ort.OrtEngine):
         return labels
 
 
-def load(bundle: Path, manifest: Manifest, threads: int, backend: str, in_flight: int) -> Engine:
+def load(
+    bundle: Path, manifest: Manifest, threads: int, backend: str, in_flight: int, device: str
+) -> Engine:
     """What makes this file the module of a backend."""
     engine = ort.load(bundle, manifest, threads, "onnxruntime", in_flight)
     engine.__class__, engine.backend = Watched, backend
@@ -74,7 +76,8 @@ def test_a_wrong_engine_is_refused_in_one_line(
     with pytest.raises(GateError) as caught:
         main(VideoConfig(str(clip), golden_bundle, out=tmp_path / "out.mp4"))
     message, version = str(caught.value), machine.version("onnxruntime")
-    assert f"{golden_bundle}: wrong {version} gives 67.10 %" in message and "\n" not in message
+    assert f"{golden_bundle}: wrong {version} on CPU gives 67.10 %" in message
+    assert "\n" not in message
     assert "the bundle's bound for fp32 is 99.00 %" in message and caught.value.exit_code == 4
     assert not (golden_bundle / PROVEN).exists() and not (tmp_path / "out.mp4").exists()
 
