@@ -99,11 +99,8 @@ def exit_code(work: Callable[[], int | None]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return fail(f"{where}{error.strerror or error}", code)
     except Exception as error:
-        return fail(f"{_summary(error)}; {_kept_trace()}", EXIT_BUG)
-
-
-def _summary(error: Exception) -> str:
-    return f"unexpected {type(error).__name__}: {str(error)[:200]}"
+        what = f"unexpected {type(error).__name__}: {str(error)[:200]}"
+        return fail(f"{what}; {_kept_trace()}", EXIT_BUG)
 
 
 def _kept_trace() -> str:

@@ -170,17 +170,12 @@ def _widened(given: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
     return functional.pad(given, (0, 0, 0, 0, 0, own.shape[1] - given.shape[1]))
 
 
-def newest_run(root: Path = RUNS) -> Path:
-    """The run under ``root`` with the newest best.pt."""
-    return files.newest(root, "best.pt", "train a model first: python -m train")
-
-
 def find_checkpoint(run: Path | None) -> Path:
     """``best.pt`` of a run folder, a checkpoint file itself, or by default the newest run's.
 
     Where there is no such path, the shipped checkpoint of that name ("street19").
     """
-    run = run or newest_run()
+    run = run or files.newest(RUNS, "best.pt", "train a model first: python -m train")
     if not run.exists() and (shipped := SHIPPED / f"{run}.pt").is_file():
         return shipped
     path = run / "best.pt" if run.is_dir() else run

@@ -41,17 +41,10 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Score:
-    """mIoU of one frame; None without a labelled pixel."""
+class Figure:
+    """A number that may not be known."""
 
-    miou: float | None
-
-
-@dataclass(frozen=True)
-class Energy:
-    """Joules a frame; None where the machine does not tell."""
-
-    joules: float | None
+    value: float | None
 
 
 @dataclass(frozen=True)
@@ -89,7 +82,7 @@ class EngineCell:
         """Milliseconds a frame of one call, once the process has settled: see ``settled_ms``."""
         return settled_ms(partial(self._engine.infer, self._batch(number))) / self._shape[0]
 
-    def score(self, frame: int) -> Score:
+    def score(self, frame: int) -> Figure:
         """Count a labelled frame; its own mIoU, None without a labelled pixel."""
         scene, (matrix, boundary) = self._scenes[frame], self._scorers
         assert scene.label is not None, "only labelled frames are scored"
@@ -98,7 +91,7 @@ class EngineCell:
         boundary.update(target, labels)
         alone = ConfusionMatrix(self._engine.manifest.classes)
         alone.update(target, labels)
-        return Score(known(alone.miou()))
+        return Figure(known(alone.miou()))
 
     def scores(self) -> Accuracy:
         """Over all frames counted; at least one of them has a labelled pixel."""
@@ -121,8 +114,8 @@ class EngineCell:
         p50, p95, p99 = (float(value) for value in np.percentile(ages, [50, 95, 99]))
         return Arrival(hz, p50, p95, p99, dropped=1 - len(ages) / count)
 
-    def energy(self, seconds: float) -> Energy:
-        """While the engine is never idle."""
+    def energy(self, seconds: float) -> Figure:
+        """Joules a frame while the engine is never idle; None where the machine does not tell."""
         frames = 0
 
         def work() -> None:
@@ -131,7 +124,7 @@ class EngineCell:
 
         row = BACKENDS.get(self._engine.backend)
         total = joules(work, "cpu" if row is None else row.device)
-        return Energy(None if total is None else total / frames)
+        return Figure(None if total is None else total / frames)
 
     def in_flight(self, batches: int, seconds: float) -> InFlight:
         """With several batches on the way."""

@@ -109,7 +109,8 @@ def judge(results: Results, baseline: Results, rule: Rule) -> Verdict:
         failed, unsure = _found(pair, machines[pair[0].name], rule)
         failures += failed
         undecided += unsure
-    notes = _notes(results, baseline, list(machines.values()) if _timed(rule) else [])
+    timed = rule.names() & QUANTILES.keys()
+    notes = _notes(results, baseline, list(machines.values()) if timed else [])
     return Verdict(str(rule), len(pairs), failures, [*undecided, *notes])
 
 
@@ -255,10 +256,6 @@ def _value(cell: Cell, name: str) -> float | None:
 def _timing(cell: Cell) -> Timing:
     assert cell.timing is not None, "only timed cells are compared"
     return cell.timing
-
-
-def _timed(rule: Rule) -> bool:
-    return bool(rule.names() & QUANTILES.keys())
 
 
 def _few(names: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks.report.numbers import number, percent, proper, span, times
 from benchmarks.report.rows import Row
@@ -59,10 +60,7 @@ def _ceiling(row: Row) -> Text:
     return f"{share} of ceiling" if share else None
 
 
-def _points(value: float | None) -> Text:
-    return percent(value, 2)
-
-
+POINTS = partial(percent, digits=2)
 COLUMNS = (
     Column("p50 ms", "median of a frame, and where a repetition's would lie (95 %)",
            _time("p50"), note=_interval),
@@ -74,9 +72,9 @@ COLUMNS = (
     Column("× PyTorch", "times faster than PyTorch on the same weights and frames, with its 95 % "
            "interval", lambda row: row.faster.value if row.faster else None, times,
            lambda row: span(row.faster)),
-    Column("mIoU", "on the labelled frames, as this cell answered them", _score("miou"), _points),
+    Column("mIoU", "on the labelled frames, as this cell answered them", _score("miou"), POINTS),
     Column("boundary F", "of the borders between classes, at 3 pixels", _score("boundary_f"),
-           _points),
+           POINTS),
     Column("model MB", "files of the bundle that this engine reads", _field("model_mb")),
     Column("engine MB", "what the engine keeps built on this machine", _field("engine_mb")),
     Column("start s", "from the start of the process to its first labels", _field("start_s")),

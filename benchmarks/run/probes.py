@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells.engine import Energy, InFlight, Score
+from benchmarks.cells.engine import Figure, InFlight
 from benchmarks.cells.process import Child
-from benchmarks.results import Accuracy, Arrival, Stages, Worst
+from benchmarks.results import Accuracy, Arrival, Worst
 from benchmarks.run.frames import Frames
 from benchmarks.run.plan import Planned
 
@@ -44,7 +44,7 @@ def probes(
         yield {"arrival": child.ask("arrival", Arrival, longer, hz=HZ, seconds=pace.arrival)}
     if not pace.busy:
         return
-    yield {"joules": child.ask("energy", Energy, pace.busy, seconds=pace.busy).joules}
+    yield {"joules": child.ask("energy", Figure, pace.busy, seconds=pace.busy).value}
     if planned.cell.kind == "bundle":
         tried = [
             child.ask("in_flight", InFlight, pace.busy, batches=number, seconds=pace.busy)
@@ -63,7 +63,7 @@ def score(
     mious: Mious = {}
     for number in range(len(frames.scenes)):
         tell(number + 1)
-        if (alone := child.ask("score", Score, frame=number).miou) is not None:
+        if (alone := child.ask("score", Figure, frame=number).value) is not None:
             mious[number] = alone
     return (child.ask("scores", Accuracy) if mious else None), mious
 
@@ -78,9 +78,3 @@ def worst(
         Worst(planned.cell.name, frames.scenes[number].name, mious[number], name)
         for number, name in zip(numbers, names, strict=True)
     ]
-
-
-def stages(child: Child, planned: Planned, video: Path, pace: Pace, patience: float) -> Stages:
-    """The video pipeline with the cell's engine, taken apart."""
-    name = planned.cell.name
-    return child.ask("stages", Stages, patience, cell=name, video=str(video), count=pace.video)

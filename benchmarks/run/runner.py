@@ -17,9 +17,10 @@ import msgspec
 from benchmarks.cells import process as processes
 from benchmarks.cells.process import Child, LostError
 from benchmarks.host.machine import busy_s, free_mb, used_s
+from benchmarks.results import Stages
 from benchmarks.run.frames import Frames
 from benchmarks.run.plan import NAIVE, Planned
-from benchmarks.run.probes import Pace, probes, score, stages, worst
+from benchmarks.run.probes import Pace, probes, score, worst
 from benchmarks.run.record import Record, is_program, on_gpu
 from benchmarks.run.rounds import LEAST
 from runtime import cli
@@ -211,7 +212,8 @@ class Run:
             fastest.setdefault(planned.cell.precision, planned)
         for planned in list(fastest.values())[: pace.pipelines]:
             with self._again(planned, "streaming through") as child:
-                found = stages(child, planned, video, pace, self.settings.patience)
+                asked = {"cell": planned.cell.name, "video": str(video), "count": pace.video}
+                found = child.ask("stages", Stages, self.settings.patience, **asked)
                 self.record.stages.append(found)
 
     @contextmanager

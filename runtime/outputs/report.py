@@ -15,10 +15,7 @@ from runtime.sources.live import Gaps
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Scores):
-    """The final numbers. Keys stay what they are from version to version; None, never NaN.
-
-    docs/reference/json.md says what each of them is.
-    """
+    """The final numbers, see docs/reference/json.md. Keys stay what they are; None, never NaN."""
 
     source: str
     frames_expected: int | None

@@ -2,54 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Metric, generate_latest
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from runtime.outputs.report import Report
 
 
 def prometheus_text(report: Report, shares: Mapping[str, float]) -> bytes:
-    """The numbers of a stream, and the latest share of each class, as Prometheus reads them."""
-    collectors = CollectorRegistry()
-    collectors.register(_Metrics(report, shares))
-    return generate_latest(collectors)
+    """The numbers of a stream, and the latest share of each class; what is not known is left out.
 
-
-class _Metrics(Collector):
-    """What Prometheus is told of one state of the stream; what is not known is left out."""
-
-    def __init__(self, report: Report, shares: Mapping[str, float]) -> None:
-        self._report, self._shares = report, shares
-
-    def collect(self) -> Iterator[Metric]:
-        report, gaps = self._report, self._report.gaps
-        values = {
-            "frames_read": ("Frames read since the start", report.frames_read),
-            "frames_written": ("Frames written since the start", report.frames_written),
-            "frames_dropped": ("Frames dropped since the start", report.frames_dropped),
-            "frames_damaged": ("Frames damaged since the start", report.frames_damaged),
-            "fps": ("Frames per second since the start", report.fps),
-            "miou": ("Mean IoU so far, 0 to 1", report.miou),
-            "gaps": (
-                "Times without frames that were survived",
-                None if gaps is None else gaps.count,
-            ),
-        }
-        for name, (text, value) in values.items():
+    shares: 0..1 by class name.
+    """
+    registry, gaps = CollectorRegistry(), report.gaps
+    values = {
+        "frames_read": ("Frames read since the start", report.frames_read),
+        "frames_written": ("Frames written since the start", report.frames_written),
+        "frames_dropped": ("Frames dropped since the start", report.frames_dropped),
+        "frames_damaged": ("Frames damaged since the start", report.frames_damaged),
+        "fps": ("Frames per second since the start", report.fps),
+        "miou": ("Mean IoU so far, 0 to 1", report.miou),
+        "gaps": ("Times without frames that were survived", None if gaps is None else gaps.count),
+    }
+    for name, (text, value) in values.items():
+        if value is not None:
+            Gauge(f"hedge_{name}", text, registry=registry).set(value)
+    latency = Gauge(
+        "hedge_latency_ms", "Milliseconds a frame", ("stage", "quantile"), registry=registry
+    )
+    for stage, percentiles in report.latency_ms.items():
+        for name, value in percentiles.items():
             if value is not None:
-                yield GaugeMetricFamily(f"hedge_{name}", text, value)
-        latency = GaugeMetricFamily(
-            "hedge_latency_ms", "Milliseconds a frame", labels=["stage", "quantile"]
-        )
-        for stage, percentiles in report.latency_ms.items():
-            for name, value in percentiles.items():
-                if value is not None:
-                    latency.add_metric([stage, f"0.{name[1:]}"], value)
-        yield latency
-        share = GaugeMetricFamily("hedge_class_share", "Share of the picture", labels=["name"])
-        for name, value in self._shares.items():
-            share.add_metric([name], value)
-        yield share
+                latency.labels(stage, f"0.{name[1:]}").set(value)
+    share = Gauge("hedge_class_share", "Share of the picture", ("name",), registry=registry)
+    for name, value in shares.items():
+        share.labels(name).set(value)
+    return generate_latest(registry)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.cells import process as processes
-from benchmarks.cells.engine import InFlight, Scene, Score
+from benchmarks.cells.engine import Figure, InFlight, Scene
 from benchmarks.cells.process import Child, LostError
 from benchmarks.cells.worker import Spec, to_json
 from benchmarks.results import Accuracy, Arrival
@@ -104,8 +104,8 @@ def test_a_cell_scores_and_times_arrivals(
     image = tmp_path / "images" / "f0.png"
     mine.frames.write_bytes(to_json([Scene("right", image, truth), Scene("bad", image, wrong)]))
     with Child(mine, 60) as child:
-        assert child.ask("score", Score, frame=0).miou == 1
-        assert (child.ask("score", Score, frame=1).miou or 0) < 0.5
+        assert child.ask("score", Figure, frame=0).value == 1
+        assert (child.ask("score", Figure, frame=1).value or 0) < 0.5
         scores = child.ask("scores", Accuracy)
         assert scores.iou.keys() == {"blue", "green", "red"}
         assert 0 < scores.miou < 1 and 0 < (scores.boundary_f or 0) <= 1
