@@ -11,13 +11,12 @@ from runtime import cli, files
 from runtime.errors import HedgeError
 from train.datasets import cityscapes, folder, listfile
 from train.datasets.index import Layout, Survey, split_of
-from train.datasets.tools import archive, cache, coco, voc
+from train.datasets.tools import archive, cache
 from train.datasets.tools.convert import SOURCE, Origin, convert
 from train.datasets.tools.export import Tool
+from train.datasets.tools.formats import TOOLS
 from train.datasets.tools.tree import Tree
 
-# The first that fits wins: the most particular comes first.
-TOOLS: tuple[Tool, ...] = (voc.TOOL, coco.TOOL)
 PLAIN: tuple[Layout, ...] = (cityscapes.LAYOUT, folder.LAYOUT, listfile.LAYOUT)
 
 _INDEXES = {".json", ".xml", ".yaml", ".yml"}  # files that stand for the folder they lie in

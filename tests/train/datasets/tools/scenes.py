@@ -11,7 +11,7 @@ from PIL import Image
 
 from train.datasets import open_index
 
-SIZE = (240, 320)  # height, width
+SIZE = (300, 400)  # height, width
 STEMS = ("Straße 1", "наклон-17", "c")
 _EDGE = 1.6  # pixels from an outline: nearer, tools draw as they like
 

@@ -26,7 +26,7 @@ from tests.train.datasets.tools.scenes import (
 from train.check import Check, main
 from train.datasets import open_index, survey
 from train.datasets.index import Problem
-from train.datasets.tools.raster import coco_counts, coco_polygon, runs
+from train.datasets.tools.formats.raster import coco_counts, coco_polygon, runs
 
 CLASSES = [thing.name for thing in HOLELESS]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +10,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from runtime.bundle.classes import CITYSCAPES
 from runtime.errors import HedgeError
-from tests.train.datasets.tools.scenes import NAMES, SIZE, STEMS, THINGS, drawn, labels, photo
+from tests.train.datasets.tools.scenes import (
+    HOLELESS,
+    NAMES,
+    ROAD,
+    SIZE,
+    STEMS,
+    THINGS,
+    drawn,
+    labels,
+    photo,
+    require_like,
+)
 from train.datasets import open_index, survey
-from train.datasets.tools.voc import voc_color
+from train.datasets.tools.formats.voc import voc_color
 
 COLORS = [(0, 0, 0), (10, 200, 30), (250, 0, 1), (7, 7, 70)]
 WANTED = drawn(THINGS, 0.0)[0]
@@ -93,3 +106,97 @@ def test_a_label_without_a_picture_or_with_a_foreign_colour_is_named(tmp_path: P
     (tmp_path / "labelmap.txt").write_text("road:1,2::\n")
     with pytest.raises(HedgeError, match=r"labelmap.txt: expected 'name:red,green,blue::'"):
         open_index(tmp_path, "train")
+
+
+def vistas(root: Path, version: str) -> Path:
+    """Numbers of the config's list: the last class is not evaluated, as Unlabeled is."""
+    rows = [
+        {"name": n.lower(), "readable": n, "color": list(c), "evaluate": i < 3, "instances": True}
+        for i, (n, c) in enumerate(zip(NAMES, COLORS, strict=True))
+    ]
+    root.mkdir(parents=True)
+    (root / f"config_{version}.json").write_text(json.dumps({"labels": rows, "version": version}))
+    splits = ("training", "training", "validation")
+    for seed, (stem, split) in enumerate(zip(STEMS, splits, strict=True)):
+        photo(root / f"{split}/images/{stem}.jpg", seed)
+        save_ids(root / f"{split}/{version}/labels/{stem}.png", WANTED)
+        save_ids(root / f"{split}/{version}/instances/{stem}.png", WANTED * 0)
+    return root
+
+
+@pytest.mark.parametrize("version", ["v1.2", "v2.0"])
+def test_vistas_by_its_config(version: str, tmp_path: Path) -> None:
+    root = vistas(tmp_path / "mapillary", version)
+    found = labels(root)
+    assert len(found) == 3
+    for label in found.values():
+        assert (label == np.where(WANTED == 3, 255, WANTED)).all()
+    assert len(open_index(root, "val")) == 1
+
+
+def test_bdd_by_its_masks_and_by_its_polygons(tmp_path: Path) -> None:
+    ids = np.array([255, 0, 13, 11], np.uint8)[WANTED]  # road, car, person of Cityscapes
+    names = dict(zip(HOLELESS, ("road", "car", "person"), strict=True))
+    things = [{"category": n, "poly2d": [{"vertices": t.outline, "types": "L" * len(t.outline),
+               "closed": True}]} for t, n in names.items()]  # fmt: skip
+    things.append({"category": "unknown", "poly2d": [{"vertices": ROAD.outline}]})
+    for seed, (stem, split) in enumerate(zip("abc", ("train", "train", "val"), strict=True)):
+        for kind in ("masks", "polygons"):
+            photo(tmp_path / f"{kind}/images/10k/{split}/{stem}.jpg", seed)
+        save_ids(tmp_path / f"masks/labels/sem_seg/masks/{split}/{stem}.png", ids, palette=False)
+        path = tmp_path / f"polygons/labels/sem_seg/polygons/sem_seg_{split}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        own = json.loads(path.read_text()) if path.exists() else []
+        path.write_text(json.dumps([*own, {"name": f"{stem}.jpg", "labels": things}]))
+    masks, polygons = (open_index(tmp_path / kind, "train") for kind in ("masks", "polygons"))
+    assert masks.classes == polygons.classes == CITYSCAPES
+    assert len(masks) == len(polygons) == 2
+    assert all((masks.read(item)[1] == ids).all() for item in masks.items)
+    back = np.zeros(256, np.uint8)
+    back[[0, 13, 11]] = 1, 2, 3
+    for item in polygons.items:
+        label = polygons.read(item)[1]
+        assert (label[drawn(HOLELESS, 0.5)[0] == 0] != 18).all() and (label == 255).any()
+        require_like(back[label], HOLELESS, 0.5)
+
+
+def flat_colors(root: Path) -> Path:
+    for seed, stem in enumerate(STEMS):
+        photo(root / f"images/{stem}.jpg", seed)
+        save_colors(root / f"masks/{stem}_mask.png", WANTED)
+    return root
+
+
+def split_ids(root: Path) -> Path:
+    for seed, (stem, split) in enumerate(zip(STEMS, ("Train", "Train", "valid"), strict=True)):
+        photo(root / f"{split}/images/{stem}.jpg", seed)
+        save_ids(root / f"{split}/labels/{stem}.png", WANTED, palette=False)
+    return root
+
+
+def roboflow(root: Path) -> Path:
+    for seed, (stem, split) in enumerate(zip(STEMS, ("train", "train", "valid"), strict=True)):
+        photo(root / f"{split}/{stem}.jpg", seed)
+        save_ids(root / f"{split}/{stem}_mask.png", WANTED, palette=False)
+        rows = "\n".join(f"{i}, {name}" for i, name in enumerate(NAMES))
+        (root / split / "_classes.csv").write_text(f"Pixel Value, Class\n{rows}", encoding="utf-8")
+    return root
+
+
+@pytest.mark.parametrize("make", [flat_colors, split_ids, roboflow])
+def test_label_pictures_in_folders_of_any_order(
+    make: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    root = make(tmp_path / "data")
+    if make is not roboflow:
+        rows = [{"name": n, "color": c} for n, c in zip(NAMES, COLORS, strict=True)]
+        (root / "classes.json").write_text(json.dumps(rows), encoding="utf-8")
+    found = labels(root)
+    assert len(found) == 3 and all((label == WANTED).all() for label in found.values())
+    assert (len(open_index(root, "train")), len(open_index(root, "val"))) == (2, 1)
+
+
+def test_names_alone_make_a_class_list(tmp_path: Path) -> None:
+    root = split_ids(tmp_path / "data")
+    (root / "classes.json").write_text(json.dumps(NAMES), encoding="utf-8")
+    assert all((label == WANTED).all() for label in labels(root).values())

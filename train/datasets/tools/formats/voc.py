@@ -15,7 +15,7 @@ from runtime.errors import HedgeError
 from runtime.files import composed
 from train.datasets.index import Fault, Problem, split_of
 from train.datasets.tools.export import Color, Export, Layers, Picture, Size, Tool
-from train.datasets.tools.masks import NOWHERE, by_color, by_id, has_palette
+from train.datasets.tools.formats.masks import NOWHERE, by_color, by_id, has_palette
 from train.datasets.tools.tree import Tree, read_text
 
 _FOLDERS = ("SegmentationClass", "SegmentationClassPNG")  # the second one is LabelMe's

@@ -26,7 +26,7 @@ from train.datasets.tools.export import (
     counted,
     require_size,
 )
-from train.datasets.tools.raster import coco_counts, coco_polygon, points_of, runs
+from train.datasets.tools.formats.raster import coco_counts, coco_polygon, points_of, runs
 from train.datasets.tools.tree import Tree, has_keys, read_json
 
 _OTHERS = ("captions", "image_info", "panoptic", "person_keypoints")  # of the official set

@@ -1,0 +1,171 @@
+"""Supervisely: meta.json with the classes, and a JSON file of objects for each picture.
+
+Polygons with holes are filled with OpenCV and bitmaps are laid on, in the order of the file, as
+Supervisely itself does. Lines, points and the like are left out. Pixels without a label are
+background.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from runtime.errors import HedgeError
+from train.datasets.index import Fault, Problem, split_of
+from train.datasets.tools.export import (
+    BACKGROUND,
+    Color,
+    Export,
+    Picture,
+    Size,
+    Tool,
+    counted,
+    require_size,
+)
+from train.datasets.tools.formats.packed import unpacked_mask
+from train.datasets.tools.formats.raster import filled, points_of
+from train.datasets.tools.tree import Tree, has_keys, read_json
+
+_FOLDER = "ann"  # of the objects; the pictures lie beside it in img
+
+
+class _Class(msgspec.Struct):
+    title: str
+    color: str = ""
+
+
+class _Meta(msgspec.Struct):
+    classes: list[_Class]
+
+
+class _Points(msgspec.Struct):
+    exterior: list[tuple[float, float]]
+    interior: list[list[tuple[float, float]]] = []
+
+
+class _Bitmap(msgspec.Struct):
+    data: str
+    origin: tuple[int, int]
+
+
+class _Object(msgspec.Struct, rename="camel"):
+    class_title: str
+    geometry_type: str = ""
+    points: _Points | None = None
+    bitmap: _Bitmap | None = None
+
+    @property
+    def kind(self) -> str:
+        """Its geometry; older exports only show it by what they hold."""
+        return self.geometry_type or ("bitmap" if self.bitmap else "polygon")
+
+
+class _Tag(msgspec.Struct):
+    name: str
+
+
+class _Size(msgspec.Struct):
+    height: int
+    width: int
+
+
+class _File(msgspec.Struct):
+    size: _Size
+    objects: list[_Object]
+    tags: list[_Tag] = []
+
+
+def read(tree: Tree) -> Export:
+    """The pictures of all datasets of a project."""
+    meta_path = next(path for path in tree.files if path.name == "meta.json")
+    meta = read_json(meta_path, _Meta, "Supervisely's meta.json")
+    left_out: Counter[str] = Counter()
+    pictures: list[Picture] = []
+    faults: list[Fault] = []
+    for path in _annotations(tree):
+        file = read_json(path, _File, "a Supervisely file")
+        left_out += Counter(each.kind for each in file.objects if each.kind not in _DRAW)
+        image = tree.find(path.name.removesuffix(".json"), path.parent.parent / "img")
+        if image is None or image.parent.parent != path.parent.parent:
+            detail = f"no picture {path.stem} in img; export with the images"
+            faults.append(Fault(Problem.MISSING_FILE, path, detail))
+            continue
+        tagged = next((s for tag in file.tags if (s := split_of(tag.name))), "")
+        drawn = [each for each in file.objects if each.kind in _DRAW]
+        layers = partial(_layers, drawn, image.name, (file.size.height, file.size.width))
+        pictures.append(Picture(image, layers, path, tagged or tree.split(path)))
+    names = tuple(row.title for row in meta.classes)
+    colors = {row.title: color for row in meta.classes if (color := _color(row.color))}
+    return Export(
+        names,
+        tuple(pictures),
+        colors,
+        next((name for name in names if name.lower() == BACKGROUND), BACKGROUND),
+        notes=counted("left out, as they have no inside", left_out),
+        faults=tuple(faults),
+    )
+
+
+def _fits(tree: Tree) -> bool:
+    metas = (path for path in tree.of(".json") if path.name == "meta.json")
+    return any(has_keys(tree.sniff(path), "classes") for path in metas) and bool(_annotations(tree))
+
+
+TOOL = Tool("Supervisely", _fits, read)
+
+
+def _annotations(tree: Tree) -> list[Path]:
+    return [path for path in tree.of(".json") if path.parent.name == _FOLDER]
+
+
+def _color(code: str) -> Color | None:
+    try:
+        red, green, blue = bytes.fromhex(code.removeprefix("#"))
+    except ValueError:
+        return None
+    return (red, green, blue) if red or green or blue else None
+
+
+def _layers(
+    objects: Sequence[_Object], name: str, claimed: tuple[int, int], size: Size
+) -> Iterator[tuple[str, np.ndarray]]:
+    require_size(name, claimed, size)
+    for each in objects:
+        yield each.class_title, _DRAW[each.kind](each, size)
+
+
+def _rings(each: _Object, least: int) -> list[np.ndarray]:
+    points = each.points
+    if points is None or len(points.exterior) < least:
+        raise HedgeError(f"a {each.kind} of {each.class_title} lacks points; export it again")
+    rings = [points.exterior, *(ring for ring in points.interior if len(ring) > 2)]
+    return [np.rint(points_of(ring)) for ring in rings]
+
+
+def _polygon(each: _Object, size: Size) -> np.ndarray:
+    return filled(_rings(each, 3), size)
+
+
+def _rectangle(each: _Object, size: Size) -> np.ndarray:
+    (left, top), (right, bottom) = np.sort(_rings(each, 2)[0][:2], axis=0).astype(int).clip(0)
+    mask = np.zeros(size, bool)
+    mask[top : bottom + 1, left : right + 1] = True
+    return mask
+
+
+def _bitmap(each: _Object, size: Size) -> np.ndarray:
+    if each.bitmap is None:
+        raise HedgeError(f"a bitmap of {each.class_title} holds none; export it again")
+    return unpacked_mask(each.bitmap.data, each.bitmap.origin, size, is_zlib=True)
+
+
+_DRAW: dict[str, Callable[[_Object, Size], np.ndarray]] = {
+    "bitmap": _bitmap,
+    "polygon": _polygon,
+    "rectangle": _rectangle,
+}
