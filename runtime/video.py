@@ -158,9 +158,7 @@ def _web_view(config: VideoConfig, run: Run) -> Iterator[WebView | None]:
         yield None
         return
     cli.require(("starlette", "uvicorn", "prometheus_client"), "web")
-    from runtime.web.server import (
-        WebView,  # an extra: a box that only writes files needs no server
-    )
+    from runtime.web.server import WebView  # an extra: a box that only writes files needs none
 
     with WebView(run, config.serve_host, config.serve) as view:
         cli.say(f"watch it: {view.shown}", cli.err)

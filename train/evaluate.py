@@ -191,9 +191,8 @@ def evaluate_run(config: Evaluate) -> Evaluation:
     with exact_fp32():
         evaluation = score(answers, index.classes)
     if config.json:
-        files.write_bytes(
-            config.json, msgspec.json.format(msgspec.json.encode(evaluation.report()))
-        )
+        content = msgspec.json.encode(evaluation.report())
+        files.write_bytes(config.json, msgspec.json.format(content))
     return evaluation
 
 

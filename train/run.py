@@ -129,11 +129,8 @@ def _completed(config: TrainConfig) -> TrainConfig:
     if config.start is None:
         return config
     start = Checkpoint.load(find_checkpoint(config.start))
-    return replace(
-        config,
-        backbone=config.backbone or start.model.backbone,
-        license=config.license or start.license,
-    )
+    backbone = config.backbone or start.model.backbone
+    return replace(config, backbone=backbone, license=config.license or start.license)
 
 
 def _ignore(_: object) -> None:

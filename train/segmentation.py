@@ -41,12 +41,7 @@ class SegmentationTask(Task):
     fixed_size = True
 
     def __init__(
-        self,
-        config: TrainConfig,
-        train: Index,
-        val: Index,
-        world: World,
-        quiet: bool = True,
+        self, config: TrainConfig, train: Index, val: Index, world: World, quiet: bool = True
     ) -> None:
         self.config, self.train, self.val, self.device = config, train, val, world.device
         self.samples = len(train.items)

@@ -182,7 +182,10 @@ class Program:
         if self._manifest.precision == "fp32":
             command += ["-infer_precision", "f32"]
         report = self._spec.scratch / "benchmark_report.json"
-        return command, lambda _: _reported(report)
+        # The program's median, which it calls latency.
+        return command, lambda _: float(
+            msgspec.json.decode(report.read_bytes())["execution_results"]["latency (ms)"]
+        )
 
     def _trtexec(self) -> tuple[list[str], Callable[[str], float]]:
         """On the engine that our backend built for this GPU, host to host as ours."""
@@ -199,8 +202,3 @@ def trtexec_median(text: str) -> float:
     if not found:
         raise HedgeError("trtexec prints no latency")
     return float(found[1])
-
-
-def _reported(path: Path) -> float:
-    """benchmark_app's median latency, which it calls latency."""
-    return float(msgspec.json.decode(path.read_bytes())["execution_results"]["latency (ms)"])

@@ -55,12 +55,8 @@ def mixed(first: Index, others: list[tuple[Index, float]], quiet: bool = False) 
         readers |= {item.label: read for item in index.items}
         items += index.items
         weights += [weight] * len(index)
-    return replace(
-        first,
-        items=tuple(items),
-        read_label=partial(_read_by_path, readers),
-        weights=np.array(weights),
-    )
+    read_label = partial(_read_by_path, readers)
+    return replace(first, items=tuple(items), read_label=read_label, weights=np.array(weights))
 
 
 def _table(index: Index, classes: ClassSet, quiet: bool) -> np.ndarray:

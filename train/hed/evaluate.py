@@ -139,13 +139,8 @@ def _table(config: EvaluateEdges, images: int, found: Score, people: Score) -> T
     table = Table("", *names, title=title)
     own = (found.ods, found.ois, found.precision, found.recall, found.threshold)
     table.add_row("edges", *(f"{value:.3f}" for value in own))
-    table.add_row(
-        "people",
-        f"{people.ods:.3f}",
-        "–",
-        *(f"{v:.3f}" for v in (people.precision, people.recall)),
-        "–",
-    )
+    precision, recall = f"{people.precision:.3f}", f"{people.recall:.3f}"
+    table.add_row("people", f"{people.ods:.3f}", "–", precision, recall, "–")
     table.caption = (
         f"tolerance {metrics.TOLERANCE} of the diagonal, {config.thresholds} thresholds; "
         "people: each against the others"
