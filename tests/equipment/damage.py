@@ -79,3 +79,17 @@ def mutated(whole: bytes, rng: random.Random) -> bytes:
     if kind != "flip":
         del data[rng.randrange(1, len(data)) :]
     return bytes(data)
+
+
+def holed(whole: bytes, start: int, end: int, way: str, seed: int) -> bytes:
+    """``whole`` with the bytes from ``start`` to ``end`` "cut" out, "zeroed", or "flipped" here and
+    there."""
+    data, rng = bytearray(whole), random.Random(seed)
+    if way == "cut":
+        del data[start:end]
+    elif way == "zeroed":
+        data[start:end] = bytes(end - start)
+    else:
+        for _ in range(20):
+            data[rng.randrange(start, end)] ^= 1 << rng.randrange(8)
+    return bytes(data)

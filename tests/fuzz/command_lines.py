@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,12 +21,14 @@ from runtime.errors import EXIT_BUG, HedgeError
 from tests.fuzz.mutations import NAMES
 
 # What each command is given to work on, in whose folder it runs. One without a row is only parsed:
-# its defaults would work for minutes.
+# its defaults would work for minutes, as training does on any data.
+_ENOUGH_S = 8.0  # after which Ctrl-C ends a command: nonsense may ask for years of work
 INPUTS: dict[str, list[str]] = {
     "train": ["--data", "nowhere"],
     "export": ["bundle", "--triton", "triton"],
     "video": ["clip.mp4", "--bundle", "bundle", "--backend", "onnxruntime", "--max-frames", "2"],
     "check": ["--data", "."],
+    "draw": ["drawn", "--train", "1", "--val", "1", "--size", "32", "32", "--video-frames", "2"],
     "evaluate": ["tiny.pt", "--data", "."],
     "release": ["tiny.pt"],
     "edges": ["--in", ".", "--out", "edges", "--weights", "tiny.pt"],
@@ -141,7 +145,12 @@ def _exit_code(name: str, words: list[str]) -> int:
 
     def work() -> int | None:
         if name in INPUTS:
-            return command.run(f"hedge {name}", [*INPUTS[name], *words])
+            enough = threading.Timer(_ENOUGH_S, os.kill, (os.getpid(), signal.SIGINT))
+            enough.start()
+            try:
+                return command.run(f"hedge {name}", [*INPUTS[name], *words])
+            finally:
+                enough.cancel()
         cli.parse(config, f"hedge {name}", words)
         return 0
 

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import msgspec
 import numpy as np
 from hypothesis import strategies as st
@@ -17,8 +18,9 @@ from PIL import Image
 
 from runtime import files
 from tests.equipment.bundles import make_bundle
+from tests.equipment.damage import holed
 from tests.equipment.pictures import CLASSES, picture, save_ids
-from tests.equipment.videos import make_clip, make_timed
+from tests.equipment.videos import make_clip, make_timed, noise
 from tests.fuzz import judges
 from tests.fuzz.command_lines import command_line, command_lines, lay_out
 from tests.fuzz.mutations import changed, changes, edited, edits, only_cut, written
@@ -232,6 +234,38 @@ def videos(folder: Path) -> Cases:
     return damaged(whole, judges.video, exact)
 
 
+_GROUP = 12  # frames from one key frame to the next
+
+
+def recordings(folder: Path) -> Cases:
+    """Recordings that promise nothing, with a hole inside a group of pictures, which they tell.
+
+    Without the first or the last pictures of a group, or a whole one, a raw stream is one as well.
+    """
+    rate = Fraction(25)
+    times = [number / rate for number in range(4 * _GROUP)]
+    codecs = {"h264.ts": "libx264", "hevc.ts": "libx265", "mpeg2.ts": "mpeg2video",
+              "a.flv": "libx264", "a.h264": "libx264", "a.hevc": "libx265"}  # fmt: skip
+    whole, places = [], {}
+    for name, codec in codecs.items():
+        path = make_timed(folder / name, times, codec, rate, image=noise, gop=_GROUP)
+        with av.open(str(path)) as container:
+            places[path] = [packet.pos for packet in container.demux(video=0) if packet.size]
+        whole.append(path)
+
+    def case(path: Path, way: str, first: int, count: int, seed: int) -> Case:
+        start, end = (places[path][at] + 40 for at in (first, first + count))
+        data = holed(path.read_bytes(), start, end, way, seed)
+        story = f"{path.name} {way} {start}..{end} {seed}"
+        return Case({path.name: data}, path.name, judges.video, story, path)
+
+    inside = st.integers(1, 5) | st.integers(1, 5).map(lambda at: at + _GROUP)
+    ways = st.sampled_from(["cut", "zeroed", "flipped"])
+    return st.builds(
+        case, st.sampled_from(whole), ways, inside, st.integers(1, 3), st.integers(0, 1 << 16)
+    )
+
+
 def options(folder: Path) -> Cases:
     """Command lines with nonsense, in a folder with inputs of every kind."""
     contents = _data_set(folder)
@@ -257,5 +291,6 @@ KINDS: dict[str, Callable[[Path], Cases]] = {
     "checkpoints": checkpoints,
     "graphs": graphs,
     "videos": videos,
+    "recordings": recordings,
     "options": options,
 }

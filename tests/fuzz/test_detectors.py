@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ import pytest
 from runtime.bundle import class_list, manifest
 from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError
+from runtime.sources.losses.account import Account
 from runtime.sources.video_file import VideoSource
 from tests.equipment.bundles import make_bundle
-from tests.equipment.videos import make_clip
+from tests.equipment.videos import make_clip, make_timed, remuxed
 from tests.fuzz import command_lines, judges, planted
 from tests.fuzz.kinds import Case
 from tests.fuzz.worker import Judge, Outcome, Worker, WrongAnswer
@@ -128,6 +130,18 @@ def test_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         judges.video(path)
     monkeypatch.setattr(VideoSource, "complaint", lambda source: None)
     assert judges.video(path) != "40 frames"
+
+
+@pytest.mark.parametrize("name", ["a.h264", "a.flv"])
+def test_recordings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that lost frames and does not tell has another number of them."""
+    path = make_timed(tmp_path / name, [Fraction(number, 25) for number in range(40)])
+    assert judges.video(path) == "40 frames"
+    holed = remuxed(path, tmp_path / f"holed-{name}", range(17, 18))
+    with pytest.raises(HedgeError):
+        judges.video(holed)
+    monkeypatch.setattr(Account, "found", lambda account: "")
+    assert judges.video(holed) == "39 frames"
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from av.format import Flags
 
 from runtime.sources.losses.h264 import H264
 from runtime.sources.losses.h265 import H265
+from runtime.sources.losses.mpeg2 import Mpeg2
 from runtime.sources.losses.pictures import Picture, Pictures
 
-_CODECS: dict[str, type[Pictures]] = {"h264": H264, "hevc": H265}
+_CODECS: dict[str, type[Pictures]] = {"h264": H264, "hevc": H265, "mpeg2video": Mpeg2}
 _TIMED = ("mpegts", "flv")  # formats whose times are judged, for they promise nothing
 _REORDERED = 16  # pictures at most that are decoded before one that is shown ahead of them
 _RARELY = 0.3  # share of the pictures or sequences behind which others are missing
@@ -58,8 +59,8 @@ class Steps:
 class Account:
     """Reads the packets of a recording, counts what is shown of them, and says what is missing.
 
-    Pictures of H.264 and H.265 carry numbers: one counts those that others need, one all that are
-    shown. Between two sequences, and of other codecs, only times at a steady rate tell.
+    Pictures carry numbers: one, of H.264, counts those that others need, one all that are shown.
+    Between two sequences, and of other codecs, only times at a steady rate tell.
     """
 
     def __init__(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
@@ -71,7 +72,7 @@ class Account:
         self._lost: list[int] = []  # behind how many pictures
         self._starts, self._again = 0, list[int]()
         self._waiting: list[tuple[int, int]] = []  # orders whose turn may not have come; frames
-        self._entry = 0  # the order of the first picture of the sequence
+        self._entry: int | None = None  # the order of the first picture, within its sequence
         self._order: int | None = None
         self._orders = Steps()
         self._timed = container.format.name in _TIMED
@@ -130,7 +131,7 @@ class Account:
         holes = self._times.holes(rare=0.1)
         if not self._times.even(self._slack):
             return []
-        if self._pictures is None:
+        if self._pictures is None or not self._pictures.vouches:
             return [frame for frame in holes.values() if frame < self._shown - _LAST]
         # Between pictures that follow by number a pause is the recorder's own, unless as many
         # frames are missing as lead from one key frame to the next: then numbers are the same.
@@ -144,16 +145,19 @@ class Account:
             self._starts += 1
             self._again += [self._coded] * picture.again
         self._clean |= picture.starts and not self._coded
-        if picture.starts or not self._coded:
+        if not self._coded:
+            self._entry = picture.order or 0
+        elif picture.starts:
             self._settle(0)
-            self._order, self._entry = None, picture.order or 0
-        if picture.hidden or (picture.order is not None and picture.order < self._entry):
-            return  # it leads to a point of entry, and needs what came before
+            self._order, self._entry = None, None
+        order, entry = picture.order, self._entry
+        if picture.hidden or (order is not None and entry is not None and order < entry):
+            return  # it leads to the first picture, and needs what came before
         if picture.lost:
             self._lost.append(self._coded)
         self._coded += 1
-        if picture.order is not None:
-            heapq.heappush(self._waiting, (picture.order, self._coded))
+        if order is not None:
+            heapq.heappush(self._waiting, (order, self._coded))
             self._settle(_REORDERED)
 
     def _settle(self, left: int, ended: bool = False) -> None:

@@ -29,9 +29,11 @@ class Pictures(ABC):
     """Reads the headers of one stream's packets, in the order of decoding.
 
     extradata: the codec's own, which holds parameter sets and, where it begins with 1, how wide the
-    lengths are that stand before units. headed: whether the last packet held parameter sets.
+    lengths are that stand before units. headed: whether the last packet held parameter sets;
+    vouches: whether pictures that follow by number, in the order they are shown, are all there.
     """
 
+    vouches = True
     _length_at: int  # the place of that width
 
     def __init__(self, extradata: bytes) -> None:

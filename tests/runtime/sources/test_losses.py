@@ -16,6 +16,7 @@ from runtime.errors import HedgeError, IncompleteError
 from runtime.sources.losses.places import gap_in_transport
 from runtime.sources.open import open_source
 from runtime.video import VideoConfig, main
+from tests.equipment.damage import holed
 from tests.equipment.videos import make_timed, remuxed
 
 RATE = Fraction(25)
@@ -88,18 +89,6 @@ def test_a_group_that_begins_as_the_one_before_it_is_told(
     assert "pictures are missing" in (read(path)[1] or "")
 
 
-def _damaged(data: bytes, start: int, end: int, way: str, rng: random.Random) -> bytes:
-    changed = bytearray(data)
-    if way == "cut":
-        del changed[start:end]
-    elif way == "zeroed":
-        changed[start:end] = bytes(end - start)
-    else:
-        for _ in range(20):
-            changed[rng.randrange(start, end)] ^= 1 << rng.randrange(8)
-    return bytes(changed)
-
-
 @pytest.mark.parametrize("name", CODECS)
 @pytest.mark.parametrize("way", ["cut", "zeroed", "flipped"])
 def test_no_frame_is_lost_in_silence(
@@ -117,7 +106,7 @@ def test_no_frame_is_lost_in_silence(
         start, end = places[first] + 30, places[first + rng.randrange(1, 4)] + 30
         if name.endswith(".ts") and rng.random() < 0.5:
             start, end = start // 188 * 188, end // 188 * 188
-        (tmp_path / name).write_bytes(_damaged(data, start, end, way, rng))
+        (tmp_path / name).write_bytes(holed(data, start, end, way, seed))
         count, complaint = read(tmp_path / name)
         assert complaint is not None or count >= COUNT, seed
         told += complaint is not None

@@ -65,9 +65,10 @@ def generate(config: SyntheticConfig, quiet: bool = False) -> None:
             raise OutputError(f"{path}: exists already; remove it or name another")
     with _new_folder(config.out) as folder:
         (folder / "classes.json").write_bytes(CLASSES.to_json())
-        jobs = [(0, "train", i) for i in range(config.train)]
-        jobs += [(1, "val", i) for i in range(config.val)]
-        shown = jobs if quiet else cli.track(jobs, "drawing streets")
+        splits = ((0, "train", config.train), (1, "val", config.val))
+        jobs = ((stream, split, i) for stream, split, count in splits for i in range(count))
+        total = config.train + config.val
+        shown = jobs if quiet else cli.track(jobs, "drawing streets", total)
         for stream, split, number in shown:
             rng = np.random.default_rng((config.seed, stream, number))
             _save(*still(rng, config.size), folder, split, f"{split}_{number:04d}")
