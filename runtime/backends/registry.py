@@ -73,17 +73,22 @@ def on_device(device: str, backends: Sequence[str]) -> dict[str, str]:
     here: dict[str, list[str]] = {}
     for name in backends:
         with suppress(HedgeError) if len(backends) > 1 else nullcontext():
-            here[name] = _module(name).devices()
+            here[name] = devices(name)
     found = {
         name: own
-        for name, devices in here.items()
-        for own in devices
+        for name, names in here.items()
+        for own in names
         if own.casefold() == device.casefold()
     }
     if not found:
         known = "; ".join(f"{name}: {', '.join(own) or 'none'}" for name, own in here.items())
         raise HedgeError(f"--device {device}: not here; here are {known or 'no engines'}")
     return found
+
+
+def devices(backend: str) -> list[str]:
+    """What a backend can compute on here; HedgeError where its library does not start."""
+    return _module(backend).devices()
 
 
 def load_engine(

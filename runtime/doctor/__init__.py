@@ -1,0 +1,1 @@
+"""``hedge doctor``: what is here, what works, how fast, what is missing."""
