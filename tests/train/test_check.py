@@ -161,6 +161,16 @@ def test_warnings_do_not_make_a_set_wrong(data: Path) -> None:
     assert ["thing" in findings.warnings[0], "val: 1" in findings.warnings[1]] == [True, True]
 
 
+def test_rare_classes_are_named(data: Path) -> None:
+    for name in "abcd":
+        label = np.zeros((50, 50), np.uint8)
+        label[0, 0] = 1
+        save(data / f"labels/train/{name}.png", label)
+        save(data / f"images/train/{name}.png", np.full((50, 50, 3), ord(name), np.uint8))
+    (line,) = audit(data).warnings
+    assert "rare" in line and "thing (0.040%)" in line
+
+
 def test_edges_of_a_list_are_checked(data: Path) -> None:
     save(data / "edges/e.png", np.zeros((2, 2), np.uint8))
     save(data / "edges/a.png", np.zeros((*SIZE, 3), np.uint8))

@@ -32,6 +32,7 @@ SPLITS = ("train", "val")
 
 Result = TypeVar("Result")
 Size = tuple[int, int]  # height, width
+_RARE = 0.001  # of the pixels: fewer are rarely learned
 _LOOKS = 500  # labels at the most, where a class does not turn up
 
 
@@ -117,7 +118,8 @@ def audit(data: Path) -> Findings:
     for report in reports.values():
         faults += _examine_split(report)
     faults += _overlap(reports["train"].index.items, reports["val"].index.items)
-    warnings = (line for report in reports.values() for line in split_warnings(report))
+    warnings = [line for report in reports.values() for line in split_warnings(report)]
+    warnings += _rare(reports[SPLITS[0]])
     # A class list that is wrong is wrong in both splits.
     return Findings(data, reports, tuple(dict.fromkeys(faults)), tuple(warnings))
 
@@ -261,6 +263,17 @@ def split_warnings(report: SplitReport) -> Iterator[str]:
         )
     if report.blank:
         yield f"{index.split}: {report.blank} labels hold no class at all, every pixel is ignored"
+
+
+def _rare(report: SplitReport) -> Iterator[str]:
+    """A line that names the classes with few pixels to learn from."""
+    rare = {n: share for n, share in report.shares().items() if 0 < share < _RARE and n != "ignore"}
+    if rare and len(report.index.classes) < IGNORE:
+        named = ", ".join(f"{name} ({share:.3%})" for name, share in rare.items())
+        yield (
+            f"rare in the labels of {report.index.split}: {named}; label more, or train with "
+            "--class-balance and --oversample"
+        )
 
 
 def size_text(size: Size) -> str:

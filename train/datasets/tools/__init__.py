@@ -94,7 +94,7 @@ def _tree(data: Path) -> Tree:
         return Tree(data.parent, data) if is_index else Tree(data)
     root = data
     for _ in range(_DEEPEST):  # zips often hold one folder, and that the data set
-        inside = [p for p in root.iterdir() if p.name[0] not in "._"] if root.is_dir() else []
+        inside = [path for path in _visible(root) if path.name != "__MACOSX"]
         if (
             len(inside) != 1
             or not inside[0].is_dir()
@@ -104,6 +104,11 @@ def _tree(data: Path) -> Tree:
             break
         root = inside[0]
     return Tree(root)
+
+
+def _visible(folder: Path) -> list[Path]:
+    found = folder.iterdir() if folder.is_dir() else ()
+    return [path for path in found if not path.name.startswith(".")]
 
 
 def _is_plain(root: Path) -> bool:

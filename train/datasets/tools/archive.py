@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 
 from runtime.errors import HedgeError
 from runtime.images import IMAGE_SUFFIXES
+from train.datasets.tools.tree import TEXT_SUFFIXES
 
-_TEXTS = {".csv", ".json", ".names", ".txt", ".xml", ".yaml", ".yml"}
 _BOMB = 200  # times its own size is more than pictures, labels and text unpack to
 _HARMLESS = 1 << 30  # bytes that are unpacked from however small a file
 _UTF8 = 0x800
@@ -88,4 +88,4 @@ def _place(path: Path, info: zipfile.ZipInfo) -> PurePosixPath:
 
 def _is_wanted(place: PurePosixPath) -> bool:
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in place.parts)
-    return not hidden and place.suffix.lower() in _TEXTS | IMAGE_SUFFIXES
+    return not hidden and place.suffix.lower() in TEXT_SUFFIXES | IMAGE_SUFFIXES

@@ -13,10 +13,9 @@ from pathlib import Path
 from runtime import files
 from runtime.errors import HedgeError, OutputError
 from train.datasets.tools import archive
-from train.datasets.tools.tree import Tree
+from train.datasets.tools.tree import TEXT_SUFFIXES, Tree
 
 _FORM = b"hedge-folder-1"  # changes with what conversion writes
-_TEXTS = {".csv", ".json", ".names", ".txt", ".xml", ".yaml", ".yml"}
 _WAIT_S = 0.2
 
 
@@ -46,7 +45,7 @@ def place_of_tree(tree: Tree) -> Path:
         except OSError:  # a link to nothing
             continue
         stamp = f"{status.st_size} {status.st_mtime_ns}"
-        if path.suffix.lower() in _TEXTS:
+        if path.suffix.lower() in TEXT_SUFFIXES:
             stamp = _digest(path, stamp)
         key.update(os.fsencode(path.relative_to(tree.root)) + b"\0" + stamp.encode() + b"\n")
     return _place(tree.root.resolve().name, key.hexdigest())

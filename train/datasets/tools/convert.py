@@ -77,7 +77,7 @@ def convert(
     classes, unlabelled = _classes(export, chosen if chosen.is_file() else None, data)
     (folder / "classes.json").write_bytes(classes.to_json())
     values = {name: i for i, name in enumerate(classes.names)}
-    splits, made = with_splits(export.pictures)
+    splits, made = with_splits(export.pictures, tree.root)
     names = _names([picture.image.relative_to(tree.root) for picture in export.pictures])
     jobs = [_Job(*row) for row in zip(export.pictures, splits, names, strict=True)]
     for split in {"train", "val", *splits}:
@@ -132,7 +132,7 @@ def _write(folder: Path, values: dict[str, int], unlabelled: int, job: _Job) -> 
         else:
             _place(picture.image, image, folder)
         label = _draw(picture, image, values, unlabelled)
-    except (HedgeError, OSError) as error:
+    except HedgeError as error:
         image.unlink(missing_ok=True)
         shown = str(error).replace(str(image), picture.image.name)
         mismatch = isinstance(error, SizeMismatchError)

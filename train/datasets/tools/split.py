@@ -10,14 +10,15 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 from train.datasets.tools.export import Picture
 
 _SHARE = 5  # one picture in so many is for val
 
 
-def with_splits(pictures: Sequence[Picture]) -> tuple[list[str], str]:
-    """The split of each picture, and a sentence where not all of them are the tool's own.
+def with_splits(pictures: Sequence[Picture], root: Path) -> tuple[list[str], str]:
+    """The split of each picture of the tree at ``root``, and a sentence where one was made.
 
     Without any split a fifth of the pictures becomes val; with one for training only, a fifth of
     those; with one for validation and none for training, what has no split is for training.
@@ -31,17 +32,17 @@ def with_splits(pictures: Sequence[Picture]) -> tuple[list[str], str]:
     if pool and "" in given:
         given = [split or "train" for split in given]
     members = [i for i, split in enumerate(given) if split == pool]
-    chosen, sentence = _val([pictures[i] for i in members])
+    chosen, sentence = _val([pictures[i] for i in members], root)
     taken = {members[i] for i in chosen}
     made = ["val" if i in taken else split or "train" for i, split in enumerate(given)]
     return made, sentence if members else ""
 
 
-def _val(pictures: Sequence[Picture]) -> tuple[list[int], str]:
+def _val(pictures: Sequence[Picture], root: Path) -> tuple[list[int], str]:
     """The positions of the pictures that become val, and how they were chosen."""
     groups: dict[str, list[int]] = defaultdict(list)
     for i, picture in enumerate(pictures):
-        groups[_sequence(picture)].append(i)
+        groups[_sequence(picture, root)].append(i)
     total = len(pictures)
     wanted = max(total // _SHARE, 1) if total > 1 else 0
     chosen: list[int] = []
@@ -59,7 +60,7 @@ def _val(pictures: Sequence[Picture]) -> tuple[list[int], str]:
     )
 
 
-def _sequence(picture: Picture) -> str:
+def _sequence(picture: Picture, root: Path) -> str:
     """What the frames of one sequence share: their video, or their name without the last number.
 
     Roboflow's augmented copies of a picture share what stands before ``.rf.``.
@@ -67,7 +68,7 @@ def _sequence(picture: Picture) -> str:
     if picture.video:
         return picture.video
     stem = re.sub(r"[_-](jpe?g|png)$", "", picture.image.stem.split(".rf.")[0], flags=re.IGNORECASE)
-    return f"{picture.image.parent}/{re.sub(r'[0-9]+$', '', stem)}"
+    return f"{picture.image.parent.relative_to(root).as_posix()}/{re.sub(r'[0-9]+$', '', stem)}"
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

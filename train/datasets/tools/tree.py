@@ -18,6 +18,9 @@ from runtime.files import composed
 from runtime.images import IMAGE_SUFFIXES
 from train.datasets.index import split_of
 
+# What labels are written in, beside pictures.
+TEXT_SUFFIXES = {".csv", ".json", ".names", ".txt", ".xml", ".yaml", ".yml"}
+
 Kind = TypeVar("Kind")
 _SNIFFED = 1 << 16  # bytes at either end of a JSON file that tell what it is
 _LARGEST = 4 << 30  # of a file of labels: more would not fit into memory as it is parsed

@@ -80,6 +80,34 @@ def test_a_crowd_lies_below_what_is_outlined_alone(tmp_path: Path) -> None:
         assert (label[~near] == np.where(wanted, wanted, NAMES.index("person"))[~near]).all()
 
 
+def test_masks_of_cvat_are_no_crowd(tmp_path: Path) -> None:
+    """CVAT marks each mask as one, and writes attributes, which COCO's own file has none of."""
+    mask = coco_files.runs({"": np.ones(SIZE, bool)}, packed=False)[0]
+    mask |= {"iscrowd": 1, "attributes": {"occluded": False}}
+    shapes = [*coco_files.polygons(HOLELESS), mask]
+    root = coco_files.export(tmp_path / "data", shapes, [*CLASSES, "person"])
+    assert all((label == NAMES.index("person")).all() for label in labels(root).values())
+
+
+def test_the_project_that_roboflow_lists_is_no_class(tmp_path: Path) -> None:
+    root = coco_files.export(tmp_path / "data", coco_files.polygons(HOLELESS), CLASSES)
+    for path in root.rglob("*.json"):
+        content = json.loads(path.read_text())
+        for row in content["categories"]:
+            row["supercategory"] = "streets"
+        content["categories"].insert(0, {"id": 0, "name": "streets", "supercategory": "none"})
+        path.write_text(json.dumps(content))
+    assert open_index(root, "train").classes.names == NAMES
+
+
+def test_a_file_beside_one_folder_of_pictures(tmp_path: Path) -> None:
+    for seed in range(2):
+        photo(tmp_path / f"export/pictures/{seed}.png", seed)
+    path = tmp_path / "export/_annotations.coco.json"
+    coco_files.write(path, ["0.png", "1.png"], coco_files.polygons(HOLELESS), CLASSES)
+    assert len(labels(tmp_path)) == len(labels(path)) == 2
+
+
 def test_an_official_tree_is_read_by_its_instances(tmp_path: Path) -> None:
     shapes = coco_files.polygons(HOLELESS)
     for split in ("train2017", "val2017"):

@@ -181,20 +181,29 @@ def picture(name: str, split: str = "") -> Picture:
 
 def test_one_sequence_is_cut_once_and_that_is_said() -> None:
     pictures = [picture(f"frame_{i}.png") for i in range(20)]
-    splits, said = with_splits(pictures)
+    splits, said = with_splits(pictures, Path())
     assert splits == ["train"] * 16 + ["val"] * 4
     assert "score flatters" in said
 
 
 def test_augmented_copies_stay_together() -> None:
     pictures = [picture(f"{c}_jpg.rf.{i}.jpg") for c in "abcdefghij" for i in range(3)]
-    splits, _ = with_splits(pictures)
+    splits, _ = with_splits(pictures, Path())
     by_source = {p.image.name[0]: set() for p in pictures}
     for each, split in zip(pictures, splits, strict=True):
         by_source[each.image.name[0]].add(split)
     assert all(len(found) == 1 for found in by_source.values())
     assert splits.count("val") == 6
-    assert with_splits(pictures)[0] == splits
+    assert with_splits(pictures, Path())[0] == splits
+
+
+def test_a_split_depends_on_names_alone() -> None:
+    names = [f"day{d}/{c}.png" for d in range(3) for c in "abcdefgh"]
+    here, there = (
+        with_splits([picture(f"{root}/{name}") for name in names], Path(root))
+        for root in ("/here", "/some/where/else")
+    )
+    assert here == there
 
 
 def test_a_cache_that_cannot_be_written_to_is_one_line(

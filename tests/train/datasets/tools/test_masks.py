@@ -100,7 +100,7 @@ def test_a_label_without_a_picture_or_with_a_foreign_colour_is_named(tmp_path: P
     foreign = np.full((*SIZE, 3), 99, np.uint8)
     Image.fromarray(foreign).save(tmp_path / f"SegmentationClass/{STEMS[1]}.png")
     lists(tmp_path, train=STEMS)
-    faults = [str(fault) for fault in survey(tmp_path, "train").faults]
+    faults = [str(fault) for s in ("train", "val") for fault in survey(tmp_path, s).faults]
     assert any(STEMS[0] in fault and "no picture" in fault for fault in faults)
     assert any(STEMS[1] in fault and "colour (99, 99, 99)" in fault for fault in faults)
     (tmp_path / "labelmap.txt").write_text("road:1,2::\n")

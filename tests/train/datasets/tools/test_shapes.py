@@ -30,6 +30,7 @@ from tests.train.datasets.tools.scenes import (
     photo,
     require_like,
 )
+from train.check import Check, main
 from train.datasets import open_index, survey
 
 HOLE = drawn((RING,), 0.0)[0] > 0
@@ -197,6 +198,8 @@ def test_shapes_are_drawn_as_geometry_has_them(
     assert said.count("converted once") == 1
     left_out = {"CVAT XML": "3 polyline", "LabelMe": "3 point", "YOLO": "3 boxes"}
     assert left_out.get(kind, "background") in said
+    assert main(Check(root)) == 0
+    assert f"{root}: nothing wrong" in capsys.readouterr().out
 
 
 def test_frames_of_a_video_are_cut_once(tmp_path: Path) -> None:
@@ -263,6 +266,12 @@ def yolo_boxes(root: Path) -> None:
         path.write_text("0 0.5 0.5 0.1 0.1\n")
 
 
+def darknet(root: Path) -> None:
+    photo(root / "obj_train_data/a.png", 0)
+    (root / "obj_train_data/a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    (root / "obj.names").write_text("car\n")
+
+
 def yolo_class(root: Path) -> None:
     for path in yolo(root).rglob("labels/*.txt"):
         path.write_text("7 0.1 0.1 0.2 0.2 0.1 0.3\n")
@@ -278,6 +287,7 @@ def yolo_pixels(root: Path) -> None:
     [
         (broken_bitmap, "reaches out of its picture"), (doctype, "DOCTYPE"),
         (torn, "not CVAT's XML"), (two_points, "has 2 points"), (yolo_boxes, "holds boxes only"),
+        (darknet, "holds boxes only"),
         (yolo_class, "class 7"), (yolo_pixels, "not an outline in 0..1"),
     ],
 )  # fmt: skip

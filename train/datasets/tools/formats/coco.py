@@ -36,7 +36,7 @@ _ONLY_BOXES = (
 )
 
 
-class Rle(msgspec.Struct):
+class Rle(msgspec.Struct, frozen=True):
     """Run lengths of a mask, by column; as text where they are compressed."""
 
     counts: list[int] | str
@@ -54,12 +54,19 @@ class _Image(msgspec.Struct):
 class _Annotation(msgspec.Struct):
     image_id: int | str
     category_id: int
-    segmentation: list[list[float] | float] | Rle | None = None
+    # Parsed as it is drawn: as Python's numbers, all outlines of COCO would take gigabytes.
+    segmentation: msgspec.Raw = msgspec.Raw(b"null")
     iscrowd: int | bool | None = 0
+    attributes: msgspec.Raw = msgspec.Raw()
 
     def is_box(self) -> bool:
         """Whether it outlines nothing."""
-        return not (isinstance(self.segmentation, Rle) or self.segmentation)
+        return bytes(self.segmentation).replace(b" ", b"") in (b"null", b"[]", b"[[]]", b"{}")
+
+    def is_crowd(self) -> bool:
+        """Whether it is a region of many things; CVAT, which writes attributes, marks every mask
+        as one."""
+        return bool(self.iscrowd) and not self.attributes
 
 
 class _Category(msgspec.Struct):
@@ -91,9 +98,12 @@ def read(tree: Tree) -> Export:
     for path, file in loaded:
         found, missing = _pictures(tree, path, file)
         pictures += found
-        # A labels' file of all pictures, and a selection of them, is no fault; of none it is one.
-        problem = Problem.ORPHAN_LABEL if found else Problem.MISSING_FILE
-        faults += (Fault(problem, path, f"no picture {name} in {tree.root}") for name in missing)
+        if missing and not found:
+            detail = f"none of its {len(missing)} pictures, as {missing[0]}, is in {tree.root}"
+            faults.append(Fault(Problem.MISSING_FILE, path, detail))
+        else:  # labels of all pictures beside a selection of them are no reason to stop
+            details = (f"no picture {name} in {tree.root}" for name in missing)
+            faults += (Fault(Problem.ORPHAN_LABEL, path, detail) for detail in details)
     return Export(
         tuple(names),
         tuple(pictures),
@@ -137,7 +147,7 @@ def _pictures(tree: Tree, path: Path, file: _File) -> tuple[list[Picture], list[
         if found is None:
             missing.append(image.file_name)
             continue
-        own = sorted(by_image.get(image.id, []), key=lambda a: not a.iscrowd)
+        own = sorted(by_image.get(image.id, []), key=lambda a: not a.is_crowd())
         layers = partial(_layers, own, names, image)
         split = told or tree.split(found)
         video = "" if image.video_id is None else f"{path.stem} {image.video_id}"
@@ -155,12 +165,15 @@ def _layers(
         yield names[annotation.category_id], _mask(annotation.segmentation, size)
 
 
-def _mask(segmentation: list[list[float] | float] | Rle | None, size: Size) -> np.ndarray:
+def _mask(segmentation: msgspec.Raw, size: Size) -> np.ndarray:
     """(H, W) bool of runs, or of outlines together."""
-    if isinstance(segmentation, Rle):
-        return rle_mask(segmentation, size)
-    rings = segmentation or []
-    parts = rings if all(isinstance(ring, list) for ring in rings) else [rings]
+    try:
+        shape = msgspec.json.decode(segmentation, type=list[list[float] | float] | Rle)
+    except msgspec.MsgspecError as error:
+        raise HedgeError(f"a segmentation is not understood: {error}; export it again") from error
+    if isinstance(shape, Rle):
+        return rle_mask(shape, size)
+    parts = shape if all(isinstance(ring, list) for ring in shape) else [shape]
     mask = np.zeros(size, bool)
     for ring in parts:
         points = points_of(ring if isinstance(ring, list) else [])

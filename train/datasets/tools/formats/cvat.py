@@ -166,7 +166,8 @@ def _frames(tree: Tree, path: Path, file: _File) -> Iterator[Picture]:
     for image in tree.images:
         if match := _FRAME.fullmatch(image.stem):
             layers = partial(_layers, file.frames.get(int(match[1]), []), image.name, (0, 0))
-            yield Picture(image, layers, path, tree.split(image), video=str(path))
+            video = path.relative_to(tree.root).as_posix()
+            yield Picture(image, layers, path, tree.split(image), video=video)
 
 
 def _layers(

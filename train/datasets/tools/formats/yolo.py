@@ -40,14 +40,13 @@ def read(tree: Tree) -> Export:
     yaml = _yaml(tree)
     names = _names(yaml, tree)
     listed = _listed(tree, yaml) if yaml else {}
-    texts = {composed(str(path.with_suffix(""))): path for path in tree.of(".txt")}
+    texts = _texts(tree)
     boxes: Counter[str] = Counter()
     pictures = []
     outlines = 0
     labelled: set[str] = set()
     for image in tree.images:
-        stem = image.with_suffix("")
-        text = texts.get(composed(str(_beside(stem)))) or texts.get(composed(str(stem)))
+        text = _text_of(image, texts)
         lines = [line.split() for line in read_text(text).splitlines()] if text else []
         boxes["boxes"] += sum(len(line) == _BOX for line in lines)
         kept = [line for line in lines if line and len(line) != _BOX]
@@ -68,7 +67,10 @@ def read(tree: Tree) -> Export:
 
 def _fits(tree: Tree) -> bool:
     is_named = _yaml_path(tree) or any(path.name in _LISTS for path in tree.of(".txt", ".names"))
-    return bool(is_named) and any("labels" in path.parts for path in tree.of(".txt"))
+    if not is_named:
+        return False
+    texts = _texts(tree)
+    return any(_text_of(image, texts) for image in tree.images)
 
 
 TOOL = Tool("YOLO", _fits, read)
@@ -114,8 +116,18 @@ def _listed(tree: Tree, yaml: _Yaml) -> dict[Path, str]:
     return found
 
 
+def _texts(tree: Tree) -> dict[str, Path]:
+    """The text files, by their path without its suffix."""
+    return {composed(str(path.with_suffix(""))): path for path in tree.of(".txt")}
+
+
+def _text_of(image: Path, texts: dict[str, Path]) -> Path | None:
+    """The labels of a picture: in labels/ where it lies in images/, or beside it."""
+    stem = image.with_suffix("")
+    return texts.get(composed(str(_beside(stem)))) or texts.get(composed(str(stem)))
+
+
 def _beside(stem: Path) -> Path:
-    """Where the labels of a picture lie: in labels/ where it lies in images/."""
     parts = list(stem.parts)
     for i in reversed(range(len(parts))):
         if parts[i].lower() == "images":
