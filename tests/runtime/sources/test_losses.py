@@ -47,7 +47,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def get(name: str) -> Path:
         path = folder / name
-        return path if path.exists() else clip(path, CODECS[name])
+        return path if path.exists() else clip(path, CODECS.get(name, "mpeg2video"))
 
     return get
 
@@ -71,6 +71,14 @@ def test_missing_pictures_are_told(
     assert "pictures are missing, the first of them behind frame " in (complaint or "")
     place = int((complaint or "").rpartition(" ")[2])
     assert lost[0] - 8 <= place <= lost[0] + 4
+
+
+def test_missing_pictures_of_mpeg2_are_told_without_times(
+    whole: Callable[[str], Path], tmp_path: Path
+) -> None:
+    assert read(whole("a.mpg")) == (COUNT, None)
+    path = remuxed(whole("a.mpg"), tmp_path / "a.mpg", range(25, 28))
+    assert "pictures are missing" in (read(path)[1] or "")
 
 
 @pytest.mark.parametrize("name", TIMED)

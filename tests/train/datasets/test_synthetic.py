@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -205,3 +206,20 @@ def _small_init(self: SyntheticConfig, out: Path) -> None:
     values = {"out": out, "train": 1, "val": 1, "size": SMALL, "seed": 0}
     for name, value in (values | {"video": None, "video_frames": 1}).items():
         object.__setattr__(self, name, value)
+
+
+def test_the_first_of_many_images_is_drawn_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("train.datasets.synthetic.generate._save", stop)
+    config = SyntheticConfig(tmp_path / "data", train=1_000_000, size=(32, 32))
+    tracemalloc.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            generate(config, quiet=True)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
