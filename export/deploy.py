@@ -12,6 +12,22 @@ from train.models import DeepLab
 from train.models.hed import upsample
 
 
+class Image(nn.Module):
+    """(N, H, W, 3) BGR in 0..255 → (N, 3, H, W) RGB in 0..1: what networks are trained on."""
+
+    def forward(self, frame: torch.Tensor) -> torch.Tensor:
+        """Frames as decoded, in float32, → images."""
+        return frame.permute(0, 3, 1, 2).flip(1) / 255
+
+
+class Planes(nn.Module):
+    """(N, H, W, 3) → (N, 3, H, W): the rest of ``Image`` can be folded into weights."""
+
+    def forward(self, frame: torch.Tensor) -> torch.Tensor:
+        """Frames as decoded → their planes, BGR in 0..255."""
+        return frame.permute(0, 3, 1, 2)
+
+
 class DeployGraph(nn.Module):
     """(N, H, W, 3) uint8 BGR frame as decoded → (N, H, W) uint8 labels; nothing is left outside.
 
@@ -19,7 +35,8 @@ class DeployGraph(nn.Module):
     engines whose host upsamples and compares faster than the graph
     (``runtime.backends.label_tail``).
 
-    size: the network's (H, W); frame_size: the camera's. Where they differ the frame is resized
+    size: the network's (H, W); frame_size: the camera's; score_size: of the decoder's own scores,
+    a quarter of the network's, rounded up. Where they differ the frame is resized
     (bilinear) in the graph, and the logits go straight from 1/4 to the frame's size.
     """
 
@@ -28,13 +45,14 @@ class DeployGraph(nn.Module):
         self.network = copy.deepcopy(model).eval()
         if not model.config.edges.fused:
             self.network.sides = None  # they only taught: no label depends on them
+        self.image: nn.Module = Image()
         self.size, self.frame_size = size, frame_size
+        self.score_size = -(-size[0] // 4), -(-size[1] // 4)
 
     def forward(self, frame: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """uint8 BGR frames as decoded → uint8 labels, and the float32 scores behind them."""
         x = frame.float()  # TensorRT wants a Cast to be the first node behind uint8
-        image = x.permute(0, 3, 1, 2).flip(1) / 255
-        logits = self.network(upsample(image, self.size), self.score_size).logits
+        logits = self.network(upsample(self.image(x), self.size), self.score_size).logits
         best = upsample(logits, self.frame_size).argmax(1)
         return best.to(torch.int32).to(torch.uint8), logits  # TensorRT: by way of int32
 
@@ -47,8 +65,3 @@ class DeployGraph(nn.Module):
         with FlopCounterMode(display=False) as counter:
             self(torch.zeros(1, *self.frame_size, 3, dtype=torch.uint8))
         return counter.get_total_flops() // 2
-
-    @property
-    def score_size(self) -> tuple[int, int]:
-        """(H, W) of the decoder's own scores: a quarter of the network's, rounded up."""
-        return -(-self.size[0] // 4), -(-self.size[1] // 4)

@@ -154,8 +154,7 @@ def _fixed(task: Task, quantizer: Quantizer) -> tuple[str, ...]:
         raise HedgeError(
             f"--keep {min(unknown)}: no such layer; the graph has {', '.join(layers[:3])}, …"
         )
-    fixed = {*quantizer.first_layers(), *task.config.keep}
-    return tuple(name for name in layers if name in fixed)
+    return tuple(name for name in layers if name in task.config.keep)
 
 
 _WRITERS = {"fp32": _write_fp32, "fp16": _write_fp16, "int8": _write_int8}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +14,9 @@ import onnx
 import torch
 from onnxscript import opset18 as op
 from onnxscript.onnx_types import TensorType
-from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.deploy import DeployGraph
+from export.fold import folded
 from runtime.errors import HedgeError
 
 OPSET = 18  # TensorRT 10 and 11, OpenVINO and ONNX Runtime all read it
@@ -44,13 +41,13 @@ def to_onnx(graph: DeployGraph, batch: int, path: Path) -> None:
     """Write ``graph`` to ``path`` as one self-contained ONNX file and check it.
 
     Input ``frame``: uint8 (batch, H, W, 3) BGR; outputs ``labels``: uint8 (batch, H, W), and the
-    ``logits`` they come from: float32 (batch, C, H/4, W/4); all shapes static, batch-norms folded
-    into their convolutions. HedgeError if the checker refuses it.
+    ``logits`` they come from: float32 (batch, C, H/4, W/4); all shapes static, normalisation and
+    batch-norms folded into convolutions (``export.fold``). HedgeError if the checker refuses it.
     """
     frame = torch.zeros(batch, *graph.frame_size, 3, dtype=torch.uint8)
     with _quiet():
         program = torch.onnx.export(
-            _fold_batch_norms(graph),
+            folded(graph),
             (frame,),
             dynamo=True,
             opset_version=OPSET,
@@ -67,22 +64,6 @@ def to_onnx(graph: DeployGraph, batch: int, path: Path) -> None:
         onnx.checker.check_model(str(path), full_check=True)
     except onnx.checker.ValidationError as error:
         raise HedgeError(f"{path}: the exported graph is not valid ONNX: {error}") from error
-
-
-def _fold_batch_norms(graph: DeployGraph) -> DeployGraph:
-    """A copy whose batch-norms are part of the convolutions before them.
-
-    The exporter folds them too, but only after it has traced, decomposed and translated each:
-    with MobileNetV2 that takes as long as all the rest. A convolution and the batch-norm that
-    runs on its output stand side by side in every module of ours; others are left to it.
-    """
-    folded = copy.deepcopy(graph).eval()
-    for module in folded.modules():
-        for (name, layer), (next_name, norm) in pairwise(list(module.named_children())):
-            if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, name, fuse_conv_bn_eval(layer, norm))
-                setattr(module, next_name, nn.Identity())
-    return folded
 
 
 @contextlib.contextmanager

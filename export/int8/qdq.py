@@ -18,6 +18,8 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from export.int8 import frame_bytes
+from export.int8.codes import Scale, constant
 from runtime.errors import HedgeError
 
 Kept = Collection[str]  # names of layers that stay in floating point
@@ -55,14 +57,6 @@ TENSORRT = Form(unsigned=False, depthwise=False, pairs=False)
 CPU = Form(unsigned=True, depthwise=True, pairs=True)
 
 
-@dataclass(frozen=True)
-class Scale:
-    """A tensor's code: value = scale × (code − zero_point); scale (C,) for weights, else ()."""
-
-    scale: np.ndarray
-    zero_point: np.ndarray
-
-
 def layers(model: ir.Model) -> list[str]:
     """Names of the nodes that can run in INT8, in graph order.
 
@@ -70,24 +64,6 @@ def layers(model: ir.Model) -> list[str]:
     Squeeze-Excitation, image pooling) has nothing to gain.
     """
     return [str(node.name) for node in model.graph if _is_layer(node)]
-
-
-def first_layers(model: ir.Model) -> list[str]:
-    """The layers that read the image, with no other layer before them.
-
-    They are kept in floating point: the light between neighbouring pixels differs by less than an
-    8-bit step of the normalised image. In the CamVid model the first convolution of the backbone
-    alone cost 8 points of sky, and at four channels it is cheap.
-    """
-    image: set[ir.Value] = set(model.graph.inputs)
-    first = []
-    for node in model.graph:
-        if not image.isdisjoint(_activations(node)):
-            if _is_layer(node):
-                first.append(str(node.name))
-            else:
-                image.update(node.outputs)
-    return first
 
 
 def tensors(model: ir.Model) -> list[str]:
@@ -108,8 +84,9 @@ def quantize(source: Path, target: Path, ranges: Ranges, form: Form, kept: Kept)
     for value, span in _spans(_groups(model, kept), ranges).items():
         codes[value] = _activation_scale(span, form)
     convolutions = [n for n in model.graph if n.op_type == "Conv" and _is_int8(n, kept)]
+    of_frame = frame_bytes.read(model.graph, convolutions, symmetric=not form.unsigned)
     for node in convolutions:
-        _quantize_weights(model.graph, node, codes, form)
+        _quantize_weights(model.graph, node, codes | of_frame, form, node.inputs[0] in of_frame)
     for value, code in codes.items():
         _quantize_activation(model.graph, value, code, kept)
     model.graph.opset_imports[""] = OPSET
@@ -149,7 +126,8 @@ def _groups(model: ir.Model, kept: Kept) -> dict[ir.Value, ir.Value]:
     for node in model.graph:
         if _is_int8(node, kept):
             pooled = node.outputs if node.op_type == "GlobalAveragePool" else ()
-            for value in (*_activations(node), *pooled):
+            inputs = [v for v in _activations(node) if frame_bytes.behind(v) is None]
+            for value in (*inputs, *pooled):
                 _join(groups, value, value)
     return groups
 
@@ -196,7 +174,7 @@ def _storable(scale: np.ndarray) -> np.ndarray:
 
 
 def _quantize_weights(
-    graph: ir.Graph, node: ir.Node, codes: Mapping[ir.Value, Scale], form: Form
+    graph: ir.Graph, node: ir.Node, codes: Mapping[ir.Value, Scale], form: Form, reads_bytes: bool
 ) -> None:
     """Weights become int8, one scale per output channel; biases int32 where the form says so."""
     weights = node.inputs[1]
@@ -204,8 +182,10 @@ def _quantize_weights(
     values = weights.const_value.numpy().astype(np.float64)
     # Depthwise kernels were seen not to saturate: they do not add neighbouring channels.
     reach = _largest_pair(values) if form.pairs and not _is_depthwise(node) else _largest(values)
-    scale = _storable(reach / 127)
-    stored = np.clip(np.rint(values / scale.reshape(-1, 1, 1, 1)), -127, 127).astype(np.int8)
+    scale = _storable(reach / (125 if reads_bytes else 127))
+    steps = values / scale.reshape(-1, 1, 1, 1)
+    whole = frame_bytes.rounded(steps) if reads_bytes else np.rint(steps)
+    stored = np.clip(whole, -127, 127).astype(np.int8)
     zeros = np.zeros(len(scale), np.int8)
     name = f"{node.name}.weight"
     node.replace_input_with(1, _dequantized(graph, node, name, stored, scale, zeros, weights.dtype))
@@ -243,10 +223,10 @@ def _dequantized(
     dtype: ir.DataType,
 ) -> ir.Value:
     """A constant kept as integers, with one scale per entry of its first axis."""
-    parts = [_constant(graph, f"{name}_quantized", stored)]
-    parts.append(_constant(graph, f"{name}_scale", scale.astype(dtype.numpy())))
+    parts = [constant(graph, f"{name}_quantized", stored)]
+    parts.append(constant(graph, f"{name}_scale", scale.astype(dtype.numpy())))
     if zeros is not None:
-        parts.append(_constant(graph, f"{name}_zero_point", zeros))
+        parts.append(constant(graph, f"{name}_zero_point", zeros))
     node = ir.node("DequantizeLinear", parts, {"axis": 0}, name=f"{name}_dequantize")
     node.outputs[0].name = f"{name}_dequantized"
     graph.insert_before(before, node)
@@ -259,8 +239,8 @@ def _quantize_activation(graph: ir.Graph, value: ir.Value, code: Scale, kept: Ke
     assert producer is not None and value.dtype is not None
     users = [usage for usage in value.uses() if usage.node.name not in kept]
     parts = [
-        _constant(graph, f"{name}_scale", code.scale.astype(value.dtype.numpy())),
-        _constant(graph, f"{name}_zero_point", np.asarray(code.zero_point)),
+        constant(graph, f"{name}_scale", code.scale.astype(value.dtype.numpy())),
+        constant(graph, f"{name}_zero_point", np.asarray(code.zero_point)),
     ]
     quantize = ir.node("QuantizeLinear", [value, *parts], name=f"{name}_quantize")
     quantize.outputs[0].name = f"{name}_quantized"
@@ -271,9 +251,3 @@ def _quantize_activation(graph: ir.Graph, value: ir.Value, code: Scale, kept: Ke
     graph.insert_after(producer, [quantize, dequantize])
     for user, index in users:
         user.replace_input_with(index, dequantize.outputs[0])
-
-
-def _constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
-    value = ir.val(name, const_value=ir.tensor(array, name=name))
-    graph.register_initializer(value)
-    return value

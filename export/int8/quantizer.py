@@ -43,10 +43,6 @@ class Quantizer:
         """Names of the layers that can be kept in floating point, in graph order."""
         return qdq.layers(ir.load(self.fp32))
 
-    def first_layers(self) -> list[str]:
-        """Names of the layers that are always kept in floating point."""
-        return qdq.first_layers(ir.load(self.fp32))
-
     def write(self, folder: Path, kept: qdq.Kept = ()) -> Manifest:
         """Make ``folder`` an INT8 bundle with the layers ``kept`` in floating point.
 
@@ -98,7 +94,7 @@ def best_method(
     for method in METHODS:
         ranges = {name: histogram.range(method) for name, histogram in histograms.items()}
         place = folder / method
-        quantizer.using(ranges).trial(place, quantizer.first_layers(), [backend])
+        quantizer.using(ranges).trial(place, (), [backend])
         shares[method] = float((_labels(place, backend, frames) == reference).mean())
     return max(METHODS, key=lambda method: shares[method]), shares
 

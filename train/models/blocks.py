@@ -16,21 +16,29 @@ WIDEST = 128  # input channels of a convolution whose bf16 gradients are fast on
 
 
 class Normalize(nn.Module):
-    """(N, 3, H, W) RGB in 0..1 → the same minus mean, by deviation, channel by channel."""
+    """(N, 3, H, W) RGB in 0..1 → the same minus mean, by deviation, channel by channel.
+
+    bgr: whether the network behind it wants blue first; mean, std: of RGB all the same.
+    """
 
     mean: torch.Tensor
     std: torch.Tensor
 
     def __init__(
-        self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+        self,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        bgr: bool = False,
     ) -> None:
         super().__init__()
+        self.bgr = bgr
         self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) RGB in 0..1 → the same, less the mean, by the deviation."""
-        return (image - self.mean) / self.std
+        normal = (image - self.mean) / self.std
+        return normal.flip(1) if self.bgr else normal
 
 
 class WideConv(nn.Conv2d):

@@ -45,7 +45,7 @@ class Hed(nn.Module):
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         """(N, 3, H, W) RGB in 0..1 → edge logits (N, 1, h, w) a stage, their fusion last."""
-        x = self.prepare(image)
+        x = self.normalize(image)
         sides: list[torch.Tensor] = []
         for stage, score in zip(self.stages, self.scores, strict=True):
             x = stage(x)
@@ -65,10 +65,6 @@ class Hed(nn.Module):
             fused = upsample(fused, side.shape[-2:]) + side * weight
         return fused + bias
 
-    def prepare(self, image: torch.Tensor) -> torch.Tensor:
-        """Bring the image to the scale and channel order of the first layer."""
-        return self.normalize(image)
-
 
 class HedVgg16(Hed):
     """The paper's network: the convolutions of VGG-16, 14.7 M parameters."""
@@ -87,12 +83,8 @@ class HedVgg16(Hed):
                 layers += [conv, nn.ReLU(inplace=True)]
                 channels = width
             stages.append(nn.Sequential(*layers))
-        mean = [value / 255 for value in MEAN_BGR[::-1]]
-        super().__init__(stages, [w[-1] for w in widths], Normalize(mean, [1 / 255] * 3))
-
-    def prepare(self, image: torch.Tensor) -> torch.Tensor:
-        """RGB in 0..1 → BGR on the 0-255 scale, minus Caffe's means."""
-        return self.normalize(image).flip(1)
+        mean = [value / 255 for value in MEAN_BGR[::-1]]  # the image comes as RGB in 0..1
+        super().__init__(stages, [w[-1] for w in widths], Normalize(mean, [1 / 255] * 3, bgr=True))
 
 
 class HedLite(Hed):

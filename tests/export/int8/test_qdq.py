@@ -248,15 +248,6 @@ def test_with_every_layer_kept_the_graph_is_as_it_was(graphs: Path, tmp_path: Pa
     assert operators == [node.op_type for node in plain.graph]
 
 
-def test_the_image_is_read_in_floating_point(graphs: Path) -> None:
-    model = ir.load(graphs / "fp32.onnx")
-    first = qdq.first_layers(model)
-    assert first and set(first) < set(qdq.layers(model))
-    operators = {node.name: node.op_type for node in model.graph}
-    assert [operators[name] for name in first].count("Conv") >= 2  # backbone's and HED's
-    assert len(first) < 0.1 * len(qdq.layers(model))
-
-
 def test_ranges_of_another_model_are_named(graphs: Path, tmp_path: Path) -> None:
     ranges = ranges_of(graphs / "fp32.onnx")
     missing = min(ranges)

@@ -221,7 +221,7 @@ def test_the_vgg_net_starts_from_torchvisions(tmp_path: Path) -> None:
     mean, deviation = (torch.tensor(v).reshape(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     with torch.inference_mode():
         expected = features[:9]((image - mean) / deviation)  # to the end of stage two
-        found = hed.stages[1](hed.stages[0](hed.prepare(image)))
+        found = hed.stages[1](hed.stages[0](hed.normalize(image)))
         # Along the rim they differ: zero padding is another colour to each.
         inner = (..., slice(4, -4), slice(4, -4))
         torch.testing.assert_close(found[inner], expected[inner], rtol=1e-3, atol=1e-4)
