@@ -181,8 +181,10 @@ def _quantize_weights(
     assert weights is not None and weights.const_value is not None and weights.dtype is not None
     values = weights.const_value.numpy().astype(np.float64)
     # Depthwise kernels were seen not to saturate: they do not add neighbouring channels.
-    reach = _largest_pair(values) if form.pairs and not _is_depthwise(node) else _largest(values)
-    scale = _storable(reach / (125 if reads_bytes else 127))
+    pairs = form.pairs and not _is_depthwise(node)
+    reach = _largest_pair(values) if pairs else _largest(values)
+    # Rounded together, each weight of a pair may end nearly a step above its own.
+    scale = _storable(reach / (125 if pairs and reads_bytes else 127))
     steps = values / scale.reshape(-1, 1, 1, 1)
     whole = frame_bytes.rounded(steps) if reads_bytes else np.rint(steps)
     stored = np.clip(whole, -127, 127).astype(np.int8)

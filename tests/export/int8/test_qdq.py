@@ -78,6 +78,8 @@ def test_activations_are_symmetric(graphs: Path) -> None:
         assert (zero.dtype, zero.item()) == (np.int8, 0)
         assert scale.dtype == np.float16 and scale.shape == ()
     for node, _, zero in pairs(ir.load(graphs / "cpu.onnx")):
+        if node.inputs[0].name.startswith("frame"):
+            continue  # test_frame_bytes has them
         rectified = source(node.inputs[0]) == "Relu"
         assert zero.dtype == np.uint8 and zero.item() in ((0,) if rectified else (0, 128))
 
@@ -200,13 +202,16 @@ def test_both_forms_carry_the_same_values(graphs: Path) -> None:
     ]  # fmt: skip
     assert weights[1] and weights[1].keys() < weights[0].keys()  # without the depthwise ones
     for name, (codes, steps) in weights[1].items():
+        if codes.shape[1] == 3:
+            continue  # rounded together: test_frame_bytes has them
         on_cpu, longer = weights[0][name]
         columns = (-1, 1, 1, 1)
         off = codes * steps.reshape(columns) - on_cpu * longer.reshape(columns)
         # Half a step of each; FP16 weights were rounded before.
         assert (np.abs(off) <= 1.01 * longer.reshape(columns)).all(), name
     largest = [{n.inputs[0].name: s.item() * (127 if z else 255 if z.dtype == np.uint8 else 127)
-                for n, s, z in pairs(form)} for form in forms]  # fmt: skip
+                for n, s, z in pairs(form) if not n.inputs[0].name.startswith("frame")}
+               for form in forms]  # fmt: skip
     for name in largest[1]:
         step = 255 * 2**-24  # of the smallest scales in FP16
         assert largest[0][name] == pytest.approx(largest[1][name], rel=2e-3, abs=step), name
