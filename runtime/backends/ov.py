@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections import Counter, deque
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import openvino
 from openvino import properties
 from openvino.properties import hint, intel_auto
 
+from runtime.backends import ov_cache
 from runtime.backends.base import check_batch
 from runtime.backends.label_tail import label_tail
 from runtime.bundle.manifest import Manifest
@@ -165,9 +168,18 @@ def compiled(
         config[properties.inference_num_threads()] = threads
     graph = bundle / manifest.graph(BACKEND)
     try:
-        return core().compile_model(part(graph, wanted), device or CPU, config)
+        model = partial(_compile, graph, wanted, device or CPU, config)
+        if (device or CPU) != CPU:
+            return model()
+        return ov_cache.compiled(core(), CPU, config, f"{manifest.digest} {wanted}", model)
     except (RuntimeError, ValueError) as error:  # ValueError: its message is not text
         raise HedgeError(f"{graph}: OpenVINO refuses it: {one_line(error)}") from error
+
+
+def _compile(
+    graph: Path, wanted: str, device: str, config: Mapping[str, object]
+) -> openvino.CompiledModel:
+    return core().compile_model(part(graph, wanted), device, config)
 
 
 def part(graph: Path, wanted: str) -> openvino.Model:
