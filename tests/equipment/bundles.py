@@ -59,18 +59,20 @@ def resign(bundle: Path) -> None:
 
 
 def spoil_one_weight(graph: Path) -> None:
-    """Change a weight of the last convolution, as if an engine's kernel of it were wrong."""
+    """Change one bias of the last convolution, as if an engine's kernel of it were wrong.
+
+    A bias, for what one of its weights does to labels depends on the training.
+    """
     model = onnx.load(graph)
     made_by = {name: node for node in model.graph.node for name in node.output}
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     convolution = [node for node in model.graph.node if node.op_type == "Conv"][-1]
-    name = convolution.input[1]
+    name = convolution.input[2]
     while name not in tensors:  # behind a Cast, or a DequantizeLinear
         name = made_by[name].input[0]
-    weights = numpy_helper.to_array(tensors[name]).copy()
-    place = np.unravel_index(np.abs(weights).argmax(), weights.shape)
-    weights[place] = -np.sign(weights[place]) * 100
-    tensors[name].CopyFrom(numpy_helper.from_array(weights, name))
+    biases = numpy_helper.to_array(tensors[name]).copy()
+    biases[0] = 2**30 if biases.dtype == np.int32 else 1000
+    tensors[name].CopyFrom(numpy_helper.from_array(biases, name))
     onnx.save(model, graph)
 
 
