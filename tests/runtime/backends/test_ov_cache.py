@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.backends import ov, ov_cache
+from runtime.backends import ov
 from runtime.backends.registry import load_engine
 from runtime.bundle.manifest import Manifest
 
@@ -17,7 +17,7 @@ from runtime.bundle.manifest import Manifest
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache; the folder of its models."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return ov_cache.folder()
+    return ov.cache_folder()
 
 
 def labels(bundle: Path, threads: int = 1) -> np.ndarray:
@@ -86,7 +86,7 @@ def test_a_cache_that_cannot_be_written_only_costs_time(
 def test_the_oldest_models_go(
     bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, compilations: list[str]
 ) -> None:
-    monkeypatch.setattr(ov_cache, "KEPT", 1)
+    monkeypatch.setattr(ov, "KEPT", 1)
     labels(bundle)
     (old,) = cache.iterdir()
     labels(bundle, threads=2)
