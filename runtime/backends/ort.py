@@ -154,6 +154,6 @@ def _products(kernel: dict[str, Any]) -> dict[str, int]:
         return {}
     frames, *others = (next(iter(tensor.items())) for tensor in kernel["input_type_shape"])
     ((_, answer),) = kernel["output_type_shape"][0].items()
-    kind, weights = max(others, key=lambda tensor: prod(tensor[1]))
+    kind, weights = next(tensor for tensor in others if len(tensor[1]) > 1)  # behind scales
     depth = prod(weights[1:]) if "Conv" in kernel["op_name"] else frames[1][-1]
     return {_ARITHMETIC.get(kind, kind): prod(answer) * depth}
