@@ -15,8 +15,9 @@ from hypothesis import seed as seeded
 from rich.table import Table
 
 from runtime import cli
+from tests.fuzz.case import Case, Cases
 from tests.fuzz.command_lines import load_commands
-from tests.fuzz.kinds import KINDS, Case, Cases
+from tests.fuzz.kinds import KINDS
 from tests.fuzz.worker import FINDINGS, Outcome, Verdict, Worker
 
 _SLOW_S = 5.0  # of an input that is worth a line

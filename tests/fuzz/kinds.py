@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,45 +15,18 @@ import numpy as np
 from hypothesis import strategies as st
 from PIL import Image
 
-from runtime import files
 from tests.equipment.bundles import make_bundle
 from tests.equipment.damage import holed
 from tests.equipment.pictures import CLASSES, picture, save_ids
 from tests.equipment.videos import make_clip, make_timed, noise
 from tests.fuzz import judges
+from tests.fuzz.case import Case, Cases
 from tests.fuzz.command_lines import command_line, command_lines, lay_out
+from tests.fuzz.exports import exports
 from tests.fuzz.mutations import changed, changes, edited, edits, only_cut, written
 from tests.fuzz.worker import Judge
 
 _IDS = picture().argmax(axis=2).astype(np.uint8)
-
-
-@dataclass(frozen=True)
-class Case:
-    """One input.
-
-    contents: its files, by name; target: which of them is tried, "" for their folder; judge: who
-    tries it; like: the whole file that it must be understood as, unless it is refused; story: what
-    was done to it.
-    """
-
-    contents: dict[str, bytes]
-    target: str
-    judge: Judge
-    story: str
-    like: Path | None = None
-    prepare: Callable[[Path], None] | None = field(default=None, repr=False)
-
-    def write(self, folder: Path) -> Path:
-        """Write it; what is to be tried."""
-        for name, data in self.contents.items():
-            files.write_bytes(folder / name, data)
-        if self.prepare:
-            self.prepare(folder)
-        return folder / self.target
-
-
-Cases = st.SearchStrategy[Case]
 
 
 def damaged(whole: list[Path], judge: Judge, exact: Callable[[Path, Any], bool]) -> Cases:
@@ -286,6 +258,7 @@ KINDS: dict[str, Callable[[Path], Cases]] = {
     "manifests": manifests,
     "class lists": class_lists,
     "list files": data_lists,
+    "exports": exports,
     "images": images,
     "labels": labels,
     "checkpoints": checkpoints,

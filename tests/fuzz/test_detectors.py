@@ -18,7 +18,7 @@ from runtime.sources.video_file import VideoSource
 from tests.equipment.bundles import make_bundle
 from tests.equipment.videos import make_clip, make_timed, remuxed
 from tests.fuzz import command_lines, judges, planted
-from tests.fuzz.kinds import Case
+from tests.fuzz.case import Case
 from tests.fuzz.worker import Judge, Outcome, Worker, WrongAnswer
 from train.datasets import listfile
 

@@ -12,13 +12,14 @@ from runtime.errors import HedgeError
 from train.datasets import cityscapes, folder, listfile
 from train.datasets.index import Layout, Survey, split_of
 from train.datasets.tools import archive, cache
-from train.datasets.tools.convert import SOURCE, Origin, convert
+from train.datasets.tools.convert import Origin, convert
 from train.datasets.tools.export import Tool
 from train.datasets.tools.formats import TOOLS
 from train.datasets.tools.tree import Tree
 
 PLAIN: tuple[Layout, ...] = (cityscapes.LAYOUT, folder.LAYOUT, listfile.LAYOUT)
 
+SOURCE = "source.json"  # beside what was converted
 _INDEXES = {".json", ".xml", ".yaml", ".yml"}  # files that stand for the folder they lie in
 _DEEPEST = 4  # folders around an export
 
@@ -61,21 +62,32 @@ def _fill(data: Path, place: Path, quiet: bool) -> None:
         if place.is_dir():
             return
         with files.temporary_folder(place) as scratch:
-            tree = _tree(_unpacked(data, scratch / "unpacked"))
-            target = scratch / "converted"
-            if tool := _found(tree):
-                target.mkdir()
-                sentences = convert(tool.read(tree), tool.name, tree, data, target, quiet)
-            elif any(layout.fits(tree.root) for layout in PLAIN):
-                target, sentences = tree.root, ()
-            else:
-                raise HedgeError(f"{data}: no data set in it; `hedge check --help` names a page")
-            files.replace_folder(target, place)
-    if quiet:
-        return
-    cli.say(f"{data}: {tool.name if tool else 'unpacked'}, converted once → {place}", cli.err)
-    for sentence in sentences:
-        cli.say(f"  {sentence}", cli.err)
+            source = _unpacked(data, scratch / "unpacked")
+            try:
+                folder, told = _converted(source, data, scratch / "converted", quiet)
+            except HedgeError as error:  # the folder that it names will be gone
+                raise HedgeError(str(error).replace(str(source), str(data))) from error
+            files.replace_folder(folder, place)
+    if not quiet:
+        cli.say(f"{data}: {told[0]}, converted once → {place}", cli.err)
+        for sentence in told[1:]:
+            cli.say(f"  {sentence}", cli.err)
+
+
+def _converted(source: Path, data: Path, target: Path, quiet: bool) -> tuple[Path, list[str]]:
+    """The folder of a data set made of what lies at ``source``, and what is to be said of it."""
+    tree = _tree(source)
+    tool = _found(tree)
+    if tool is None:
+        if any(layout.fits(tree.root) for layout in PLAIN):
+            return tree.root, ["a data set"]
+        raise HedgeError(f"{data}: no data set in it that is known")
+    target.mkdir()
+    findings, sentences = convert(tool.read(tree), tree, data, target, quiet)
+    called = (each.called(str(source), str(data)) for each in findings)
+    origin = Origin(tool.name, str(data), tuple(called))
+    (target / SOURCE).write_bytes(msgspec.json.format(msgspec.json.encode(origin)))
+    return target, [tool.name, *sentences]
 
 
 def _unpacked(data: Path, target: Path) -> Path:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,6 +20,10 @@ from train.datasets.tools.tree import TEXT_SUFFIXES
 _BOMB = 200  # times its own size is more than pictures, labels and text unpack to
 _HARMLESS = 1 << 30  # bytes that are unpacked from however small a file
 _UTF8 = 0x800
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError,
+    ValueError,
+)  # fmt: skip
 
 
 def is_archive(path: Path) -> bool:
@@ -63,7 +69,9 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except HedgeError:
+        raise
+    except _DAMAGE as error:
         raise HedgeError(f"{path}: a damaged zip: {error}; export or load it again") from error
     except RuntimeError as error:  # how zipfile tells that it is encrypted
         raise HedgeError(f"{path}: {error}; unpack it and give the folder") from error

@@ -28,7 +28,6 @@ from train.datasets.tools.export import Color, Export, Picture, Size
 from train.datasets.tools.split import with_splits
 from train.datasets.tools.tree import Tree
 
-SOURCE = "source.json"
 _LONGEST = 120  # characters of a name; file systems allow 255 bytes
 _TELLING = ("_color", "_labelIds", "_labelTrainIds")  # endings that mean another kind of label
 
@@ -44,6 +43,11 @@ class Finding(msgspec.Struct, frozen=True):
     def fault(self) -> Fault:
         """The fault, for a survey."""
         return Fault(Problem(self.problem), Path(self.path), self.detail)
+
+    def called(self, folder: str, name: str) -> Finding:
+        """The same of an export that lay in ``folder`` for a while only, and is called ``name``."""
+        path, detail = (text.replace(folder, name) for text in (self.path, self.detail))
+        return Finding(self.split, self.problem, path, detail)
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -62,17 +66,17 @@ class _Job:
 
 
 def convert(
-    export: Export, tool: str, tree: Tree, data: Path, folder: Path, quiet: bool
-) -> tuple[str, ...]:
-    """Write an export into the empty ``folder``; the sentences to be said about it.
+    export: Export, tree: Tree, data: Path, folder: Path, quiet: bool
+) -> tuple[list[Finding], tuple[str, ...]]:
+    """Write an export into the empty ``folder``; what is wrong with it, and what is to be said.
 
-    Pictures are links where the tree stays, and moved where it lies in ``folder``'s own cache. What
-    is wrong with single pictures is kept for ``hedge check``; quiet: no bar. HedgeError where there
-    are no classes or no pictures at all.
+    Pictures are links where the tree stays, and moved where it lies in ``folder``'s own cache.
+    data: what the export is called; quiet: no bar. HedgeError where there are no classes or no
+    pictures at all.
     """
     if not export.pictures:
         missing = f"; {export.faults[0]}" if export.faults else ""
-        raise HedgeError(f"{data}: {tool} without a single labelled picture{missing}")
+        raise HedgeError(f"{data}: without a single labelled picture{missing}")
     chosen = tree.root / "classes.json"
     classes, unlabelled = _classes(export, chosen if chosen.is_file() else None, data)
     (folder / "classes.json").write_bytes(classes.to_json())
@@ -90,10 +94,8 @@ def convert(
         results = pool.map(write, jobs)
         shown = results if quiet else cli.track(results, f"converting {data.name}", len(jobs))
         findings += filter(None, shown)
-    origin = Origin(tool, str(data), tuple(findings))
-    (folder / SOURCE).write_bytes(msgspec.json.format(msgspec.json.encode(origin)))
     meaning = f"are {unlabelled}" if unlabelled in values else "count nowhere"
-    return (*export.notes, f"pixels without a label {meaning}", *filter(None, [made]))
+    return findings, (*export.notes, f"pixels without a label {meaning}", *filter(None, [made]))
 
 
 def _classes(export: Export, chosen: Path | None, data: Path) -> tuple[ClassSet, str]:

@@ -17,7 +17,7 @@ from runtime.errors import HedgeError
 from tests.train.datasets.layouts import make_folder
 from tests.train.datasets.tools import coco_files
 from tests.train.datasets.tools.scenes import HOLELESS, labels
-from train.datasets import is_data, open_index, tools
+from train.datasets import is_data, open_index, survey, tools
 from train.datasets.tools.export import Picture
 from train.datasets.tools.split import with_splits
 
@@ -98,6 +98,17 @@ def test_a_zip_of_an_export_or_of_a_data_set(
             assert all(
                 (a == b).all() for a, b in zip(zipped.read(one), loose.read(other), strict=True)
             )
+
+
+def test_what_is_wrong_in_a_zip_is_named_after_it(data: Path, tmp_path: Path) -> None:
+    (data / "train/Straße 0.png").unlink()
+    path = packed(data, tmp_path / "export.zip")
+    (fault,) = survey(path, "train").faults
+    assert str(fault).startswith(f"{path}/") and ".part-" not in str(fault)
+    (data / "train/_annotations.coco.json").write_text("{")
+    with pytest.raises(HedgeError) as caught:
+        open_index(packed(data, path), "train")
+    assert str(caught.value).startswith(f"{path}/") and ".part-" not in str(caught.value)
 
 
 def up(archive: zipfile.ZipFile) -> None:
