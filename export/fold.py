@@ -81,7 +81,7 @@ def _fold_halving(first: nn.Conv2d) -> None:
     first.weight.data = kernel
     first.kernel_size = tuple(kernel.shape[2:])
     first.stride = tuple(2 * step for step in first.stride)
-    first.padding = tuple(2 * side for side in first.padding)
+    first.padding = tuple(2 * int(side) for side in first.padding)
 
 
 def _fold_batch_norms(graph: DeployGraph) -> None:
