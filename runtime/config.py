@@ -28,6 +28,8 @@ class VideoConfig:
 
     python -m runtime.video drive.mp4 --out overlay.mp4
 
+    python -m runtime.video photo.jpg
+
     python -m runtime.video rtsp://user@camera/live --password-file secret --out overlay.mp4
 
     python -m runtime.video left.mp4 right.mp4 --out overlay.mp4
@@ -61,7 +63,9 @@ class VideoConfig:
     raw_size: tuple[Side, Side] | None = None
     """HEIGHT WIDTH of the uint8 BGR frames on standard input."""
     out: Path | None = None
-    """Video to write (.mp4, .mov or .mkv): the frames with the classes laid over them."""
+    """Video to write (.mp4, .mov or .mkv): the frames with the classes laid over them. Of photos
+    also a picture (.png), or a folder for one each, which is what they get in the current folder
+    where nothing else is asked for: photo.jpg gives photo-segmented.png."""
     labels: Path | None = None
     """Folder of true labels, found by the frame's name (000000.png for a video's first frame)."""
     boundaries: bool = False
@@ -113,6 +117,12 @@ class VideoConfig:
     def clocked(self) -> bool:
         """Whether to score late frames as well."""
         return self.fps is not None or self.deadline is not None
+
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether neither an output nor a comparison is asked for."""
+        wanted = (self.out, self.save_labels, self.json, self.metrics, self.labels, self.reference)
+        return all(path is None for path in wanted) and self.serve is None
 
     def parts(self) -> list[VideoConfig]:
         """One configuration for each source; of several, with numbered outputs."""

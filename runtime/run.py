@@ -34,7 +34,8 @@ class Run:
 
     stages: times by stage; "total" is the sum of a frame's stages, without the waiting in between;
     "age", of a live source, is from a frame's arrival to its results written. The clock starts
-    with ``begin`` and stops at the last frame. videos: the files of the video written so far.
+    with ``begin`` and stops at the last frame. videos: the files of the video written so far;
+    pictures: where those of photos are written.
     """
 
     source: Source
@@ -43,6 +44,7 @@ class Run:
     scorer: Scorer | None = None
     drift: Drift | None = None
     videos: list[Path] = field(default_factory=list)
+    pictures: Path | None = None
     read: int = 0
     written: int = 0
     seconds: float = 0.0
@@ -116,6 +118,7 @@ class Run:
             gaps=None if live is None else live.gaps,
             deadline=None if self.clock is None else self.clock.report(),
             videos=[files.printable(str(path)) for path in self.videos],
+            pictures=files.printable(str(self.pictures)) if self.pictures else None,
             drift=None if self.drift is None else self.drift.report(),
             miou_of_bundle=manifest.measured.miou_in(self.segmenter.backend),
             miou_of_pytorch=measured.known(manifest.measured.miou_pytorch),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +34,7 @@ from runtime.bundle.shipped import find_bundle
 from runtime.config import VideoConfig
 from runtime.errors import EXIT_INTERRUPTED, EXIT_OK, HedgeError, IncompleteError
 from runtime.interrupt import interruptible
-from runtime.outputs import checks, video_file
+from runtime.outputs import checks, pictures, video_file
 from runtime.outputs.json_files import write_report
 from runtime.outputs.overlay import Overlay
 from runtime.outputs.report import table
@@ -61,6 +63,7 @@ def main(config: VideoConfig) -> int:
             stack.enter_context(open_source(part.source, part.realtime, part.raw_size, access))
             for part in parts
         ]
+        parts = _placed(parts, opened)
         bundle = find_bundle(config.bundle)
         for part, source in zip(parts, opened, strict=True):
             _check_outputs(part, source, bundle)
@@ -126,15 +129,37 @@ def _finish_all(
     return next((code for code in codes if code != EXIT_OK), EXIT_OK)
 
 
+def _placed(parts: list[VideoConfig], opened: list[Source]) -> list[VideoConfig]:
+    """The parts; photos of which nothing is asked get pictures in the current folder."""
+    placed = [
+        replace(part, out=pictures.default_place(part.source, source))
+        if part.asks_nothing and pictures.are_photos(source)
+        else part
+        for part, source in zip(parts, opened, strict=True)
+    ]
+    places = Counter(part.out for part in placed if part.out is not None)
+    if doubled := [place for place, count in places.items() if count > 1]:
+        raise HedgeError(f"{doubled[0]}: two sources would be written there; give --out")
+    return placed
+
+
 def _check_outputs(config: VideoConfig, source: Source, bundle: Path) -> None:
+    folder = None
     if config.out is not None:
-        video_file.check_format(config.out)
+        if pictures.takes_pictures(config.out, source):
+            folder = None if pictures.is_one(config.out) else config.out
+        else:
+            video_file.check_format(config.out)
     inputs = [*source.files, *(path for path in bundle.glob("*") if path.is_file())]
     if config.labels is not None and config.labels.is_dir():
         inputs += [path for path in config.labels.rglob("*") if path.is_file()]
-    written = [path for path in (config.out, config.json, config.metrics) if path is not None]
+    if folder and config.save_labels and folder.resolve() == config.save_labels.resolve():
+        raise HedgeError(f"{folder}: pictures and labels have the same names; give two folders")
+    single = None if folder else config.out
+    written = [path for path in (single, config.json, config.metrics) if path is not None]
     checks.check_outputs(written, config.save_labels, inputs, config.force)
-    checks.check_outputs([], config.worst, inputs, config.force)
+    for place in (config.worst, folder):
+        checks.check_outputs([], place, inputs, config.force)
 
 
 def _scorer(config: VideoConfig, source: Source, manifest: Manifest) -> Scorer | None:
@@ -197,7 +222,7 @@ def _stream(
         Writer(run.source, run.segmenter, *checks, view) as writer,
         closing(stream(run.source, run.segmenter, config.max_frames)) as predictions,
     ):
-        run.videos = writer.videos
+        run.videos, run.pictures = writer.videos, writer.pictures
         for prediction in predictions:
             run.score(prediction)
             differences = {} if run.drift is None else run.drift.update(prediction)
@@ -237,7 +262,8 @@ def _finish(config: VideoConfig, run: Run, interrupted: bool) -> int:
     if config.json is not None:
         write_report(config.json, report)
     cli.out.print(table(report, run.segmenter.manifest.name))
-    written = (*run.videos, config.save_labels, config.worst, config.metrics, config.json)
+    drawn = (*run.videos, run.pictures)
+    written = (*drawn, config.save_labels, config.worst, config.metrics, config.json)
     for path in written:
         if path is not None:
             cli.say(f"→ {files.printable(str(path))}")

@@ -19,7 +19,7 @@ def check_outputs(
 ) -> None:
     """Refuse outputs that cannot or must not be written, before any work is done.
 
-    outputs: files; folder: of the saved labels; inputs: files that are read, and folders whose
+    outputs: files; folder: of one file a frame; inputs: files that are read, and folders whose
     files may all be. Missing parent folders are made; devices and pipes, such as /dev/stdout, are
     written to. Raises HedgeError where an output is an input (``force`` or not), OutputError where
     it exists without ``force`` or cannot be written.
@@ -57,7 +57,7 @@ def _check_folder(folder: Path, read_in: set[Identity], roots: set[Path], force:
         folder.mkdir(parents=True, exist_ok=True)
         below = not roots.isdisjoint((folder.resolve(), *folder.resolve().parents))
         if _identity(folder) in read_in or (below and any(folder.iterdir())):
-            raise HedgeError(f"{folder}: holds inputs; save the labels in another folder")
+            raise HedgeError(f"{folder}: holds inputs; write into another folder")
         if not force and any(folder.iterdir()):
             raise OutputError(f"{folder}: not empty; pass --force to overwrite what is in it")
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -29,6 +29,7 @@ class Report(Scores):
     gaps: Gaps | None
     deadline: Deadline | None
     videos: list[str]
+    pictures: str | None
     drift: DriftReport | None
     miou_of_bundle: float | None
     miou_of_pytorch: float | None

@@ -13,6 +13,7 @@ from runtime import files
 from runtime.outputs.json_files import Row, RowSink
 from runtime.outputs.label_images import LabelSink
 from runtime.outputs.overlay import Overlay
+from runtime.outputs.pictures import PictureSink, takes_pictures
 from runtime.outputs.video_file import VideoSink
 from runtime.segment import Prediction, Segmenter
 from runtime.sources.base import Frame, Source
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 class Writer:
     """The outputs that a run asked for, opened together; a context manager.
 
-    out: a video; labels: a folder of palette PNGs; metrics: a file of JSON lines; blend: show the
-    frames under the colours; view: the page, where one is served.
+    out: a video, or the place of photos' pictures; labels: a folder of palette PNGs; metrics: a
+    file of JSON lines; blend: show the frames under the colours; view: the page, where one is
+    served.
     """
 
     def __init__(
@@ -42,16 +44,24 @@ class Writer:
         self._view = view
         self._blend = blend
         footer = f"{manifest.name}  ·  {manifest.precision}  ·  {segmenter.backend}"
-        self._overlay = Overlay(manifest.classes, footer)
+        photos = out is not None and takes_pictures(out, source)
+        self._numbers = not photos  # which belong to a run, not to a picture that is kept
+        self._overlay = Overlay(manifest.classes, "" if photos else footer)
         self._labels = None if labels is None else LabelSink(labels, manifest.classes)
         self._rows = None if metrics is None else RowSink(metrics)
         self._clocked = source.timed or source.live
-        self._video = None if out is None else _video_sink(out, source)
+        self._video = None if out is None or photos else _video_sink(out, source)
+        self._pictures = PictureSink(out) if out is not None and photos else None
 
     @property
     def videos(self) -> list[Path]:
         """The video's files so far: more than one where the frames have changed their size."""
         return [] if self._video is None else self._video.files
+
+    @property
+    def pictures(self) -> Path | None:
+        """The picture of a photo, or the folder of several."""
+        return None if self._pictures is None else self._pictures.place
 
     def write(self, prediction: Prediction, status: str, known: dict[str, float | None]) -> float:
         """Write a frame's results; the milliseconds it took, without the row that holds them."""
@@ -59,7 +69,7 @@ class Writer:
         if self._labels is not None:
             self._labels.write(prediction.frame.name, prediction.labels)
         watched = self._view is not None and self._view.wants()
-        if self._video is not None or watched:
+        if self._video is not None or self._pictures is not None or watched:
             self._draw(self._picture(prediction, status), prediction.frame, watched)
         if self._view is not None:
             self._view.count(prediction.labels)
@@ -72,12 +82,15 @@ class Writer:
         if self._video is not None:
             time_s = frame.time_s if self._clocked else None
             self._video.write(picture, time_s, frame.pixel_aspect)
+        if self._pictures is not None:
+            self._pictures.write(picture, frame.name)
         if self._view is not None and watched:
             self._view.show(picture)
 
     def _picture(self, prediction: Prediction, status: str) -> np.ndarray:
         if self._blend:
-            return self._overlay.draw(prediction.frame.image, prediction.labels, status)
+            live = status if self._numbers else ""
+            return self._overlay.draw(prediction.frame.image, prediction.labels, live)
         return self._overlay.colors(prediction.labels)
 
     def __enter__(self) -> Writer:

@@ -91,7 +91,7 @@ def test_exit_codes_and_one_line_in_a_process_of_its_own(
     bundle = ("--bundle", shared_bundle, "--backend", "onnxruntime")
     started = {
         2: start_video(tmp_path / "missing.mp4", *bundle),
-        3: start_video(folder, *bundle),
+        3: start_video(folder, *bundle, "--json", tmp_path / "report.json"),
         5: start_video(folder, *bundle, "--json", existing),
     }
     for code, process in started.items():
