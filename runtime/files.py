@@ -239,6 +239,16 @@ def newest(root: Path, marker: str, hint: str) -> Path:
     return found[-1].parent
 
 
+def user_cache() -> Path:
+    """$HEDGE_CACHE, else hedge/ in $XDG_CACHE_HOME, else in ~/.cache: what can be made again.
+
+    RuntimeError for a user without a home.
+    """
+    if named := os.environ.get("HEDGE_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hedge"
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

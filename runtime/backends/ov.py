@@ -210,10 +210,9 @@ def _kept(
 
 
 def cache_folder() -> Path:
-    """Where compiled models are kept: ``$XDG_CACHE_HOME/hedge``, or ``~/.cache/hedge``."""
-    given = os.environ.get("XDG_CACHE_HOME")
+    """Where compiled models are kept, in the user's cache."""
     try:
-        return (Path(given) if given else Path.home() / ".cache") / "hedge" / "openvino"
+        return files.user_cache() / "openvino"
     except RuntimeError:  # a user without a home: nothing can be kept
         return Path(os.devnull)
 

@@ -19,13 +19,6 @@ _FORM = b"hedge-folder-1"  # changes with what conversion writes
 _WAIT_S = 0.2
 
 
-def home() -> Path:
-    """$HEDGE_CACHE, else hedge/ in the user's folder of caches."""
-    if named := os.environ.get("HEDGE_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hedge"
-
-
 def place_of_archive(path: Path) -> Path:
     """Where the conversion of a zip lies: by all that it holds."""
     key = hashlib.sha256(_FORM + archive.digest(path).encode())
@@ -73,7 +66,10 @@ def alone(place: Path) -> Iterator[None]:
 
 
 def _place(name: str, key: str) -> Path:
-    return home() / "datasets" / f"{name[:40]}-{key[:16]}"
+    try:
+        return files.user_cache() / "datasets" / f"{name[:40]}-{key[:16]}"
+    except RuntimeError as error:
+        raise HedgeError(f"{error}; converted data sets are kept in HEDGE_CACHE, set it") from error
 
 
 @lru_cache(maxsize=1 << 16)
