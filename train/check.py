@@ -59,7 +59,8 @@ def show(findings: Findings, everything: bool) -> None:
 
 
 def _summary(reports: dict[str, SplitReport]) -> Table:
-    table = Table("", *(Column(split, justify="right") for split in reports))
+    layout = reports[SPLITS[0]].index.layout
+    table = Table(layout, *(Column(split, justify="right") for split in reports))
     splits = reports.values()
     table.add_row("images", *(str(len(report.index)) for report in splits))
     table.add_row("sizes", *(_sizes(report.sizes) for report in splits), end_section=True)

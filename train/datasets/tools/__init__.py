@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -64,30 +64,43 @@ def _fill(data: Path, place: Path, quiet: bool) -> None:
         with files.temporary_folder(place) as scratch:
             source = _unpacked(data, scratch / "unpacked")
             try:
-                folder, told = _converted(source, data, scratch / "converted", quiet)
+                made = _converted(source, data, scratch / "converted", quiet)
             except HedgeError as error:  # the folder that it names will be gone
                 raise HedgeError(str(error).replace(str(source), str(data))) from error
-            files.replace_folder(folder, place)
+            files.replace_folder(made.folder, place)
     if not quiet:
-        cli.say(f"{data}: {told[0]}, converted once → {place}", cli.err)
-        for sentence in told[1:]:
+        cli.say(f"{data}: {made.tool}, converted once → {place}", cli.err)
+        for sentence in made.sentences:
             cli.say(f"  {sentence}", cli.err)
+        for sentence in made.warnings:
+            cli.warn(f"{data}: {sentence}")
 
 
-def _converted(source: Path, data: Path, target: Path, quiet: bool) -> tuple[Path, list[str]]:
-    """The folder of a data set made of what lies at ``source``, and what is to be said of it."""
+@dataclass(frozen=True)
+class _Made:
+    """A data set made of an export, and what is to be said of it."""
+
+    folder: Path
+    tool: str = "a data set"
+    sentences: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def _converted(source: Path, data: Path, target: Path, quiet: bool) -> _Made:
+    """What lies at ``source`` and is called ``data`` as a data set, at ``target`` if possible."""
     tree = _tree(source)
     tool = _found(tree)
     if tool is None:
         if any(layout.fits(tree.root) for layout in PLAIN):
-            return tree.root, ["a data set"]
+            return _Made(tree.root)
         raise HedgeError(f"{data}: no data set in it that is known")
     target.mkdir()
-    findings, sentences = convert(tool.read(tree), tree, data, target, quiet)
+    export = tool.read(tree)
+    findings, sentences = convert(export, tree, data, target, quiet)
     called = (each.called(str(source), str(data)) for each in findings)
     origin = Origin(tool.name, str(data), tuple(called))
     (target / SOURCE).write_bytes(msgspec.json.format(msgspec.json.encode(origin)))
-    return target, [tool.name, *sentences]
+    return _Made(target, tool.name, sentences, export.notes)
 
 
 def _unpacked(data: Path, target: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import lzma
 import shutil
@@ -71,6 +72,10 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except HedgeError:
         raise
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):  # the disk's; else a place before the beginning
+            raise
+        raise HedgeError(f"{path}: a damaged zip; export or load it again") from error
     except _DAMAGE as error:
         raise HedgeError(f"{path}: a damaged zip: {error}; export or load it again") from error
     except RuntimeError as error:  # how zipfile tells that it is encrypted

@@ -68,7 +68,7 @@ class _Job:
 def convert(
     export: Export, tree: Tree, data: Path, folder: Path, quiet: bool
 ) -> tuple[list[Finding], tuple[str, ...]]:
-    """Write an export into the empty ``folder``; what is wrong with it, and what is to be said.
+    """Write an export into the empty ``folder``; what is wrong, and what is said of it.
 
     Pictures are links where the tree stays, and moved where it lies in ``folder``'s own cache.
     data: what the export is called; quiet: no bar. HedgeError where there are no classes or no
@@ -95,7 +95,7 @@ def convert(
         shown = results if quiet else cli.track(results, f"converting {data.name}", len(jobs))
         findings += filter(None, shown)
     meaning = f"are {unlabelled}" if unlabelled in values else "count nowhere"
-    return findings, (*export.notes, f"pixels without a label {meaning}", *filter(None, [made]))
+    return findings, (f"pixels without a label {meaning}", *filter(None, [made]))
 
 
 def _classes(export: Export, chosen: Path | None, data: Path) -> tuple[ClassSet, str]:

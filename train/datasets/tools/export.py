@@ -42,8 +42,8 @@ class Export:
     """All that a tool exported.
 
     names: the classes in the order of the tool; unlabelled: the class of a pixel without a label,
-    "" where such a pixel counts nowhere; ignored: classes that count nowhere; notes: sentences
-    about what was left out or decided; faults: what is wrong beside the pictures.
+    "" where such a pixel counts nowhere; ignored: classes that count nowhere; notes: warnings
+    of what was left out or decided; faults: what is wrong beside the pictures.
     """
 
     names: tuple[str, ...]

@@ -197,9 +197,12 @@ def test_shapes_are_drawn_as_geometry_has_them(
     said = capsys.readouterr().err
     assert said.count("converted once") == 1
     left_out = {"CVAT XML": "3 polyline", "LabelMe": "3 point", "YOLO": "3 boxes"}
-    assert left_out.get(kind, "background") in said
+    if kind in left_out:
+        assert f"warning: {root}: left out" in said and left_out[kind] in said
+    assert "pixels without a label are background" in said
     assert main(Check(root)) == 0
-    assert f"{root}: nothing wrong" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"{root}: nothing wrong" in shown and index.layout in shown
 
 
 def test_frames_of_a_video_are_cut_once(tmp_path: Path) -> None:
