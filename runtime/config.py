@@ -10,7 +10,8 @@ import msgspec
 import tyro
 
 from runtime.errors import HedgeError
-from runtime.numbers import Count, Positive, Side, Threads, check_numbers
+from runtime.numbers import Count, Positive, Ratio, Side, Threads, check_numbers
+from runtime.outputs.overlay import Look, Style
 from runtime.sources.open import PIPE
 
 
@@ -105,6 +106,12 @@ class VideoConfig:
     """Stop after this many frames."""
     overlay: bool = True
     """Show the frames under the colours in --out; without it, the plain class colours."""
+    style: Style = "fill"
+    """Of the overlay: classes filled with their colours, or their outlines alone."""
+    opacity: Ratio | None = None
+    """Of the overlay's colours, 0 to 1. Default: 0.5 of fill, 1 of outline."""
+    only: str | None = None
+    """Classes that the overlay shows, as in road,car. Default: all."""
     force: bool = False
     """Overwrite outputs that exist."""
     more: Annotated[
@@ -117,6 +124,12 @@ class VideoConfig:
     def clocked(self) -> bool:
         """Whether to score late frames as well."""
         return self.fps is not None or self.deadline is not None
+
+    @property
+    def look(self) -> Look:
+        """How classes are drawn."""
+        names = () if self.only is None else tuple(self.only.split(","))
+        return Look(self.style, self.opacity, names)
 
     @property
     def asks_nothing(self) -> bool:
@@ -150,6 +163,8 @@ class VideoConfig:
             raise HedgeError(
                 "--fps and --deadline count milliseconds of one frame at a time; leave --in-flight"
             )
+        if not self.overlay and (self.style != "fill" or self.opacity is not None):
+            raise HedgeError("--style and --opacity are the overlay's; leave --no-overlay")
         if self.worst is not None and self.reference is None:
             raise HedgeError("--worst shows where two bundles differ; give --reference as well")
         if self.boundaries and self.labels is None:

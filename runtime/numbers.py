@@ -18,6 +18,7 @@ Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 Weight = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # of a part of a sum
 Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Points = Annotated[float, msgspec.Meta(ge=0, le=100)]  # of mIoU, in percent
 
 

@@ -9,19 +9,25 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import cv2
 import numpy as np
 
+from runtime import images
 from runtime.backends.base import Engine, check_labels
 from runtime.backends.registry import computes, load_engine
+from runtime.bundle.classes import ClassSet
 from runtime.bundle.shipped import find_bundle
 from runtime.errors import HedgeError
 from runtime.interrupt import Closing
+from runtime.outputs.overlay import Look, Overlay, Style
 from runtime.sources.base import Frame
 
+Picture = np.ndarray | str | Path  # (H, W, 3) uint8 BGR, or an image file
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """A frame and what the engine answered.
 
@@ -36,9 +42,19 @@ class Prediction:
     infer_ms: float
     read_ms: float = 0.0
 
+    def __repr__(self) -> str:
+        """One line: the frame's name and time, the labels' size, how many classes they hold."""
+        height, width = self.labels.shape
+        count = np.count_nonzero(np.bincount(self.labels.ravel(), minlength=256))
+        where = f"{self.frame.name!r} at {self.frame.time_s:.2f} s"
+        return f"Prediction({where}, {height}×{width}, {count} classes, {self.infer_ms:.1f} ms)"
+
 
 class Segmenter(Closing):
     """A bundle, loaded: call it on a (H, W, 3) uint8 BGR image, get (H, W) uint8 labels.
+
+    An image file by its path, or a list of either, will do as well; ``draw`` lays the labels over
+    the image, ``classes`` has their names and colours.
 
     bundle: its folder, or a shipped model's name ("street19"); device: "GPU", "NPU", "CUDA", …, as
     OpenVINO and ONNX Runtime name theirs, by default the CPU (TensorRT has its GPU). Images of
@@ -68,11 +84,53 @@ class Segmenter(Closing):
         segmenter._use(engine)
         return segmenter
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 BGR → (H, W) uint8 training ids."""
-        with self._turn:
-            self._start([image])
-            return _at_size(self._answers()[0], image.shape)
+    @overload
+    def __call__(self, image: Picture) -> np.ndarray: ...  # type: ignore[overload-overlap]  # a str is one of str
+
+    @overload
+    def __call__(self, image: Sequence[Picture]) -> list[np.ndarray]: ...
+
+    def __call__(self, image: Picture | Sequence[Picture]) -> np.ndarray | list[np.ndarray]:
+        """(H, W, 3) uint8 BGR, or an image file → (H, W) uint8 training ids; of a list, a list.
+
+        Raises HedgeError for a file that is no readable image, ValueError for another array.
+        """
+        if isinstance(image, np.ndarray | str | Path):
+            return self._labels([image])[0]
+        groups = (image[i : i + self.batch] for i in range(0, len(image), self.batch))
+        return [labels for group in groups for labels in self._labels(group)]
+
+    def draw(
+        self,
+        image: Picture,
+        labels: np.ndarray,
+        style: Style = "fill",
+        opacity: float | None = None,
+        only: Sequence[str] = (),
+    ) -> np.ndarray:
+        """Lay the classes' colours over an image: (H, W, 3) uint8 BGR, a new array.
+
+        labels: (H, W) uint8, as a call answers them; style: "fill", or "outline" for the edges of
+        classes alone; opacity: 0..1, None: 0.5 of fill, 1 of outline; only: names of the classes to
+        draw, all where empty. Raises HedgeError for a name of no class, ValueError for sizes that
+        differ.
+        """
+        pixels = _pixels(image)
+        if pixels.shape[:2] != labels.shape:
+            raise ValueError(f"labels {labels.shape} of an image {pixels.shape}")
+        return Overlay(self.classes, look=Look(style, opacity, tuple(only))).blend(pixels, labels)
+
+    @property
+    def classes(self) -> ClassSet:
+        """The classes that labels stand for, in the order of their values: names, RGB colours."""
+        return self.manifest.classes
+
+    def __repr__(self) -> str:
+        """One line: the model, its engine and precision, how many classes, the graph's size."""
+        height, width = self.manifest.input.shape[1:3]
+        engine = f"{self.backend} {self.manifest.precision}"
+        what = f"{len(self.classes)} classes, {height}×{width}"
+        return f"Segmenter({self.manifest.name!r}, {engine}, {what})"
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """(N, H, W, 3) uint8 BGR → (N, H, W) uint8 training ids, in the manifest's shapes."""
@@ -130,6 +188,14 @@ class Segmenter(Closing):
         self._process = os.getpid()
         self._running: deque[tuple[Sequence[Frame], float]] = deque()
 
+    def _labels(self, group: Sequence[Picture]) -> list[np.ndarray]:
+        """Of 1 to ``batch`` images."""
+        pictures = [_pixels(image) for image in group]
+        with self._turn:
+            self._start(pictures)
+            answers = self._answers()
+            return [_at_size(answers[i], image.shape) for i, image in enumerate(pictures)]
+
     def _answers(self) -> np.ndarray:
         labels = self._engine.result()
         check_labels(self.manifest, labels)  # tens of µs; a class without a name would be painted
@@ -147,6 +213,13 @@ class Segmenter(Closing):
             fill(slot, image)
         self._input[len(images) :] = self._input[len(images) - 1]
         self._engine.submit(self._input)
+
+
+def _pixels(image: Picture) -> np.ndarray:
+    """(H, W, 3) uint8 BGR of an image, which may lie in a file."""
+    if isinstance(image, np.ndarray):
+        return image
+    return cv2.cvtColor(images.read_rgb(Path(image)), cv2.COLOR_RGB2BGR)
 
 
 def fill(slot: np.ndarray, image: np.ndarray) -> None:

@@ -38,7 +38,7 @@ from runtime.outputs import checks, pictures, video_file
 from runtime.outputs.json_files import write_report
 from runtime.outputs.overlay import Overlay
 from runtime.outputs.report import table
-from runtime.outputs.writer import Writer
+from runtime.outputs.writer import Wanted, Writer
 from runtime.pipeline import stream
 from runtime.run import Run
 from runtime.segment import Segmenter
@@ -88,6 +88,7 @@ def main(config: VideoConfig) -> int:
 
 def _run(config: VideoConfig, source: Source, engine: Engine, bundle: Path) -> Run:
     segmenter = Segmenter.of(engine)
+    config.look.shown(segmenter.manifest.classes)  # a class that there is not, before any work
     return Run(source, segmenter, bundle, _scorer(config, source, segmenter.manifest))
 
 
@@ -216,10 +217,10 @@ def _stream(
     advance: Callable[[str], None],
 ) -> None:
     """Stream to the end, to --max-frames or to the first interrupt; all files are finished."""
-    checks = (config.out, config.save_labels, config.metrics, config.overlay)
+    wanted = Wanted(config.out, config.save_labels, config.metrics, config.overlay, config.look)
     run.begin()
     with (
-        Writer(run.source, run.segmenter, *checks, view) as writer,
+        Writer(run.source, run.segmenter, wanted, view) as writer,
         closing(stream(run.source, run.segmenter, config.max_frames)) as predictions,
     ):
         run.videos, run.pictures = writer.videos, writer.pictures

@@ -2,51 +2,122 @@
 
 from __future__ import annotations
 
+import unicodedata
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from runtime.bundle.classes import ClassSet
+from runtime.bundle.classes import IGNORE, ClassSet
+from runtime.errors import HedgeError
 
-_OPACITY = 0.5
+Style = Literal["fill", "outline"]
+UNKNOWN = (128, 128, 128)  # BGR of pixels without a class
+_OPACITY: dict[Style, float] = {"fill": 0.5, "outline": 1.0}
+_SOFT_ROWS = 1000  # of an image: every so many make the edges of classes 2 pixels softer
+_LINE_ROWS = 600  # and the lines of outlines a pixel wider on either side
 _SHADE = 0.3  # what is left of the picture under a panel: white text reads on any of it
 _BRIGHT, _DIM = 255, 190  # grey levels of the text
-_SHOWN = 1e-3  # classes below this share of the frame stay out of the legend
+_LISTED = 1e-3  # classes below this share of the frame stay out of the legend
 _LEGEND_ROWS = 3
 _LEGEND_SHARE = 4  # the legend takes at most one part in so many of the image's height
 
 
-class Overlay:
-    """Draws predictions of one class set; ``footer`` names the model under the live numbers."""
+@dataclass(frozen=True)
+class Look:
+    """How classes are laid over a picture.
 
-    def __init__(self, classes: ClassSet, footer: str = "") -> None:
-        self.classes = classes
+    style: "fill", or "outline" for their edges alone; opacity: of the colours, 0..1, None: 0.5 of
+    fill, 1 of outline; only: names of the classes to draw, all where empty.
+    """
+
+    style: Style = "fill"
+    opacity: float | None = None
+    only: tuple[str, ...] = ()
+
+    def shown(self, classes: ClassSet) -> np.ndarray:
+        """(256,) bool: the label values that are drawn; HedgeError for a name of no class."""
+        if not self.only:
+            return np.ones(256, bool)
+        known = {name.casefold(): index for index, name in enumerate(classes.names)}
+        asked = {name: unicodedata.normalize("NFC", name).strip().casefold() for name in self.only}
+        if strange := [name for name, key in asked.items() if key not in known]:
+            raise HedgeError(
+                f"--only {strange[0]}: no class of this model; it has {', '.join(classes.names)}"
+            )
+        table = np.zeros(256, bool)
+        table[[known[key] for key in asked.values()]] = True
+        return table
+
+
+class Overlay:
+    """Draws predictions of one class set; ``footer`` names the model under the live numbers.
+
+    Pixels of the value 255 are of no class: gray, "unknown" in the legend. Raises HedgeError where
+    ``look`` asks for a class that there is not.
+    """
+
+    def __init__(self, classes: ClassSet, footer: str = "", look: Look | None = None) -> None:
+        look = look or Look()
         self.footer = footer
-        self._palette = classes.palette()
+        self._names = {**dict(enumerate(classes.names)), IGNORE: "unknown"}
+        self._style = look.style
+        self._opacity = _OPACITY[look.style] if look.opacity is None else look.opacity
+        self._shown = look.shown(classes)
+        self._palette = classes.palette() if look.style == "fill" else _bright(classes.palette())
+        self._palette[IGNORE] = UNKNOWN
+        self._palette[~self._shown] = 0
         self._tint = self._canvas = np.empty((0, 0, 3), np.uint8)  # fresh memory costs 1 ms at 720p
         self._panel_width = 0  # grows only: a panel that breathes with its digits is hard to read
 
     def colors(self, labels: np.ndarray) -> np.ndarray:
-        """(H, W) uint8 labels → (H, W, 3) uint8 BGR class colours."""
+        """(H, W) uint8 labels → (H, W, 3) uint8 BGR class colours, black where not drawn."""
         return cv2.applyColorMap(labels, self._palette.reshape(256, 1, 3))
 
     def draw(self, image: np.ndarray, labels: np.ndarray, status: str = "") -> np.ndarray:
-        """Blend (H, W, 3) uint8 BGR ``image`` with its (H, W) ``labels``, the panels on top.
+        """Blend ``image`` with its labels as ``blend`` does, the panels on top.
 
-        status: the line of live numbers. A panel that does not fit the image is left out. The
-        picture is the overlay's own memory: the next call draws into it again.
+        status: the line of live numbers. A panel that does not fit the image is left out.
         """
-        if self._canvas.shape != image.shape:
-            self._tint, self._canvas = np.empty_like(image), np.empty_like(image)
-        cv2.applyColorMap(labels, self._palette.reshape(256, 1, 3), self._tint)
-        cv2.addWeighted(image, 1 - _OPACITY, self._tint, _OPACITY, 0, self._canvas)
-        canvas = self._canvas
+        canvas = self.blend(image, labels)
         size = _text_size(canvas.shape[0])
         self._draw_status(canvas, status, size)
         self._draw_legend(canvas, labels, max(size - 2, 10))
         return canvas
+
+    def blend(self, image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Lay the colours of (H, W) uint8 ``labels`` over an (H, W, 3) uint8 BGR ``image``.
+
+        The picture is the overlay's own memory: the next call draws into it again.
+        """
+        if self._canvas.shape != image.shape:
+            self._tint, self._canvas = np.empty_like(image), np.empty_like(image)
+        tint, canvas = self._tint, self._canvas
+        cv2.applyColorMap(labels, self._palette.reshape(256, 1, 3), tint)
+        soft = 2 * (len(image) // _SOFT_ROWS) + 3
+        if self._style == "fill" and self._shown.all():
+            cv2.blur(tint, (soft, soft), tint)
+            return cv2.addWeighted(image, 1 - self._opacity, tint, self._opacity, 0, canvas)
+        cover = cv2.cvtColor(self._cover(labels), cv2.COLOR_GRAY2BGR)
+        cv2.bitwise_and(tint, cover, tint)
+        # Colours and what they cover get soft alike, so that no edge is darker than both its sides.
+        cv2.blur(tint, (soft, soft), tint)
+        cv2.blur(cover, (soft, soft), cover)
+        cv2.subtract(image, cv2.multiply(image, cover, scale=self._opacity / 255), canvas)
+        return cv2.addWeighted(canvas, 1, tint, self._opacity, 0, canvas)
+
+    def _cover(self, labels: np.ndarray) -> np.ndarray:
+        """(H, W) uint8: 255 where a class is drawn, 0 elsewhere."""
+        drawn = cv2.LUT(labels, self._shown.astype(np.uint8) * 255)
+        if self._style == "fill":
+            return drawn
+        side = 2 * (len(labels) // _LINE_ROWS) + 5
+        window = np.ones((side, side), np.uint8)
+        several = cv2.compare(cv2.dilate(labels, window), cv2.erode(labels, window), cv2.CMP_NE)
+        return cv2.bitwise_and(drawn, several)
 
     def _draw_status(self, canvas: np.ndarray, status: str, size: int) -> None:
         lines = [(status, size, _BRIGHT), (self.footer, max(size - 3, 10), _DIM)]
@@ -84,8 +155,8 @@ class Overlay:
 
     def _legend_rows(self, labels: np.ndarray, size: int, room: int, limit: int) -> list[list[int]]:
         """Class ids in at most ``limit`` rows, in id order; when short of room, the largest."""
-        areas = np.bincount(labels[::4, ::4].ravel(), minlength=256)[: len(self.classes)]
-        present = [int(i) for i in np.flatnonzero(areas > _SHOWN * areas.sum())]
+        areas = np.bincount(labels[::4, ::4].ravel(), minlength=256)
+        present = [i for i in self._names if self._shown[i] and areas[i] > _LISTED * areas.sum()]
         while present:
             rows = self._wrap(present, size, room)
             if len(rows) <= limit:
@@ -106,16 +177,22 @@ class Overlay:
 
     def _entry_width(self, index: int, size: int) -> int:
         """Swatch, gap, name, gap."""
-        return size + size // 2 + _text(self.classes.names[index], size).shape[1] + size
+        return size + size // 2 + _text(self._names[index], size).shape[1] + size
 
     def _draw_entry(self, canvas: np.ndarray, index: int, left: int, top: int, size: int) -> int:
-        mask = _text(self.classes.names[index], size)
+        mask = _text(self._names[index], size)
         inset = (mask.shape[0] - size) // 2
         swatch = (left, top + inset, size, size)
         cv2.rectangle(canvas, swatch, self._palette[index].tolist(), cv2.FILLED)
         cv2.rectangle(canvas, swatch, (_DIM, _DIM, _DIM), 1)
         _stamp(canvas, mask, left + size + size // 2, top, _BRIGHT)
         return self._entry_width(index, size)
+
+
+def _bright(palette: np.ndarray) -> np.ndarray:
+    """(256, 3) uint8 colours halfway to their brightest: a dark line would show on nothing."""
+    highest = np.maximum(palette.max(1, keepdims=True), 1)
+    return (palette * (0.5 + 127.5 / highest)).astype(np.uint8)
 
 
 def _text_size(height: int) -> int:

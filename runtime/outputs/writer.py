@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import numpy as np
 from runtime import files
 from runtime.outputs.json_files import Row, RowSink
 from runtime.outputs.label_images import LabelSink
-from runtime.outputs.overlay import Overlay
+from runtime.outputs.overlay import Look, Overlay
 from runtime.outputs.pictures import PictureSink, takes_pictures
 from runtime.outputs.video_file import VideoSink
 from runtime.segment import Prediction, Segmenter
@@ -22,33 +23,39 @@ if TYPE_CHECKING:
     from runtime.web.server import WebView
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be written of each frame.
+
+    out: a video, or the place of photos' pictures; labels: a folder of palette PNGs; metrics: a
+    file of JSON lines; blend: show the frames under the colours; look: how classes are drawn.
+    """
+
+    out: Path | None = None
+    labels: Path | None = None
+    metrics: Path | None = None
+    blend: bool = True
+    look: Look = field(default_factory=Look)
+
+
 class Writer:
     """The outputs that a run asked for, opened together; a context manager.
 
-    out: a video, or the place of photos' pictures; labels: a folder of palette PNGs; metrics: a
-    file of JSON lines; blend: show the frames under the colours; view: the page, where one is
-    served.
+    view: the page, where one is served.
     """
 
     def __init__(
-        self,
-        source: Source,
-        segmenter: Segmenter,
-        out: Path | None,
-        labels: Path | None,
-        metrics: Path | None,
-        blend: bool,
-        view: WebView | None,
+        self, source: Source, segmenter: Segmenter, wanted: Wanted, view: WebView | None
     ) -> None:
-        manifest = segmenter.manifest
+        manifest, out, labels = segmenter.manifest, wanted.out, wanted.labels
         self._view = view
-        self._blend = blend
+        self._blend = wanted.blend
         footer = f"{manifest.name}  ·  {manifest.precision}  ·  {segmenter.backend}"
         photos = out is not None and takes_pictures(out, source)
         self._numbers = not photos  # which belong to a run, not to a picture that is kept
-        self._overlay = Overlay(manifest.classes, "" if photos else footer)
+        self._overlay = Overlay(manifest.classes, "" if photos else footer, wanted.look)
         self._labels = None if labels is None else LabelSink(labels, manifest.classes)
-        self._rows = None if metrics is None else RowSink(metrics)
+        self._rows = None if wanted.metrics is None else RowSink(wanted.metrics)
         self._clocked = source.timed or source.live
         self._video = None if out is None or photos else _video_sink(out, source)
         self._pictures = PictureSink(out) if out is not None and photos else None

@@ -15,7 +15,7 @@ from statistics import median
 from rich.progress import track
 
 from runtime import cli
-from runtime.outputs.writer import Writer
+from runtime.outputs.writer import Wanted, Writer
 from runtime.pipeline import stream
 from runtime.run import Run
 from runtime.segment import Segmenter
@@ -50,9 +50,7 @@ def _pass(engine: Path, segmenter: Segmenter, video: Path, watched: bool) -> tup
         view = stack.enter_context(WebView(run, "127.0.0.1", 0))
         if watched:
             stack.enter_context(_clients(view))
-        writer = stack.enter_context(
-            Writer(source, segmenter, None, None, None, blend=True, view=view)
-        )
+        writer = stack.enter_context(Writer(source, segmenter, Wanted(), view))
         predictions = stack.enter_context(closing(stream(source, segmenter)))
         run.begin()
         cpu = time.process_time()

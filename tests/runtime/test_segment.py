@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from runtime import Segmenter
 from runtime.backends.registry import installed_backends, load_engine
@@ -67,6 +69,51 @@ def test_a_class_that_the_manifest_does_not_name_is_refused(backend: str, tmp_pa
                 ask(image)
         with pytest.raises(HedgeError, match="answers class 2"):
             segmenter.predict(Frame(0, 0.0, image, "a"))
+
+
+def test_paths_and_lists_are_answered_as_their_images(make_bundle: Make, tmp_path: Path) -> None:
+    images = [noise(24, 32, 0), noise(30, 20, 1), noise(24, 32, 2)]
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for image, path in zip(images, paths, strict=True):
+        Image.fromarray(image[..., ::-1].copy()).save(path)
+    with Segmenter(make_bundle(tmp_path / "two", batch=2), "onnxruntime") as segmenter:
+        alone = [segmenter(image) for image in images]
+        assert (alone[0] == images[0].argmax(2)).all() and alone[1].shape == (30, 20)
+        for asked in (paths, [str(paths[0]), *images[1:]], tuple(images)):
+            answers = segmenter(asked)
+            assert isinstance(answers, list)
+            assert all((a == b).all() for a, b in zip(alone, answers, strict=True))
+        assert (segmenter(str(paths[1])) == alone[1]).all()
+        assert segmenter([]) == []
+        with pytest.raises(HedgeError, match=r"none\.png"):
+            segmenter(tmp_path / "none.png")
+
+
+def test_labels_are_drawn_in_the_colors_of_their_classes(
+    shared_bundle: Path, classes: ClassSet, tmp_path: Path
+) -> None:
+    image = np.full((24, 32, 3), (10, 200, 10), np.uint8)
+    Image.fromarray(image[..., ::-1].copy()).save(tmp_path / "a.png")
+    with Segmenter(shared_bundle, "onnxruntime") as segmenter:
+        assert segmenter.classes == classes and segmenter.classes.names[1] == "green"
+        labels = segmenter(image)
+        drawn = segmenter.draw(image, labels)
+        assert drawn.dtype == np.uint8 and drawn.shape == image.shape
+        assert np.abs(drawn.astype(int) - (5, 228, 5)).max() <= 1
+        full = segmenter.draw(tmp_path / "a.png", labels, opacity=1.0)
+        assert (full == (0, 255, 0)).all() and (drawn != full).any(), "each an array of its own"
+        assert (segmenter.draw(image, labels, only=["red"]) == image).all()
+        with pytest.raises(HedgeError, match="no class of this model; it has blue, green, red"):
+            segmenter.draw(image, labels, only=["road"])
+        with pytest.raises(ValueError, match="labels"):
+            segmenter.draw(image[:12], labels)
+
+
+def test_a_segmenter_and_its_predictions_print_in_a_line(shared_bundle: Path) -> None:
+    with Segmenter(shared_bundle, "onnxruntime") as segmenter:
+        assert repr(segmenter) == "Segmenter('brightest', onnxruntime fp32, 3 classes, 24×32)"
+        told = str(segmenter.predict(Frame(3, 1.25, noise(24, 32), "000003")))
+    assert re.fullmatch(r"Prediction\('000003' at 1\.25 s, 24×32, 3 classes, \d+\.\d ms\)", told)
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])

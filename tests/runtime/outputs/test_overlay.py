@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from runtime.bundle.classes import CITYSCAPES, ClassSet
-from runtime.outputs.overlay import Overlay
+from runtime.errors import HedgeError
+from runtime.outputs.overlay import Look, Overlay
 
 
 def bands(height: int, width: int, count: int) -> np.ndarray:
@@ -18,7 +19,7 @@ def bands(height: int, width: int, count: int) -> np.ndarray:
 def test_colors_are_those_of_the_classes(classes: ClassSet) -> None:
     labels = np.array([[0, 1], [2, 255]], np.uint8)
     colors = Overlay(classes).colors(labels)
-    assert colors.tolist() == [[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [0, 0, 0]]]
+    assert colors.tolist() == [[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [128, 128, 128]]]
 
 
 def test_the_picture_is_half_frame_half_color_outside_the_panels(classes: ClassSet) -> None:
@@ -31,7 +32,7 @@ def test_the_picture_is_half_frame_half_color_outside_the_panels(classes: ClassS
 
 def test_the_status_is_written_at_the_top_left_only(classes: ClassSet) -> None:
     image = np.full((240, 320, 3), 200, np.uint8)
-    labels = np.full((240, 320), 255, np.uint8)  # no class: no legend
+    labels = np.zeros((240, 320), np.uint8)
     with_status = Overlay(classes).draw(image, labels, "12.3 ms   mIoU 71.3%")
     changed = (with_status != Overlay(classes).draw(image, labels)).any(2)
     rows, columns = np.nonzero(changed)
@@ -62,5 +63,65 @@ def test_the_panels_leave_the_middle_free() -> None:
     image = np.full((240, 320, 3), 255, np.uint8)
     drawn = Overlay(CITYSCAPES, "model").draw(image, bands(240, 320, len(CITYSCAPES)), "1 ms")
     plain = Overlay(CITYSCAPES)
-    expected = (image[80:170].astype(int) + plain.colors(bands(240, 320, 19))[80:170]) / 2
-    assert np.abs(drawn[80:170] - expected).max() <= 1
+    labels = bands(240, 320, len(CITYSCAPES))
+    inner = (labels == np.roll(labels, 2, 1)) & (labels == np.roll(labels, -2, 1))
+    inner[:, [0, 1, -2, -1]] = inner[:80] = inner[170:] = False
+    expected = (image.astype(int) + plain.colors(labels)) / 2
+    assert np.abs(drawn - expected)[inner].max() <= 1
+
+
+def halves() -> np.ndarray:
+    """(60, 80) uint8: class 0 left of column 40, class 1 from there on."""
+    return np.repeat(np.arange(2, dtype=np.uint8), 40)[None].repeat(60, 0)
+
+
+def test_edges_are_soft_and_no_darker_than_both_sides(classes: ClassSet) -> None:
+    image = np.zeros((60, 80, 3), np.uint8)
+    row = Overlay(classes, look=Look(opacity=1.0)).blend(image, halves())[30].astype(int)
+    assert row[37].tolist() == [255, 0, 0] and row[42].tolist() == [0, 255, 0]
+    assert 0 < row[40, 0] < row[39, 0] < 255, "blue fades"
+    assert np.abs(row[36:44, :2].sum(1) - 255).max() <= 1, "as green comes"
+
+
+def test_opacity_is_the_share_of_the_color(classes: ClassSet) -> None:
+    image = np.full((60, 80, 3), 100, np.uint8)
+    for look in (Look(opacity=0.25), Look(opacity=0.25, only=("blue",))):
+        pixel = Overlay(classes, look=look).blend(image, halves())[30, 10]
+        assert np.abs(pixel.astype(int) - (139, 75, 75)).max() <= 1
+    assert (Overlay(classes, look=Look(opacity=0.0)).blend(image, halves()) == image).all()
+
+
+def test_only_the_classes_asked_for_are_drawn(classes: ClassSet) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+    labels = bands(240, 320, 3)
+    drawn = Overlay(classes, look=Look(only=(" GREEN ", "red"))).draw(image, labels)
+    assert (drawn[:200, :104] == image[:200, :104]).all(), "blue is left as it was"
+    green = image[:180, 110:210] / 2 + (0, 127.5, 0)
+    assert np.abs(drawn[:180, 110:210] - green).max() <= 1
+    assert not (drawn[200:] == (255, 0, 0)).all(2).any(), "nor is it in the legend"
+    assert (drawn[200:] == (0, 255, 0)).all(2).any()
+
+
+def test_an_outline_leaves_the_inside_alone(classes: ClassSet) -> None:
+    image = np.full((60, 80, 3), 100, np.uint8)
+    drawn = Overlay(classes, look=Look("outline")).blend(image, halves())
+    changed = (drawn != image).any(2)
+    assert changed[:, 38:42].all() and not changed[:, :35].any() and not changed[:, 45:].any()
+    assert drawn[30, 38].argmax() == 0 and drawn[30, 41].argmax() == 1
+    assert (drawn[30, 38:42].max(1) > 160).all(), "a line, not a shadow"
+    one = Overlay(classes, look=Look("outline", only=("blue",))).blend(image, halves())
+    assert one[30, 38].argmax() == 0 and one[30, 38, 0] > 160 and (one[:, 41:] == 100).all()
+
+
+def test_a_class_that_there_is_not_is_one_error_with_those_there_are(classes: ClassSet) -> None:
+    with pytest.raises(HedgeError, match=r"--only car: no class .*blue, green, red") as caught:
+        Overlay(classes, look=Look(only=("blue", "car")))
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_pixels_are_gray_and_named(classes: ClassSet) -> None:
+    image = np.full((240, 320, 3), 128, np.uint8)
+    labels = np.full((240, 320), 255, np.uint8)
+    overlay = Overlay(classes)
+    assert (overlay.blend(image, labels) == 128).all()
+    assert (overlay.draw(image, labels)[200:] != 128).any(), "the legend"

@@ -112,6 +112,17 @@ def test_nothing_is_drawn_where_only_numbers_are_asked_for(
     assert [path.name for path in Path.cwd().iterdir()] == ["r.json"]
 
 
+def test_the_look_is_as_asked(run: Callable[..., int], tmp_path: Path) -> None:
+    photo = save_photo(tmp_path / "photo.png", size=(120, 160))
+    assert run(photo, only="blue", opacity=1.0) == 0
+    picture = read(Path("photo-segmented.png")).astype(int)
+    assert (picture[30, 80] == BLUE).all() and (picture[70, 150] == RED).all(), "red is the photo's"
+    for wrong in ({"only": "red,sky"}, {"opacity": 1.5}, {"overlay": False, "style": "outline"}):
+        with pytest.raises(HedgeError, match=r"no class|--opacity|--no-overlay"):
+            run(photo, out=Path("never.png"), **wrong)
+    assert not Path("never.png").exists()
+
+
 def test_two_photos_of_one_name_are_not_written_over_each_other(
     run: Callable[..., int], tmp_path: Path, make_images: Make
 ) -> None:
