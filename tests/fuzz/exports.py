@@ -21,7 +21,7 @@ from tests.fuzz.mutations import changed, changes, edited, edits, written
 from tests.fuzz.worker import digest
 
 _SIZE = (48, 64)
-_RING = [[5, 5], [40, 8], [30.5, 40], [6, 30]]
+_RING: list[list[float]] = [[5, 5], [40, 8], [30.5, 40], [6, 30]]
 _FLAT = [value for point in _RING for value in point]
 
 
@@ -79,7 +79,7 @@ def _sets() -> dict[str, dict[str, bytes]]:
     height, width = _SIZE
     names = [*CLASSES.names]
     runs = {"size": [height, width], "counts": [100, 200, height * width - 300]}
-    rows = [{"segmentation": [_FLAT]}, {"segmentation": runs, "iscrowd": 1}]
+    rows: list[dict[str, Any]] = [{"segmentation": [_FLAT]}, {"segmentation": runs, "iscrowd": 1}]
     coco = {
         "images": [{"id": i, "file_name": f"{s}.png", "height": height, "width": width}
                    for i, s in enumerate(("train", "val"))],
@@ -87,14 +87,18 @@ def _sets() -> dict[str, dict[str, bytes]]:
         "annotations": [{"image_id": i, "category_id": j, "id": 2 * i + j} | row
                         for i in range(2) for j, row in enumerate(rows)],
     }  # fmt: skip
-    labelme = {
+    labelme: dict[str, Any] = {
         "imageHeight": height, "imageWidth": width, "imageData": None,
         "shapes": [{"label": names[0], "points": _RING, "shape_type": "polygon"},
                    {"label": names[1], "points": _RING[:2], "shape_type": "circle"}],
     }  # fmt: skip
     polygon = {"classTitle": names[0], "geometryType": "polygon",
                "points": {"exterior": _RING, "interior": []}}  # fmt: skip
-    supervisely = {"size": {"height": height, "width": width}, "objects": [polygon], "tags": []}
+    supervisely: dict[str, Any] = {
+        "size": {"height": height, "width": width},
+        "objects": [polygon],
+        "tags": [],
+    }
     points = ";".join(f"{x},{y}" for x, y in _RING)
     images = "".join(
         f'<image id="0" name="{split}.png" subset="{split}" width="{width}" height="{height}">'

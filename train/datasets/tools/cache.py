@@ -17,6 +17,9 @@ from train.datasets.tools.tree import TEXT_SUFFIXES, Tree
 
 _FORM = b"hedge-folder-1"  # changes with what conversion writes
 _WAIT_S = 0.2
+_READ = (
+    1 << 24
+)  # bytes of a text that are read for its key; larger ones hold pictures, or take long
 
 
 def place_of_archive(path: Path) -> Path:
@@ -26,7 +29,7 @@ def place_of_archive(path: Path) -> Path:
 
 
 def place_of_tree(tree: Tree) -> Path:
-    """Where the conversion of a folder lies: by its texts' content, its pictures' size and time.
+    """Where the conversion of a folder lies: by its texts' content, its other files' size and time.
 
     Pictures are linked to, so its path counts, too.
     """
@@ -38,7 +41,7 @@ def place_of_tree(tree: Tree) -> Path:
         except OSError:  # a link to nothing
             continue
         stamp = f"{status.st_size} {status.st_mtime_ns}"
-        if path.suffix.lower() in TEXT_SUFFIXES:
+        if path.suffix.lower() in TEXT_SUFFIXES and status.st_size <= _READ:
             stamp = _digest(path, stamp)
         key.update(os.fsencode(path.relative_to(tree.root)) + b"\0" + stamp.encode() + b"\n")
     return _place(tree.root.resolve().name, key.hexdigest())

@@ -64,7 +64,7 @@ class Tree:
         for parts in (wanted, _parts(unquote(name))):
             candidates = self._by_name.get(parts[-1] if parts else "", [])
             if candidates:
-                return max(candidates, key=lambda path: self._likeness(path, parts, beside, split))
+                return max(candidates, key=lambda path: self._rank(path, parts, beside, split))
         return None
 
     def split(self, path: Path) -> str:
@@ -86,12 +86,16 @@ class Tree:
             table[composed(path.name)].append(path)
         return table
 
-    def _likeness(
+    def likeness(self, path: Path, name: str) -> int:
+        """How many parts at the end of ``path`` are those of the name that an export has for it."""
+        own = tuple(composed(part) for part in path.relative_to(self.root).parts)
+        return _shared(own[::-1], _parts(name)[::-1])
+
+    def _rank(
         self, path: Path, wanted: tuple[str, ...], beside: Path, split: str
     ) -> tuple[int, bool, int, int]:
-        own = tuple(composed(part) for part in path.relative_to(self.root).parts)
-        shared = _shared(own[::-1], wanted[::-1])
-        return shared, self.split(path) == split, _shared(path.parts, beside.parts), -len(own)
+        shared, depth = self.likeness(path, "/".join(wanted)), len(path.parts)
+        return shared, self.split(path) == split, _shared(path.parts, beside.parts), -depth
 
 
 def has_keys(data: bytes, *keys: str, least: int | None = None) -> bool:

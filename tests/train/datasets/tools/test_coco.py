@@ -194,6 +194,21 @@ def test_a_shape_that_lies_is_a_fault_of_its_picture(kind: str, tmp_path: Path) 
     assert main(Check(root)) == 2
 
 
+def test_a_selection_takes_no_picture_of_another_folder(tmp_path: Path) -> None:
+    for seed in range(2):
+        photo(tmp_path / f"data/cam2/{seed}.png", seed)
+    names = [f"cam{camera}/{seed}.png" for camera in (1, 2, 3) for seed in range(2)]
+    path = tmp_path / "data/labels.json"
+    coco_files.write(path, names, coco_files.polygons(HOLELESS), CLASSES)
+    content = json.loads(path.read_text())
+    content["annotations"] = [row for row in content["annotations"] if row["image_id"] in (2, 3)]
+    path.write_text(json.dumps(content))
+    for label in labels(tmp_path / "data").values():
+        require_like(label, HOLELESS, 0.5)
+    missing = [f.detail for f in survey(tmp_path / "data", "train").faults]
+    assert len(missing) == 4 and not any("cam2/" in detail for detail in missing)
+
+
 def test_pictures_that_are_not_there_are_named(tmp_path: Path) -> None:
     root = coco_files.export(tmp_path / "data", coco_files.polygons(HOLELESS), CLASSES)
     (root / "train/Straße 1.png").unlink()

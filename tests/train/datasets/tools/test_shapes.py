@@ -227,7 +227,11 @@ def test_the_other_shapes_of_cvat(tmp_path: Path) -> None:
 def test_the_other_shapes_of_labelme(tmp_path: Path) -> None:
     root = labelme(tmp_path / "export")
     shapes = [
-        {"label": "car", "points": [[120, 60], [20, 30]], "shape_type": "rectangle"},
+        {
+            "label": "car",
+            "points": [[120, 60], [20, 60], [20, 30], [120, 30]],
+            "shape_type": "rectangle",
+        },
         {"label": "person", "points": [[200, 150], [200, 190]], "shape_type": "circle"},
         {"label": "__ignore__", "points": [[0, 200], [9, 239]], "shape_type": "rectangle"},
     ]

@@ -141,18 +141,23 @@ def _pictures(tree: Tree, path: Path, file: _File) -> tuple[list[Picture], list[
         if not annotation.is_box():
             by_image[annotation.image_id].append(annotation)
     told = split_of(path.stem.rpartition("_")[2]) or tree.split(path)
-    pictures, missing = [], []
+    best: dict[Path, _Image] = {}
     for image in file.images:
         found = tree.find(image.file_name, path.parent, told)
-        if found is None:
-            missing.append(image.file_name)
-            continue
+        # A selection may lack a picture of whose name another folder has one, too.
+        if found and tree.likeness(found, image.file_name) > (
+            tree.likeness(found, best[found].file_name) if found in best else 0
+        ):
+            best[found] = image
+    pictures = []
+    for found, image in best.items():
         own = sorted(by_image.get(image.id, []), key=lambda a: not a.is_crowd())
         layers = partial(_layers, own, names, image)
         split = told or tree.split(found)
         video = "" if image.video_id is None else f"{path.stem} {image.video_id}"
         pictures.append(Picture(found, layers, path, split, video=video))
-    return pictures, missing
+    taken = {image.id for image in best.values()}
+    return pictures, [image.file_name for image in file.images if image.id not in taken]
 
 
 def _layers(

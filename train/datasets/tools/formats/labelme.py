@@ -146,8 +146,8 @@ def _polygon(shape: _Shape, size: Size) -> np.ndarray:
 
 
 def _rectangle(shape: _Shape, size: Size) -> np.ndarray:
-    (x0, y0), (x1, y1) = _corners(shape, 2, 2)
-    box = (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
+    columns, rows = zip(*_corners(shape, 2, 4), strict=True)  # four where X-AnyLabeling wrote it
+    box = (min(columns), min(rows), max(columns), max(rows))
     return _drawn(size, lambda pen: pen.rectangle(box, outline=1, fill=1))
 
 
