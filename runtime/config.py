@@ -89,6 +89,14 @@ class VideoConfig:
     """File for the final report."""
     metrics: Path | None = None
     """File for one JSON line a frame: times, and the mIoU so far."""
+    shares: Path | None = None
+    """CSV to write: which share of each frame every class has."""
+    confidence: bool = False
+    """Tell how sure the model is of each class (the mean of the softmax's maximum), in the table
+    and in --json. It takes its own time beside the stream."""
+    unknown: Ratio | None = None
+    """Confidence below which a pixel is of no class: gray in pictures, 255 in saved labels, a
+    column of its own in --shares. The mIoU is of the model's own answers."""
     serve: Annotated[int, msgspec.Meta(ge=0, le=65_535)] | None = None
     """Port of a page to watch on, http://127.0.0.1:PORT: the overlay, latency, drops, classes and
     the bundle's passport; /metrics is for Prometheus. 0 takes a free port."""
@@ -134,8 +142,9 @@ class VideoConfig:
     @property
     def asks_nothing(self) -> bool:
         """Whether neither an output nor a comparison is asked for."""
-        wanted = (self.out, self.save_labels, self.json, self.metrics, self.labels, self.reference)
-        return all(path is None for path in wanted) and self.serve is None
+        wanted = (self.out, self.save_labels, self.json, self.metrics, self.shares)
+        compared = (self.labels, self.reference, self.serve)
+        return all(option is None for option in (*wanted, *compared))
 
     def parts(self) -> list[VideoConfig]:
         """One configuration for each source; of several, with numbered outputs."""
@@ -144,7 +153,7 @@ class VideoConfig:
         parts = []
         for number, source in enumerate((self.source, *self.more), 1):
             own = replace(self, source=source, more=())
-            for name in ("out", "save_labels", "json", "metrics"):
+            for name in ("out", "save_labels", "json", "metrics", "shares"):
                 path = getattr(self, name)
                 if path is not None:
                     numbered = path.with_name(f"{path.stem}-{number}{path.suffix}")

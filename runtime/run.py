@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime import files
+from runtime.accuracy.confidence import ClassConfidence
 from runtime.accuracy.drift import Drift
 from runtime.accuracy.ground_truth import Scorer
 from runtime.accuracy.metrics import Scores, scores
@@ -43,6 +44,7 @@ class Run:
     bundle: Path
     scorer: Scorer | None = None
     drift: Drift | None = None
+    confidence: ClassConfidence | None = None
     videos: list[Path] = field(default_factory=list)
     pictures: Path | None = None
     read: int = 0
@@ -65,6 +67,8 @@ class Run:
         self.read += 1
         if self.scorer is not None:
             self.scorer.update(prediction)
+        if self.confidence is not None and prediction.confidence is not None:
+            self.confidence.update(prediction.labels, prediction.confidence)
 
     def add(self, prediction: Prediction, write_ms: float) -> None:
         """Count a frame whose results are written."""
@@ -119,6 +123,7 @@ class Run:
             deadline=None if self.clock is None else self.clock.report(),
             videos=[files.printable(str(path)) for path in self.videos],
             pictures=files.printable(str(self.pictures)) if self.pictures else None,
+            confidence=None if self.confidence is None else self.confidence.means(),
             drift=None if self.drift is None else self.drift.report(),
             miou_of_bundle=manifest.measured.miou_in(self.segmenter.backend),
             miou_of_pytorch=measured.known(manifest.measured.miou_pytorch),

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from runtime import images
+from runtime.accuracy.confidence import confidences
 from runtime.backends.base import Engine, check_labels
 from runtime.backends.registry import computes, load_engine
 from runtime.bundle.classes import ClassSet
@@ -34,13 +35,15 @@ class Prediction:
     labels: (H, W) uint8 training ids at the frame's own size; infer_ms: host resize (where the
     frame is not of the graph's size), engine, and label resize, of the whole batch the frame went
     with, and waiting where several are in flight; read_ms: reading and decoding the frame, 0 where
-    nobody measured it.
+    nobody measured it; confidence: (H, W) float32, each label's probability (softmax), where it was
+    asked for.
     """
 
     frame: Frame
     labels: np.ndarray
     infer_ms: float
     read_ms: float = 0.0
+    confidence: np.ndarray | None = None
 
     def __repr__(self) -> str:
         """One line: the frame's name and time, the labels' size, how many classes they hold."""
@@ -62,6 +65,7 @@ class Segmenter(Closing):
     ``manifest`` tells classes, colours, precision and measured accuracy; ``batch`` how many frames
     the graph takes at once (fewer are padded by repeating the last); ``in_flight`` how many batches
     the engine works on at once; ``computes`` the arithmetic it calculates in, "bf16" among others.
+    confidence: also tell how sure it is of each pixel, in predictions; HedgeError without scores.
     Threads may share it: calls wait for each other. ``submit`` and ``results`` belong together and
     are for one thread. Raises HedgeError for a damaged bundle, a missing library, and in a process
     that was forked after the bundle was loaded.
@@ -74,14 +78,16 @@ class Segmenter(Closing):
         threads: int = 0,
         in_flight: int = 1,
         device: str = "",
+        confidence: bool = False,
     ) -> None:
-        self._use(load_engine(find_bundle(Path(bundle)), backend, threads, in_flight, device))
+        engine = load_engine(find_bundle(Path(bundle)), backend, threads, in_flight, device)
+        self._use(engine, confidence)
 
     @classmethod
-    def of(cls, engine: Engine) -> Segmenter:
+    def of(cls, engine: Engine, confidence: bool = False) -> Segmenter:
         """A segmenter around an engine that is loaded already."""
         segmenter = cls.__new__(cls)
-        segmenter._use(engine)
+        segmenter._use(engine, confidence)
         return segmenter
 
     @overload
@@ -166,7 +172,11 @@ class Segmenter(Closing):
         answers = self._answers()
         labels = [_at_size(answers[i], frame.image.shape) for i, frame in enumerate(frames)]
         infer_ms = (time.perf_counter() - start) * 1e3
-        return [Prediction(f, answer, infer_ms) for f, answer in zip(frames, labels, strict=True)]
+        sure = self._confidences(frames)
+        return [
+            Prediction(frame, answer, infer_ms, confidence=own)
+            for frame, answer, own in zip(frames, labels, sure, strict=True)
+        ]
 
     def warm_up(self) -> None:
         """Run the engine once on black, so that no measured frame pays for first-use set-up."""
@@ -176,8 +186,20 @@ class Segmenter(Closing):
         """Free the engine."""
         self._engine.close()
 
-    def _use(self, engine: Engine) -> None:
-        self._engine = engine
+    def _confidences(self, frames: Sequence[Frame]) -> list[np.ndarray] | list[None]:
+        if not self._confident:
+            return [None] * len(frames)
+        scores, (height, width) = self._engine.scores, self.manifest.output.shape[1:]
+        assert scores is not None, "a result comes with its scores"
+        return [
+            _at_size(confidences(own, (height, width)), frame.image.shape)
+            for own, frame in zip(scores, frames, strict=False)
+        ]
+
+    def _use(self, engine: Engine, confidence: bool) -> None:
+        if confidence and not engine.keep_scores():
+            raise HedgeError(_without_scores(engine))
+        self._engine, self._confident = engine, confidence
         self.manifest = engine.manifest
         self.backend = engine.backend
         self.computes = computes(engine)
@@ -215,6 +237,16 @@ class Segmenter(Closing):
         self._engine.submit(self._input)
 
 
+def _without_scores(engine: Engine) -> str:
+    name = engine.manifest.name
+    if engine.manifest.logits is None:
+        return f"{name}: this bundle answers labels without scores, so how sure it is is not known"
+    return (
+        f"{name}: {engine.backend} answers labels without scores, so how sure it is is not known; "
+        "take --backend openvino or onnxruntime"
+    )
+
+
 def _pixels(image: Picture) -> np.ndarray:
     """(H, W, 3) uint8 BGR of an image, which may lie in a file."""
     if isinstance(image, np.ndarray):
@@ -234,7 +266,7 @@ def fill(slot: np.ndarray, image: np.ndarray) -> None:
 
 
 def _at_size(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """(h, w) labels at the size of an image of ``shape``; never a class that was not there."""
+    """(h, w) labels at the size of an image of ``shape``; never a value that was not there."""
     if labels.shape == shape[:2]:
         return labels
     # Columns first, then whole rows: OpenCV in one go takes twice as long.

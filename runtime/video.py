@@ -22,6 +22,7 @@ from rich.progress import (
 )
 
 from runtime import cli, files
+from runtime.accuracy.confidence import ClassConfidence
 from runtime.accuracy.drift import Drift
 from runtime.accuracy.ground_truth import LabelFolder, Scorer
 from runtime.accuracy.metrics import BoundaryF
@@ -38,6 +39,7 @@ from runtime.outputs import checks, pictures, video_file
 from runtime.outputs.json_files import write_report
 from runtime.outputs.overlay import Overlay
 from runtime.outputs.report import table
+from runtime.outputs.shares import check_table
 from runtime.outputs.writer import Wanted, Writer
 from runtime.pipeline import stream
 from runtime.run import Run
@@ -87,9 +89,12 @@ def main(config: VideoConfig) -> int:
 
 
 def _run(config: VideoConfig, source: Source, engine: Engine, bundle: Path) -> Run:
-    segmenter = Segmenter.of(engine)
+    sure = config.confidence or config.unknown is not None
+    segmenter = Segmenter.of(engine, sure)
     config.look.shown(segmenter.manifest.classes)  # a class that there is not, before any work
-    return Run(source, segmenter, bundle, _scorer(config, source, segmenter.manifest))
+    run = Run(source, segmenter, bundle, _scorer(config, source, segmenter.manifest))
+    run.confidence = ClassConfidence(segmenter.manifest.classes) if sure else None
+    return run
 
 
 def _stream_all(
@@ -157,7 +162,10 @@ def _check_outputs(config: VideoConfig, source: Source, bundle: Path) -> None:
     if folder and config.save_labels and folder.resolve() == config.save_labels.resolve():
         raise HedgeError(f"{folder}: pictures and labels have the same names; give two folders")
     single = None if folder else config.out
-    written = [path for path in (single, config.json, config.metrics) if path is not None]
+    if config.shares is not None:
+        check_table(config.shares)
+    told = (single, config.json, config.metrics, config.shares)
+    written = [path for path in told if path is not None]
     checks.check_outputs(written, config.save_labels, inputs, config.force)
     for place in (config.worst, folder):
         checks.check_outputs([], place, inputs, config.force)
@@ -217,7 +225,10 @@ def _stream(
     advance: Callable[[str], None],
 ) -> None:
     """Stream to the end, to --max-frames or to the first interrupt; all files are finished."""
-    wanted = Wanted(config.out, config.save_labels, config.metrics, config.overlay, config.look)
+    wanted = Wanted(
+        config.out, config.save_labels, config.metrics, config.overlay, config.look,
+        config.shares, config.unknown,
+    )  # fmt: skip
     run.begin()
     with (
         Writer(run.source, run.segmenter, wanted, view) as writer,
@@ -264,7 +275,8 @@ def _finish(config: VideoConfig, run: Run, interrupted: bool) -> int:
         write_report(config.json, report)
     cli.out.print(table(report, run.segmenter.manifest.name))
     drawn = (*run.videos, run.pictures)
-    written = (*drawn, config.save_labels, config.worst, config.metrics, config.json)
+    told = (config.metrics, config.shares, config.json)
+    written = (*drawn, config.save_labels, config.worst, *told)
     for path in written:
         if path is not None:
             cli.say(f"→ {files.printable(str(path))}")

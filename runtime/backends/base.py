@@ -24,6 +24,13 @@ class Engine(AbstractContextManager["Engine"], Protocol):
     backend: str
     in_flight: int
     device: str
+    scores: np.ndarray | None
+
+    def keep_scores(self) -> bool:
+        """Keep, from now on, the scores of the last labels in ``scores``; False: it has none.
+
+        They are (N, C, h, w) float32, smaller than the frames.
+        """
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """(N, H, W, 3) uint8 BGR → (N, H, W) uint8 labels, in the manifest's shapes."""
@@ -44,7 +51,17 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         """Free the engine; calling it twice is harmless."""
 
 
-class OneAtATime(Closing):
+class LabelsOnly:
+    """``scores`` of an engine that answers labels alone."""
+
+    scores: np.ndarray | None = None
+
+    def keep_scores(self) -> bool:
+        """See ``Engine``."""
+        return False
+
+
+class OneAtATime(LabelsOnly, Closing):
     """``submit`` and ``result`` of an engine that only has ``infer``."""
 
     in_flight = 1

@@ -15,10 +15,30 @@ from typing import Any, NamedTuple, TypeVar, cast
 import numpy as np
 from numba import njit
 
+from runtime.backends.base import LabelsOnly
 from runtime.bundle.manifest import Manifest
 
 Labels = Callable[[np.ndarray], np.ndarray]
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+
+class Scored(LabelsOnly):
+    """``scores`` of an engine whose labels are made here."""
+
+    manifest: Manifest
+    _labels: Labels
+    _keeps = False
+
+    def keep_scores(self) -> bool:
+        """See ``Engine``."""
+        self._keeps = self.manifest.logits is not None
+        return self._keeps
+
+    def _labelled(self, answer: np.ndarray) -> np.ndarray:
+        """(N, H, W) uint8 labels of what the graph answered."""
+        if self._keeps:
+            self.scores = np.array(answer)  # the library's memory holds the next ones soon
+        return self._labels(answer)
 
 
 def label_tail(manifest: Manifest) -> tuple[str, Labels]:

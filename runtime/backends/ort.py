@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 
 from runtime.backends.base import OneAtATime, check_batch
-from runtime.backends.label_tail import label_tail
+from runtime.backends.label_tail import Scored, label_tail
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError, one_line
 
@@ -34,7 +34,7 @@ _ARITHMETIC = {
 _PRODUCTS = {"Conv", "MatMul", "Gemm"}
 
 
-class OrtEngine(OneAtATime):
+class OrtEngine(Scored, OneAtATime):
     """A bundle in an ONNX Runtime session; see ``runtime.backends.base.Engine``.
 
     computes: the arithmetic of what is not quantised; device: what computes.
@@ -59,7 +59,7 @@ class OrtEngine(OneAtATime):
         check_batch(self.manifest, batch)
         assert self._session is not None, "infer after close"
         inputs = {self.manifest.input.name: batch}
-        return self._labels(self._session.run([self._wanted], inputs, self._options)[0])
+        return self._labelled(self._session.run([self._wanted], inputs, self._options)[0])
 
     def multiply_adds(self) -> dict[str, int]:
         """Of a batch, by the arithmetic that computes them; empty where the library does not say.

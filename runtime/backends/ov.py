@@ -19,7 +19,7 @@ from openvino.properties import hint, intel_auto
 
 from runtime import files, machine
 from runtime.backends.base import check_batch
-from runtime.backends.label_tail import label_tail
+from runtime.backends.label_tail import Scored, label_tail
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError, one_line
 from runtime.interrupt import Closing
@@ -33,7 +33,7 @@ _ARITHMETIC = {
 _PRODUCTS = {"Convolution", "Deconvolution", "FullyConnected", "MatMul"}  # in graphs as executed
 
 
-class OvEngine(Closing):
+class OvEngine(Scored, Closing):
     """A bundle in an OpenVINO infer request; see ``runtime.backends.base.Engine``.
 
     computes: the arithmetic of what is not quantised, as the library chose it: "fp32", "bf16" or
@@ -76,7 +76,7 @@ class OvEngine(Closing):
         request = self._running.popleft()
         try:
             request.wait()
-            return self._labels(request.get_output_tensor().data)
+            return self._labelled(request.get_output_tensor().data)
         finally:
             self._free.append(request)
 

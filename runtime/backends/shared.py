@@ -21,7 +21,14 @@ class SharedEngine(OneAtATime):
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """(N, H, W, 3) uint8 BGR → (N, H, W) uint8 labels; waits for its turn."""
         with self._lock:
-            return self._engine.infer(batch)
+            labels = self._engine.infer(batch)
+            self.scores = self._engine.scores
+            return labels
+
+    def keep_scores(self) -> bool:
+        """See ``Engine``."""
+        with self._lock:
+            return self._engine.keep_scores()
 
     def close(self) -> None:
         """Nothing: it belongs to whoever loaded it."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from runtime import cli, files, machine
 from runtime.backends import trt_builder, trt_cache
-from runtime.backends.base import check_batch
+from runtime.backends.base import LabelsOnly, check_batch
 from runtime.backends.registry import BACKENDS
 from runtime.backends.trt_builder import PORTABLE
 from runtime.backends.trt_cache import BuildOptions, Sidecar
@@ -91,7 +91,7 @@ def load(
     return TrtEngine(path.read_bytes(), manifest, backend, in_flight)
 
 
-class TrtEngine(Closing):
+class TrtEngine(LabelsOnly, Closing):
     """A bundle on an NVIDIA GPU; see ``runtime.backends.base.Engine``.
 
     With ``in_flight`` 2, ``submit`` and ``result`` copy one batch while another is computed. Each

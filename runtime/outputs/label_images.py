@@ -9,16 +9,22 @@ import numpy as np
 from PIL import Image
 
 from runtime import files
-from runtime.bundle.classes import ClassSet
+from runtime.bundle.classes import IGNORE, ClassSet
 from runtime.outputs.checks import writing
+from runtime.outputs.overlay import UNKNOWN
 
 
 class LabelSink:
-    """A palette PNG for each frame: training ids as values, class colours to look at."""
+    """A palette PNG for each frame: training ids as values, class colours to look at.
+
+    255, of no class, is gray as in pictures.
+    """
 
     def __init__(self, folder: Path, classes: ClassSet) -> None:
         self.folder = folder
-        self._palette = np.ascontiguousarray(classes.palette()[:, ::-1]).tobytes()  # RGB
+        palette = classes.palette()
+        palette[IGNORE] = UNKNOWN
+        self._palette = np.ascontiguousarray(palette[:, ::-1]).tobytes()  # RGB
 
     def write(self, name: str, labels: np.ndarray) -> None:
         """Write (H, W) uint8 ``labels`` as ``name.png``, whole or not at all."""

@@ -12,6 +12,8 @@ from runtime.accuracy.metrics import Scores
 from runtime.accuracy.streaming import Deadline
 from runtime.sources.live import Gaps
 
+_LEAST_SURE = 3  # classes that the table names
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Scores):
@@ -30,6 +32,7 @@ class Report(Scores):
     deadline: Deadline | None
     videos: list[str]
     pictures: str | None
+    confidence: dict[str, float | None] | None
     drift: DriftReport | None
     miou_of_bundle: float | None
     miou_of_pytorch: float | None
@@ -71,6 +74,8 @@ def _facts_grid(report: Report) -> Table:
     if (boundary := report.boundary_f) is not None:
         tolerance = report.boundary_tolerance_px
         grid.add_row("boundary F", f"{boundary:.1%} within {tolerance} pixels")
+    if report.confidence is not None:
+        grid.add_row("confidence", _confidence_text(report.confidence))
     if (live := report.deadline) is not None:
         grid.add_row("live", _live_text(live))
     if (drift := report.drift) is not None and drift.agreement is not None:
@@ -91,6 +96,12 @@ def _miou_text(report: Report) -> str:
         text += f"; {measured:.1%} in the bundle's manifest"
     trained = report.miou_of_pytorch
     return text if trained is None else f"{text}, {trained:.1%} in PyTorch"
+
+
+def _confidence_text(confidence: dict[str, float | None]) -> str:
+    known = sorted((value, name) for name, value in confidence.items() if value is not None)
+    least = ", ".join(f"{name} {value:.1%}" for value, name in known[:_LEAST_SURE])
+    return f"least sure of {least}" if known else "–"
 
 
 def _live_text(live: Deadline) -> str:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from runtime import files
+from runtime.accuracy.confidence import certain
 from runtime.outputs.json_files import Row, RowSink
 from runtime.outputs.label_images import LabelSink
 from runtime.outputs.overlay import Look, Overlay
 from runtime.outputs.pictures import PictureSink, takes_pictures
+from runtime.outputs.shares import ShareSink
 from runtime.outputs.video_file import VideoSink
 from runtime.segment import Prediction, Segmenter
 from runtime.sources.base import Frame, Source
@@ -28,7 +30,8 @@ class Wanted:
     """What is to be written of each frame.
 
     out: a video, or the place of photos' pictures; labels: a folder of palette PNGs; metrics: a
-    file of JSON lines; blend: show the frames under the colours; look: how classes are drawn.
+    file of JSON lines; shares: a CSV of the classes' shares; blend: show the frames under the
+    colours; look: how classes are drawn; unknown: the confidence below which a pixel has no class.
     """
 
     out: Path | None = None
@@ -36,6 +39,8 @@ class Wanted:
     metrics: Path | None = None
     blend: bool = True
     look: Look = field(default_factory=Look)
+    shares: Path | None = None
+    unknown: float | None = None
 
 
 class Writer:
@@ -56,6 +61,12 @@ class Writer:
         self._overlay = Overlay(manifest.classes, "" if photos else footer, wanted.look)
         self._labels = None if labels is None else LabelSink(labels, manifest.classes)
         self._rows = None if wanted.metrics is None else RowSink(wanted.metrics)
+        self._unknown = wanted.unknown
+        self._shares = None
+        if wanted.shares is not None:
+            self._shares = ShareSink(
+                wanted.shares, manifest.classes, unknown=wanted.unknown is not None
+            )
         self._clocked = source.timed or source.live
         self._video = None if out is None or photos else _video_sink(out, source)
         self._pictures = PictureSink(out) if out is not None and photos else None
@@ -73,6 +84,11 @@ class Writer:
     def write(self, prediction: Prediction, status: str, known: dict[str, float | None]) -> float:
         """Write a frame's results; the milliseconds it took, without the row that holds them."""
         start = time.perf_counter()
+        if self._unknown is not None and prediction.confidence is not None:
+            known_ones = certain(prediction.labels, prediction.confidence, self._unknown)
+            prediction = replace(prediction, labels=known_ones)
+        if self._shares is not None:
+            self._shares.write(prediction.frame, prediction.labels)
         if self._labels is not None:
             self._labels.write(prediction.frame.name, prediction.labels)
         watched = self._view is not None and self._view.wants()
@@ -105,7 +121,7 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         with ExitStack() as stack:  # all are closed, also when the first one cannot be
-            for sink in (self._video, self._rows):
+            for sink in (self._video, self._rows, self._shares):
                 if sink is not None:
                     stack.callback(sink.close)
 

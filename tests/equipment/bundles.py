@@ -18,6 +18,8 @@ from runtime.bundle.manifest import Manifest, TensorSpec
 from runtime.bundle.measured import Measured
 from tests.equipment.pictures import CLASSES, HEIGHT, WIDTH
 
+SCALE = 32.0  # grey levels that make one unit of the scores of ``scores=True``
+
 
 def make_bundle(
     folder: Path,
@@ -26,11 +28,17 @@ def make_bundle(
     class_set: ClassSet = CLASSES,
     measured: Measured | None = None,
     golden_frames: bool = False,
+    scores: bool = False,
 ) -> Path:
-    """Write a bundle that labels each pixel with its brightest channel; (24, 32) unless said."""
+    """Write a bundle that labels each pixel with its brightest channel; (24, 32) unless said.
+
+    scores: labels are of mean values of 4 × 4 pixels, which the graph tells as well (``SCALE``).
+    """
     folder.mkdir(parents=True)
     shape = (batch, *size, 3)
-    onnx.save(_brightest_channel(shape), folder / "model.onnx")
+    graph = _brightest_mean(shape) if scores else _brightest_channel(shape)
+    onnx.save(graph, folder / "model.onnx")
+    small = (batch, 3, *(side // 4 for side in size))
     manifest = Manifest(
         name="brightest",
         variant="none",
@@ -41,6 +49,7 @@ def make_bundle(
         classes=class_set,
         files={"model.onnx": files.sha256(folder / "model.onnx")},
         measured=measured or Measured(),
+        logits=TensorSpec("logits", small, "float32", "NCHW") if scores else None,
     )
     if golden_frames:
         own = Golden("noise", 3, {"fp32": 0.99})
@@ -80,6 +89,33 @@ def _hashes(bundle: Path) -> dict[str, str]:
     """Of models and pictures."""
     found = [*bundle.glob("*.onnx"), *bundle.glob("golden/*")]
     return {path.relative_to(bundle).as_posix(): files.sha256(path) for path in found}
+
+
+def _brightest_mean(shape: tuple[int, int, int, int]) -> onnx.ModelProto:
+    """uint8 (N, H, W, 3) BGR → labels as below, of ``logits``: means of 4 × 4 pixels by SCALE."""
+    batch, height, width, _ = shape
+    scale = numpy_helper.from_array(np.float32(1 / SCALE), "scale")
+    sizes = numpy_helper.from_array(np.array([batch, 3, height, width], np.int64), "sizes")
+    linear = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    nodes = [
+        helper.make_node("Cast", ["frame"], ["values"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["values"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["planes"], ["means"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Mul", ["means", "scale"], ["logits"]),
+        helper.make_node("Resize", ["logits", "", "", "sizes"], ["wide"], **linear),
+        helper.make_node("ArgMax", ["wide"], ["index"], axis=1, keepdims=0),
+        helper.make_node("Cast", ["index"], ["index32"], to=TensorProto.INT32),
+        helper.make_node("Cast", ["index32"], ["labels"], to=TensorProto.UINT8),
+    ]
+    small = (batch, 3, height // 4, width // 4)
+    frame = helper.make_tensor_value_info("frame", TensorProto.UINT8, shape)
+    labels = helper.make_tensor_value_info("labels", TensorProto.UINT8, shape[:3])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, small)
+    graph = helper.make_graph(nodes, "means", [frame], [labels, logits], [scale, sizes])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 9
+    onnx.checker.check_model(model)
+    return model
 
 
 def _brightest_channel(shape: tuple[int, int, int, int]) -> onnx.ModelProto:
