@@ -53,7 +53,7 @@ class Benchmark:
     device: str = ""
     """What the engines compute on: CPU, GPU, NPU or AUTO of OpenVINO, or a provider of ONNX
     Runtime (CUDA, TensorRT, DirectML, CoreML, QNN, …); those that have it here are measured.
-    PyTorch and ONNX Runtime as one first uses it stay on the CPU. Default: the CPU, and the GPU of
+    PyTorch runs beside them on an NVIDIA GPU, else on the CPU. Default: the CPU, and the GPU of
     TensorRT's engines."""
     peers: Literal["first", "all", "none"] = "first"
     """Which models PyTorch, ONNX Runtime as one first uses it, and the bare libraries run too."""

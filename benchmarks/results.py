@@ -18,6 +18,7 @@ from runtime.errors import HedgeError
 
 SCHEMA = 1
 YARDSTICK = "pytorch fp32 channels_last"  # the peer that speed-ups are told against, where it ran
+YARDSTICKS = {"cpu": YARDSTICK, "cuda": "pytorch cuda fp32 channels_last"}  # by device
 STAGES = ("decode", "resize", "infer", "overlay", "encode")  # of a frame of the video pipeline
 
 Fact = str | int | float | None | Sequence[str] | Mapping[str, str]
@@ -71,6 +72,8 @@ class Cell:
     start_s: process start to first labels; joules: a frame, busy; error: why there is nothing
     else, in one line.
 
+    device: "cuda" of what runs on an NVIDIA GPU; gpu_mb: memory of it that the start took.
+
     way: how a peer or the bare library runs. A peer's is one of ``benchmarks.run.plan.PEERS``; that
     of the first model is also its name. A bare cell has the bundle and the backend of the cell it
     is the bare form of, and one of ``benchmarks.cells.bare_library.WAYS``: "loop + tail" is all
@@ -86,6 +89,7 @@ class Cell:
     variant: str = ""
     precision: str = ""
     backend: str = ""
+    device: str = "cpu"
     way: str = ""
     computes: str = ""
     input: tuple[int, int, int] = (0, 0, 0)  # N, H, W
@@ -96,6 +100,7 @@ class Cell:
     accuracy: Accuracy | None = None
     start_s: float | None = None
     peak_mb: float | None = None
+    gpu_mb: float | None = None
     model_mb: float | None = None
     engine_mb: float | None = None
     multiply_adds: int | None = None

@@ -95,6 +95,15 @@ def compute_capability() -> str:
     return digits
 
 
+def gpu_bus() -> str:
+    """Where the first GPU sits, as in "0000:3b:00.0"; only where ``gpus()`` names one."""
+    driver, device = ctypes.CDLL(_DRIVER), ctypes.c_int()
+    place = ctypes.create_string_buffer(32)
+    driver.cuDeviceGet(ctypes.byref(device), 0)
+    driver.cuDeviceGetPCIBusId(place, len(place), device)
+    return place.value.decode()
+
+
 def _gpu_name(driver: ctypes.CDLL, number: int) -> str:
     device, name = ctypes.c_int(), ctypes.create_string_buffer(128)
     driver.cuDeviceGet(ctypes.byref(device), number)

@@ -10,7 +10,8 @@ import contextlib
 import io
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,11 +72,79 @@ class CompiledAutocastTorch(CompiledTorch, AutocastTorch):
     """The same under bf16 autocast."""
 
 
-class Way(NamedTuple):
-    """How PyTorch runs, and what it computes in."""
+class CudaTorch(TorchEngine):
+    """PyTorch on the first NVIDIA GPU, from a frame in the host's memory to labels there.
 
-    engine: type[TorchEngine]
+    As our engines do: page-locked memory at both ends, and a wait for the GPU. cuDNN takes its
+    fastest kernels. planes: NCHW in memory; half: FP16 autocast; compiled: by torch.compile in its
+    default mode; recorded: launched as one CUDA graph. device: "cpu" for tests alone.
+    """
+
+    def __init__(
+        self, graph: DeployGraph, manifest: Manifest, *, planes: bool = False, half: bool = False,
+        compiled: bool = False, recorded: bool = False, device: str = "cuda",
+    ) -> None:  # fmt: skip
+        super().__init__(graph.to(device), manifest)
+        if planes:
+            graph.to(memory_format=torch.contiguous_format)
+        if compiled:
+            graph.compile(dynamic=False)
+        self._planes, self._half, self._recorded = planes, half, recorded
+        self._replay: torch.cuda.CUDAGraph | None = None
+        self._on_gpu = device == "cuda"
+        frame, labels = manifest.input.shape, manifest.output.shape
+        self._host = torch.empty(frame, dtype=torch.uint8, pin_memory=self._on_gpu)
+        self._host_labels = torch.empty(labels, dtype=torch.uint8, pin_memory=self._on_gpu)
+        self._frame = torch.empty(frame, dtype=torch.uint8, device=device)
+        self._labels = torch.empty(labels, dtype=torch.uint8, device=device)
+
+    @torch.inference_mode()
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        """See ``Engine``."""
+        self._host.copy_(torch.from_numpy(batch))
+        self._frame.copy_(self._host, non_blocking=True)
+        if self._recorded and self._replay is None:
+            self._replay = self._record()
+        if self._replay is not None:
+            self._replay.replay()
+        else:
+            self._compute()
+        self._host_labels.copy_(self._labels, non_blocking=True)
+        if self._on_gpu:
+            torch.cuda.synchronize()
+        return self._host_labels.numpy().copy()
+
+    def _compute(self) -> None:
+        """Fill the labels of the frame, both in the GPU's memory."""
+        frame = self._frame
+        if self._planes:
+            frame = frame.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+        # A cache of cast weights may not outlive the recording of a graph; each is used once.
+        with torch.autocast(
+            frame.device.type, torch.float16, enabled=self._half, cache_enabled=False
+        ):
+            self._labels.copy_(self._graph(frame)[0])
+
+    def _record(self) -> torch.cuda.CUDAGraph:
+        """The work on a frame as a graph; compiling and the search for kernels may not be in it."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self._compute()
+        torch.cuda.current_stream().wait_stream(side)
+        recorded = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(recorded):
+            self._compute()
+        return recorded
+
+
+class Way(NamedTuple):
+    """How PyTorch runs, what it computes in, and on what; tf32: PyTorch's FP32 from Ampere on."""
+
+    engine: Callable[[DeployGraph, Manifest], TorchEngine]
     computes: str
+    device: str = "cpu"
 
 
 WAYS = {
@@ -84,6 +153,16 @@ WAYS = {
     "pytorch bf16 channels_last": Way(AutocastTorch, "bf16"),
     "torch.compile fp32": Way(CompiledTorch, "fp32"),
     "torch.compile bf16": Way(CompiledAutocastTorch, "bf16"),
+    "pytorch cuda fp32": Way(partial(CudaTorch, planes=True), "tf32", "cuda"),
+    "pytorch cuda fp32 channels_last": Way(CudaTorch, "tf32", "cuda"),
+    "pytorch cuda fp16 channels_last": Way(partial(CudaTorch, half=True), "fp16", "cuda"),
+    "pytorch cuda graph fp16 channels_last": Way(
+        partial(CudaTorch, half=True, recorded=True), "fp16", "cuda"
+    ),
+    "torch.compile cuda fp16": Way(partial(CudaTorch, half=True, compiled=True), "fp16", "cuda"),
+    "torch.compile cuda graph fp16": Way(
+        partial(CudaTorch, half=True, compiled=True, recorded=True), "fp16", "cuda"
+    ),
 }
 
 
@@ -92,6 +171,10 @@ def load(spec: Spec) -> EngineCell:
     way = WAYS[spec.way]
     if way.computes == "bf16" and not cpu_has_bf16():
         raise HedgeError("this CPU does not compute bf16: emulated, it is slower than FP32")
+    if way.device == "cuda":
+        if not torch.cuda.is_available():
+            raise HedgeError(f"PyTorch {torch.__version__} finds no NVIDIA GPU it can use")
+        torch.backends.cudnn.benchmark = True
     if spec.threads:
         torch.set_num_threads(spec.threads)
     return EngineCell(spec, way.engine(*deployed(spec.weights, spec.bundle)), way.computes)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pynvml
 
+from benchmarks.host.machine import first_gpu
+
 POWERCAP = Path("/sys/class/powercap")
 _TEGRA_RAILS = ("VDD_IN", "VIN_SYS_5V0", "POM_5V_IN")  # the whole module, by generation
 _TEGRA_MS = 100  # between two readings
@@ -61,9 +63,9 @@ def _rapl(folder: Path) -> Callable[[], float] | None:
 
 def _nvml() -> Callable[[], float] | None:
     """Reads joules of the first GPU; None without the driver or its counter (Volta and later)."""
+    if (handle := first_gpu()) is None:
+        return None
     try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except pynvml.NVMLError:
         return None

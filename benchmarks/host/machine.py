@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import pynvml
 
 from benchmarks.results import Fact
 from runtime import machine as here
@@ -42,6 +43,27 @@ def free_mb() -> float:
         with suppress(OSError, ValueError):  # another version, no limit ("max"), another system
             free = min(free, (int(limit.read_text()) - int(use.read_text())) / 1e6)
     return free
+
+
+def gpu_free_mb() -> float | None:
+    """Memory of the first GPU that nobody holds; None where the driver does not tell."""
+    if (handle := first_gpu()) is None:
+        return None
+    try:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).free) / 1e6
+    except pynvml.NVMLError:  # the GPU has no memory of its own, as a Jetson's
+        return None
+
+
+def first_gpu() -> object | None:
+    """NVML's handle of the GPU that CUDA calls the first, whatever is hidden from this process."""
+    if not here.gpus():
+        return None
+    try:
+        pynvml.nvmlInit()
+        return pynvml.nvmlDeviceGetHandleByPciBusId(here.gpu_bus())
+    except pynvml.NVMLError:
+        return None
 
 
 def peak_mb(process: int) -> float | None:

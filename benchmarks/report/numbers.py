@@ -11,7 +11,7 @@ MISSING = "not available"
 PROPER = {
     "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT",
     "tensorrt_rtx": "TensorRT-RTX", "pytorch": "PyTorch", "torch": "PyTorch",
-    "fp32": "FP32", "fp16": "FP16", "int8": "INT8", "cpu": "CPU", "gpus": "GPUs",
+    "fp32": "FP32", "fp16": "FP16", "int8": "INT8", "cpu": "CPU", "cuda": "CUDA", "gpus": "GPUs",
     "python": "Python", "numpy": "NumPy",
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.report.numbers import proper
-from benchmarks.results import YARDSTICK, Cell
+from benchmarks.results import YARDSTICKS, Cell
 from benchmarks.stats.bootstrap import Interval, ratio
 
 COLOURS = {"fp32": "fp32", "fp16": "fp16", "bf16": "fp16", "int8": "int8"}  # by arithmetic
@@ -20,8 +20,8 @@ class Row:
     model: whose weights, as short as can be; way: ``INT8 on OpenVINO``; size: ``512×1024`` where
     the run has several; name: all of these, no two rows alike; lines: the same in two. css: CSS
     classes of colour and kind. reference: what accuracy is lost against; lost: points of mIoU, and
-    lost_by_class: of IoU, for classes that occur in both. yardstick: PyTorch on the same weights
-    and frames; faster: times faster than it, None where that cannot be claimed.
+    lost_by_class: of IoU, for classes that occur in both. yardstick: PyTorch on the same weights,
+    frames and device; faster: times faster than it, None where that cannot be claimed.
     """
 
     cell: Cell
@@ -114,11 +114,11 @@ def _css(cell: Cell) -> str:
 
 
 def _yardstick(cell: Cell, cells: Sequence[Cell]) -> Cell | None:
-    """PyTorch on the same weights and frames, where it was timed."""
+    """PyTorch on the same weights, frames and device, where it was timed."""
     same = [
         other
         for other in cells
-        if other.kind == "peer" and other.way == YARDSTICK and other.timing
+        if other.kind == "peer" and other.way == YARDSTICKS[cell.device] and other.timing
         if (other.model, other.input[1:]) == (cell.model, cell.input[1:])
     ]
     return min(same, key=lambda other: other.input[0], default=None)
@@ -131,7 +131,8 @@ def _reference(cell: Cell, cells: Sequence[Cell]) -> Cell | None:
         other
         for other in cells
         if other.accuracy and other.model == cell.model and other.kind != "bare"
-        if other.way == YARDSTICK or (other.kind == "bundle" and other.precision == "fp32")
+        if other.way in YARDSTICKS.values()
+        or (other.kind == "bundle" and other.precision == "fp32")
     ]
     return min(same, key=lambda o: (o.kind == "bundle", o.backend != cell.backend), default=None)
 

@@ -79,6 +79,7 @@ COLUMNS = (
     Column("engine MB", "what the engine keeps built on this machine", _field("engine_mb")),
     Column("start s", "from the start of the process to its first labels", _field("start_s")),
     Column("peak MB", "memory of the process at its highest", _field("peak_mb")),
+    Column("GPU MB", "memory of the GPU that the start took", _field("gpu_mb")),
     Column("GFLOP/s", "reached, and the share of what this machine reaches in that arithmetic",
            _field("gflops"), note=_ceiling),
     Column("J a frame", "energy of the whole chip or board while it is busy", _field("joules")),

@@ -13,14 +13,25 @@ import msgspec
 
 from benchmarks.cells import bare_library
 from benchmarks.cells.worker import Spec
-from benchmarks.results import YARDSTICK, Cell
+from benchmarks.results import YARDSTICKS, Cell
+from runtime.backends.registry import BACKENDS
 from runtime.bundle.manifest import BUNDLES, FILE_NAME, Manifest
 from runtime.errors import HedgeError
 
 RUNS = Path("runs")
 NAIVE = "onnxruntime fp32 + numpy"
-COMPILED = ("torch.compile fp32", "torch.compile bf16")  # minutes to start
-PEERS = (YARDSTICK, "pytorch fp32", "pytorch bf16 channels_last", NAIVE, *COMPILED)
+# Minutes to start.
+COMPILED = (
+    "torch.compile fp32", "torch.compile bf16",
+    "torch.compile cuda fp16", "torch.compile cuda graph fp16",
+)  # fmt: skip
+PEERS = {  # by the device that they share with the bundles they are compared with
+    "cpu": (YARDSTICKS["cpu"], "pytorch fp32", "pytorch bf16 channels_last", NAIVE, *COMPILED[:2]),
+    "cuda": (
+        YARDSTICKS["cuda"], "pytorch cuda fp32", "pytorch cuda fp16 channels_last",
+        "pytorch cuda graph fp16 channels_last", *COMPILED[2:],
+    ),
+}  # fmt: skip
 
 
 Kind = Literal["bundle", "peer", "bare"]
@@ -63,7 +74,9 @@ class Model:
             return None
         return msgspec.json.decode((self.path / name).read_bytes())
 
-    def cell(self, kind: Kind, backend: str, way: str = "", name: str = "") -> Cell:
+    def cell(
+        self, kind: Kind, backend: str, way: str = "", name: str = "", device: str = "cpu"
+    ) -> Cell:
         """A row with all that is known before anything is measured."""
         batch, height, width, _ = self.manifest.input.shape
         bundle = kind != "peer"
@@ -76,6 +89,7 @@ class Model:
             variant=self.manifest.variant,
             precision=self.manifest.precision if bundle else "fp32",
             backend=backend,
+            device=device,
             way=way,
             input=(batch, height, width),
             model_mb=graph.stat().st_size / 1e6 if bundle else None,
@@ -92,6 +106,11 @@ class Shared:
     frames: Path
     scratch: Path
     places: Mapping[str, str] = field(default_factory=dict)
+
+    def device(self, backend: str) -> str:
+        """What ``backend`` computes on: "cuda" where PyTorch has the same device."""
+        place = self.places.get(backend, "").casefold() or BACKENDS[backend].device
+        return "cuda" if place in ("cuda", "tensorrt") else "cpu"
 
     def spec(self, module: str, model: Model, cell: Cell, weights: tuple[Path, ...] = ()) -> Spec:
         """What the process of ``cell`` loads, with a scratch folder of its own."""
@@ -137,33 +156,37 @@ def plan(found: Sequence[Model], asked: Asked, shared: Shared) -> list[Planned]:
                 loops = bare_library.WAYS[backend][: 2 if asked.quick else None]
                 planned += bare(model, backend, loops, shared)
         if model.key in compared and model is next(m for m in found if m.key == model.key):
-            ways = [way for way in PEERS if not (asked.quick and way in COMPILED)]
             weights = _checkpoints(model, asked.checkpoints)
-            planned += peers(model, ways, weights, model is found[0], shared)
+            for device in dict.fromkeys(map(shared.device, asked.backends)):
+                ways = [way for way in PEERS[device] if not (asked.quick and way in COMPILED)]
+                planned += peers(model, ways, weights, model is found[0], shared, device)
     return planned
 
 
 def engine(model: Model, backend: str, shared: Shared) -> Planned:
     """A bundle in one of our engines."""
-    cell = model.cell("bundle", backend)
+    cell = model.cell("bundle", backend, device=shared.device(backend))
     return Planned(cell, model, shared.spec("engine", model, cell))
 
 
 def bare(model: Model, backend: str, ways: Sequence[str], shared: Shared) -> Iterator[Planned]:
     """The library without us on a bundle; ways: of ``benchmarks.cells.bare_library.WAYS``."""
     for way in ways:
-        cell = model.cell("bare", backend, way)
+        cell = model.cell("bare", backend, way, device=shared.device(backend))
         yield Planned(cell, model, shared.spec("bare_library", model, cell))
 
 
 def peers(
-    model: Model, ways: Sequence[str], weights: tuple[Path, ...], first: bool, shared: Shared
-) -> Iterator[Planned]:
-    """Others with a bundle's weights; ways: of PEERS; first: their names are the ways alone."""
+    model: Model, ways: Sequence[str], weights: tuple[Path, ...], first: bool, shared: Shared,
+    device: str = "cpu",
+) -> Iterator[Planned]:  # fmt: skip
+    """Others with a bundle's weights; ways: of PEERS[device]; first: their names are the ways
+    alone."""
     for way in ways:
         backend = "onnxruntime" if way == NAIVE else "pytorch"
         module = "naive_onnxruntime" if way == NAIVE else "pytorch"
-        cell = model.cell("peer", backend, way, way if first else f"{way} · {model.name}")
+        name = way if first else f"{way} · {model.name}"
+        cell = model.cell("peer", backend, way, name, device)
         if weights:
             yield Planned(cell, model, shared.spec(module, model, cell, weights))
         else:

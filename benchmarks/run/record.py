@@ -15,7 +15,6 @@ from benchmarks.run.plan import Planned
 from benchmarks.run.rounds import LEAST, Rounds
 from benchmarks.stats.interval import drift, timing
 from runtime import cli
-from runtime.backends.registry import BACKENDS
 
 
 @dataclass
@@ -112,5 +111,4 @@ def is_program(cell: Cell) -> bool:
 
 def on_gpu(cell: Cell) -> bool:
     """Whether the CPU's ceilings mean nothing to it."""
-    row = BACKENDS.get(cell.backend)
-    return row is not None and row.device == "cuda"
+    return cell.device == "cuda"

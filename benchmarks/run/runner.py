@@ -16,7 +16,7 @@ import msgspec
 
 from benchmarks.cells import process as processes
 from benchmarks.cells.process import Child, LostError
-from benchmarks.host.machine import busy_s, free_mb, used_s
+from benchmarks.host.machine import busy_s, free_mb, gpu_free_mb, used_s
 from benchmarks.results import Stages
 from benchmarks.run.frames import Frames
 from benchmarks.run.plan import NAIVE, Planned
@@ -110,8 +110,8 @@ class Run:
     ) -> list[tuple[Planned, Child]]:
         """Start cells until all run or memory is short; a failure is an error in the row."""
         group: list[tuple[Planned, Child]] = []
-        while waiting and (not group or self._has_room(group)):
-            planned = waiting.popleft()
+        while waiting and (not group or self._has_room(group, waiting[0])):
+            planned, before = waiting.popleft(), gpu_free_mb()
             self.tell(f"starting {planned.cell.name}")
             try:
                 child = stack.enter_context(Child(self._spec(planned), self.settings.patience))
@@ -121,6 +121,8 @@ class Run:
             else:
                 group.append((planned, child))
                 self.record.change(planned, **self._first_facts(planned, child))
+                if on_gpu(planned.cell) and before and (after := gpu_free_mb()):
+                    self.record.change(planned, gpu_mb=max(0.0, before - after))
         return group
 
     def _spec(self, planned: Planned) -> processes.Spec:
@@ -135,9 +137,12 @@ class Run:
         processes.run(command, graph.with_suffix(".txt"), EXPORT * self.settings.patience)
         return replace(spec, weights=(graph,))
 
-    def _has_room(self, group: Sequence[tuple[Planned, Child]]) -> bool:
+    def _has_room(self, group: Sequence[tuple[Planned, Child]], coming: Planned) -> bool:
+        """Whether another cell as large as the largest fits, on the GPU too where it goes there."""
         largest = max(child.peak_mb() or 0.0 for _, child in group)
-        return free_mb() > SPARE_MB + largest
+        taken = max(self.record.cell(planned).gpu_mb or 0.0 for planned, _ in group)
+        free = gpu_free_mb() if on_gpu(coming.cell) else None
+        return free_mb() > SPARE_MB + largest and (free is None or free > SPARE_MB + taken)
 
     def _first_facts(self, planned: Planned, child: Child) -> dict[str, Any]:
         cell = planned.cell

@@ -14,6 +14,7 @@ import psutil
 import pynvml
 import pytest
 
+import runtime.machine
 from benchmarks.host import ceiling, energy
 from benchmarks.host.machine import busy_s, free_mb, machine, peak_mb, used_s
 from runtime.backends.ov import core
@@ -72,7 +73,9 @@ def test_a_gpus_counter_is_read_in_joules(monkeypatch: pytest.MonkeyPatch) -> No
     """The driver's library is not here; what we make of its answers is."""
     millijoules = iter([5_000, 5_000, 7_500])
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda number: number)
+    monkeypatch.setattr(runtime.machine, "gpus", lambda: ("GPU 0",))
+    monkeypatch.setattr(runtime.machine, "gpu_bus", lambda: "0000:3b:00.0")
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByPciBusId", lambda bus: bus)
     monkeypatch.setattr(
         pynvml, "nvmlDeviceGetTotalEnergyConsumption", lambda handle: next(millijoules)
     )

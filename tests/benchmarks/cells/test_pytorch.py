@@ -17,7 +17,7 @@ from msgspec import structs
 from benchmarks.cells import bare_library, naive_onnxruntime, pytorch
 from benchmarks.cells.engine import EngineCell, Scene
 from benchmarks.cells.worker import Spec, to_json
-from benchmarks.results import YARDSTICK
+from benchmarks.results import YARDSTICKS
 from benchmarks.run.plan import COMPILED, NAIVE, PEERS
 from export.config import Export
 from export.exporter import export
@@ -26,7 +26,7 @@ from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
 from train.device import cpu_has_bf16
 
-PYTORCH = [way for way in PEERS if way not in (NAIVE, *COMPILED)]
+PYTORCH = [way for way in PEERS["cpu"] if way not in (NAIVE, *COMPILED)]
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,49 @@ def _labels(cell: EngineCell, frame: Path) -> np.ndarray:
 
 
 def test_every_way_of_pytorch_is_known() -> None:
-    assert set(PEERS) - {NAIVE} == pytorch.WAYS.keys()
-    assert PEERS[0] == YARDSTICK
+    for device, ways in PEERS.items():
+        known = {name for name, way in pytorch.WAYS.items() if way.device == device}
+        assert set(ways) - {NAIVE} == known
+        assert ways[0] == YARDSTICKS[device]
+
+
+@pytest.mark.parametrize("way", [way for way in PEERS["cuda"] if way not in COMPILED])
+def test_a_gpus_way_answers_and_computes_as_it_says(way: str, spec: Spec, frame: Path) -> None:
+    """Its own code on the CPU: what only a GPU has is left out (graphs, page-locked memory)."""
+    make = pytorch.WAYS[way].engine
+    kwargs = getattr(make, "keywords", {}) | {"recorded": False, "device": "cpu"}
+    engine = pytorch.CudaTorch(*pytorch.deployed(spec.weights, spec.bundle), **kwargs)
+    cell = EngineCell(spec, engine)
+    with load_engine(spec.bundle, "onnxruntime", 1) as ours:
+        expected = _labels(EngineCell(spec, ours), frame)
+    first = _labels(cell, frame)
+    assert (first == expected).mean() > (0.97 if "fp16" in way else 0.999)
+    assert (_labels(cell, frame) == first).all() and engine.infer(cell._batch(0)).flags.owndata
+    seen: list[torch.Tensor] = []
+    engine._graph.network.aspp.register_forward_hook(lambda _, __, answer: seen.append(answer))
+    engine.infer(cell._batch(0))
+    assert seen[0].is_contiguous() != ("channels_last" in way)
+    assert seen[0].dtype == (torch.float16 if "fp16" in way else torch.float32)
+
+
+def test_without_a_gpu_its_ways_say_so(spec: Spec) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(HedgeError, match="finds no NVIDIA GPU"):
+        pytorch.load(replace(spec, way=YARDSTICKS["cuda"]))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("way", PEERS["cuda"])
+def test_pytorch_on_a_gpu_answers_as_the_bundle(way: str, spec: Spec, frame: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no NVIDIA GPU here")
+    cell = pytorch.load(replace(spec, way=way))
+    with load_engine(spec.bundle, "onnxruntime", 1) as ours:
+        expected = _labels(EngineCell(spec, ours), frame)
+    for _ in range(2):  # the second is the graph's replay
+        assert (_labels(cell, frame) == expected).mean() > (0.97 if "fp16" in way else 0.995)
+    assert cell.measure(0) > 0
 
 
 @pytest.mark.parametrize("way", PYTORCH)

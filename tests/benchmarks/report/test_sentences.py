@@ -9,12 +9,13 @@ import pytest
 from benchmarks.report.sentences import WIDE, words
 from benchmarks.report.tables import COLUMNS
 from benchmarks.report.view import derive
-from benchmarks.results import YARDSTICK, Results
+from benchmarks.results import YARDSTICK, YARDSTICKS, Results
 from tests.benchmarks.runs import (
     CELL,
     accuracy,
     bundle,
     changed,
+    peer,
     results,
     slowed,
     timing,
@@ -159,3 +160,15 @@ def test_what_se_hed_and_our_code_cost() -> None:
         share = {"SE": 1 - 1 / 1.1, "HED": 0.5, "our code": 0.01}[part]
         assert cost.share.value == pytest.approx(share, abs=0.01)
         assert cost.share.low <= cost.share.value <= cost.share.high
+
+
+def test_a_gpu_is_held_against_pytorch_on_the_same_gpu() -> None:
+    run = results(("dlse",), ("openvino", "tensorrt"))
+    cells = [replace(c, device="cuda") if c.backend == "tensorrt" else c for c in run.cells]
+    ways = {row.cell.backend: row.yardstick for row in derive(replace(run, cells=cells)).rows}
+    assert ways["tensorrt"] is None and ways["openvino"] and ways["openvino"].way == YARDSTICK
+    cells.append(peer(YARDSTICKS["cuda"], "dlse", 20.0, seed=1, device="cuda"))
+    for row in derive(replace(run, cells=cells)).rows:
+        assert row.yardstick and row.yardstick.device == row.cell.device
+        if row.cell.timing and row.cell.backend == "tensorrt":
+            assert row.faster and row.faster.value < 2.5

@@ -56,14 +56,17 @@ def test_peers_and_bare_libraries_are_the_first_models(
     two = make_bundle(tmp_path / "two", size=(48, 64))
     run = _checkpoint(tmp_path / "runs" / "brightest")
     planned = _plan([one, two], tmp_path, checkpoints=(run,))
-    assert _names(planned, "peer") == list(PEERS)
+    assert _names(planned, "peer") == list(PEERS["cpu"])
     ways = [f"one {b} ({way})" for b in CPU for way in bare_library.WAYS[b]]
     assert _names(planned, "bare") == ways
     assert all(
         p.spec and p.spec.weights == (run / "best.pt",) for p in planned if p.cell.kind == "peer"
     )
     everything = _plan([one, two], tmp_path, peers="all", checkpoints=(run,))
-    assert _names(everything, "peer") == [*PEERS, *(f"{way} · two" for way in PEERS)]
+    assert _names(everything, "peer") == [
+        *PEERS["cpu"],
+        *(f"{way} · two" for way in PEERS["cpu"]),
+    ]
     assert len(_names(everything, "bare")) == 2 * len(ways)
     assert len({p.cell.name for p in everything}) == len(everything)
 
@@ -73,8 +76,26 @@ def test_bundles_of_one_model_share_its_peers(
 ) -> None:
     bundles = [make_bundle(tmp_path / name) for name in ("one", "two")]
     planned = _plan(bundles, tmp_path, peers="all")
-    assert _names(planned, "peer") == list(PEERS)
+    assert _names(planned, "peer") == list(PEERS["cpu"])
     assert {p.cell.bundle for p in planned if p.cell.kind == "bare"} == {"one", "two"}
+
+
+def test_peers_are_on_the_bundles_devices(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "one")
+    for backends, devices in {
+        ("tensorrt",): ["cuda"],
+        ("tensorrt_rtx", "openvino"): ["cuda", "cpu"],
+        CPU: ["cpu"],
+    }.items():
+        planned = _plan([bundle], tmp_path, backends=backends)
+        assert _names(planned, "peer") == [way for device in devices for way in PEERS[device]]
+        for one in planned:
+            ours = one.cell.backend.startswith("tensorrt") or one.cell.way in PEERS["cuda"]
+            assert one.cell.device == ("cuda" if ours else "cpu")
+    places = {"onnxruntime": "CUDA", "openvino": "GPU"}  # Intel's: PyTorch is not there
+    shared = Shared(2, tmp_path / "frames.json", tmp_path, places)
+    found = plan(models([bundle]), Asked(tuple(places), "first", (), quick=True), shared)
+    assert [p.cell.device for p in found if p.cell.kind == "bundle"] == ["cuda", "cpu"]
 
 
 def test_a_quick_run_leaves_out_what_takes_minutes(
