@@ -59,8 +59,8 @@ _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROF
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 the reader of the output left, 2 bad input or usage, 3 input shorter "
-    "than it promised, 4 quality gate not met, 5 output not writable, 70 a fault of Hedge, "
-    "130 interrupted."
+    "than it promised, 4 quality gate not met, 5 output not writable, 6 an alarm rang, "
+    "70 a fault of Hedge, 130 interrupted."
 )
 
 

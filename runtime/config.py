@@ -11,6 +11,7 @@ import tyro
 
 from runtime.errors import HedgeError
 from runtime.numbers import Count, Positive, Ratio, Side, Threads, check_numbers
+from runtime.outputs.alarms import Alarm, Zone
 from runtime.outputs.overlay import Look, Style
 from runtime.sources.open import PIPE
 
@@ -97,6 +98,13 @@ class VideoConfig:
     unknown: Ratio | None = None
     """Confidence below which a pixel is of no class: gray in pictures, 255 in saved labels, a
     column of its own in --shares. The mIoU is of the model's own answers."""
+    zone: tuple[str, ...] = ()
+    """Parts of the frame for --alarm, as in lane=0.3,1,0.45,0.6,0.55,0.6,0.7,1: a name, and the
+    corners' x and y in 0..1 of the frame's width and height. Outlined in pictures."""
+    alarm: tuple[str, ...] = ()
+    """Rules on the share of a class, as in "road < 0.3 for 2 s" (in every --zone, or the frame) or
+    "car in lane > 0.05". One that holds that long is told at once, in --metrics and --json, and
+    ends the command with code 6."""
     serve: Annotated[int, msgspec.Meta(ge=0, le=65_535)] | None = None
     """Port of a page to watch on, http://127.0.0.1:PORT: the overlay, latency, drops, classes and
     the bundle's passport; /metrics is for Prometheus. 0 takes a free port."""
@@ -140,6 +148,16 @@ class VideoConfig:
         return Look(self.style, self.opacity, names)
 
     @property
+    def zones(self) -> list[Zone]:
+        """The parts of the frame that have names."""
+        return [Zone.parse(text) for text in self.zone]
+
+    @property
+    def alarms(self) -> list[Alarm]:
+        """The rules on classes' shares."""
+        return [Alarm.parse(text) for text in self.alarm]
+
+    @property
     def asks_nothing(self) -> bool:
         """Whether neither an output nor a comparison is asked for."""
         wanted = (self.out, self.save_labels, self.json, self.metrics, self.shares)
@@ -164,6 +182,11 @@ class VideoConfig:
     def validate(self) -> None:
         """Raise HedgeError for numbers and options that mean nothing together."""
         check_numbers(self)
+        names = [zone.name for zone in self.zones]
+        if len(set(names)) < len(names):
+            raise HedgeError("--zone: two zones share a name; give each its own")
+        if names and not self.alarms:
+            raise HedgeError("--zone is what --alarm watches; give --alarm as well")
         if self.more and (self.serve is not None or self.reference is not None):
             raise HedgeError("--serve and --reference take one source; give one")
         if self.more and PIPE in (self.source, *self.more):

@@ -36,6 +36,12 @@ class OutputError(HedgeError):
     exit_code = 5
 
 
+class AlarmError(HedgeError):
+    """All went well, and an alarm rang."""
+
+    exit_code = 6
+
+
 def one_line(error: BaseException) -> str:
     """What an error of a library says, in one line."""
     return " ".join(str(error).split()) or type(error).__name__

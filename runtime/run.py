@@ -17,6 +17,7 @@ from runtime.accuracy.metrics import Scores, scores
 from runtime.accuracy.streaming import Clock
 from runtime.bundle import measured
 from runtime.latency import Latency
+from runtime.outputs.alarms import Watch
 from runtime.outputs.report import Report
 from runtime.segment import Prediction, Segmenter
 from runtime.sources.base import Source
@@ -45,6 +46,7 @@ class Run:
     scorer: Scorer | None = None
     drift: Drift | None = None
     confidence: ClassConfidence | None = None
+    watch: Watch | None = None
     videos: list[Path] = field(default_factory=list)
     pictures: Path | None = None
     read: int = 0
@@ -124,6 +126,7 @@ class Run:
             videos=[files.printable(str(path)) for path in self.videos],
             pictures=files.printable(str(self.pictures)) if self.pictures else None,
             confidence=None if self.confidence is None else self.confidence.means(),
+            alarms=None if self.watch is None else self.watch.report(),
             drift=None if self.drift is None else self.drift.report(),
             miou_of_bundle=manifest.measured.miou_in(self.segmenter.backend),
             miou_of_pytorch=measured.known(manifest.measured.miou_pytorch),

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from runtime import images
-from runtime.accuracy.confidence import confidences
+from runtime.accuracy.confidence import certain, confidences
 from runtime.backends.base import Engine, check_labels
 from runtime.backends.registry import computes, load_engine
 from runtime.bundle.classes import ClassSet
@@ -51,6 +51,12 @@ class Prediction:
         count = np.count_nonzero(np.bincount(self.labels.ravel(), minlength=256))
         where = f"{self.frame.name!r} at {self.frame.time_s:.2f} s"
         return f"Prediction({where}, {height}×{width}, {count} classes, {self.infer_ms:.1f} ms)"
+
+    def certain(self, least: float | None) -> Prediction:
+        """Itself, but with labels of 255 where its confidence is below ``least``."""
+        if least is None or self.confidence is None:
+            return self
+        return replace(self, labels=certain(self.labels, self.confidence, least))
 
 
 class Segmenter(Closing):

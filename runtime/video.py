@@ -33,17 +33,18 @@ from runtime.backends.shared import SharedEngine
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.shipped import find_bundle
 from runtime.config import VideoConfig
-from runtime.errors import EXIT_INTERRUPTED, EXIT_OK, HedgeError, IncompleteError
+from runtime.errors import EXIT_INTERRUPTED, EXIT_OK, AlarmError, HedgeError, IncompleteError
 from runtime.interrupt import interruptible
 from runtime.outputs import checks, pictures, video_file
-from runtime.outputs.json_files import write_report
+from runtime.outputs.alarms import Watch
+from runtime.outputs.json_files import Row, write_report
 from runtime.outputs.overlay import Overlay
 from runtime.outputs.report import table
 from runtime.outputs.shares import check_table
 from runtime.outputs.writer import Wanted, Writer
 from runtime.pipeline import stream
 from runtime.run import Run
-from runtime.segment import Segmenter
+from runtime.segment import Prediction, Segmenter
 from runtime.sources.address import password_of
 from runtime.sources.base import Source
 from runtime.sources.open import open_source
@@ -93,6 +94,8 @@ def _run(config: VideoConfig, source: Source, engine: Engine, bundle: Path) -> R
     segmenter = Segmenter.of(engine, sure)
     config.look.shown(segmenter.manifest.classes)  # a class that there is not, before any work
     run = Run(source, segmenter, bundle, _scorer(config, source, segmenter.manifest))
+    if alarms := config.alarms:
+        run.watch = Watch(alarms, config.zones, segmenter.manifest.classes)
     run.confidence = ClassConfidence(segmenter.manifest.classes) if sure else None
     return run
 
@@ -227,7 +230,7 @@ def _stream(
     """Stream to the end, to --max-frames or to the first interrupt; all files are finished."""
     wanted = Wanted(
         config.out, config.save_labels, config.metrics, config.overlay, config.look,
-        config.shares, config.unknown,
+        config.shares, config.unknown is not None, config.zones,
     )  # fmt: skip
     run.begin()
     with (
@@ -239,11 +242,22 @@ def _stream(
             run.score(prediction)
             differences = {} if run.drift is None else run.drift.update(prediction)
             status = run.status(prediction)
-            known = {"miou": run.miou(), **differences}
+            prediction = prediction.certain(config.unknown)
+            known: Row = {"miou": run.miou(), **differences, **_rings(run, prediction)}
             run.add(prediction, writer.write(prediction, status, known))
             advance(status)
             if stop.is_set():
                 return
+
+
+def _rings(run: Run, prediction: Prediction) -> Row:
+    """The alarms that ring in a frame, for its row; those that begin to are told at once."""
+    if run.watch is None:
+        return {}
+    rings, begun = run.watch.update(prediction.frame, prediction.labels)
+    for ring in begun:
+        cli.warn(f"alarm: {ring.alarm}, from {ring.time_s:.2f} s of {run.source.origin} on")
+    return {"alarms": [ring.alarm for ring in rings]}
 
 
 def _total(config: VideoConfig, source: Source) -> int | None:
@@ -292,6 +306,8 @@ def _finish(config: VideoConfig, run: Run, interrupted: bool) -> int:
         )
     if complaint := run.source.complaint():
         raise IncompleteError(complaint)
+    if run.watch is not None and run.watch.count:
+        raise AlarmError(f"{run.source.origin}: alarms that rang: {run.watch.count}")
     return EXIT_OK
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 import msgspec
@@ -57,6 +58,18 @@ class ClassSet(msgspec.Struct, frozen=True, omit_defaults=True):
     def label_ids(self) -> tuple[int, ...]:
         """The value of each class in label files."""
         return self.ids or tuple(range(len(self)))
+
+    def find(self, name: str, option: str) -> int:
+        """A class's training id; HedgeError, which names ``option`` and all classes, for no class.
+
+        Upper and lower case are alike.
+        """
+        key = unicodedata.normalize("NFC", name).strip().casefold()
+        known = {own.casefold(): index for index, own in enumerate(self.names)}
+        if key not in known:
+            has = ", ".join(self.names)
+            raise HedgeError(f"{option} {name}: no class of this model; it has {has}")
+        return known[key]
 
     def palette(self) -> np.ndarray:
         """(256, 3) uint8 BGR: the colour of every label value; unused ones and IGNORE are black."""

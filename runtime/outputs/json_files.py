@@ -14,7 +14,8 @@ from runtime.outputs.checks import writing
 
 _FLUSH_SECONDS = 1.0
 
-Row = dict[str, str | float | None]  # by key; what there is depends on what was asked for
+# By key; what there is depends on what was asked for.
+Row = dict[str, str | float | list[str] | None]
 
 
 def write_report(path: Path, report: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from runtime.bundle.classes import IGNORE, ClassSet
-from runtime.errors import HedgeError
+from runtime.outputs.alarms import Zone
 
 Style = Literal["fill", "outline"]
 UNKNOWN = (128, 128, 128)  # BGR of pixels without a class
@@ -42,27 +42,28 @@ class Look:
         """(256,) bool: the label values that are drawn; HedgeError for a name of no class."""
         if not self.only:
             return np.ones(256, bool)
-        known = {name.casefold(): index for index, name in enumerate(classes.names)}
-        asked = {name: unicodedata.normalize("NFC", name).strip().casefold() for name in self.only}
-        if strange := [name for name, key in asked.items() if key not in known]:
-            raise HedgeError(
-                f"--only {strange[0]}: no class of this model; it has {', '.join(classes.names)}"
-            )
         table = np.zeros(256, bool)
-        table[[known[key] for key in asked.values()]] = True
+        table[[classes.find(name, "--only") for name in self.only]] = True
         return table
 
 
 class Overlay:
     """Draws predictions of one class set; ``footer`` names the model under the live numbers.
 
+    zones: are outlined in white.
     Pixels of the value 255 are of no class: gray, "unknown" in the legend. Raises HedgeError where
     ``look`` asks for a class that there is not.
     """
 
-    def __init__(self, classes: ClassSet, footer: str = "", look: Look | None = None) -> None:
+    def __init__(
+        self,
+        classes: ClassSet,
+        footer: str = "",
+        look: Look | None = None,
+        zones: Sequence[Zone] = (),
+    ) -> None:
         look = look or Look()
-        self.footer = footer
+        self.footer, self._zones = footer, zones
         self._names = {**dict(enumerate(classes.names)), IGNORE: "unknown"}
         self._style = look.style
         self._opacity = _OPACITY[look.style] if look.opacity is None else look.opacity
@@ -83,6 +84,7 @@ class Overlay:
         status: the line of live numbers. A panel that does not fit the image is left out.
         """
         canvas = self.blend(image, labels)
+        self._draw_zones(canvas)
         size = _text_size(canvas.shape[0])
         self._draw_status(canvas, status, size)
         self._draw_legend(canvas, labels, max(size - 2, 10))
@@ -118,6 +120,14 @@ class Overlay:
         window = np.ones((side, side), np.uint8)
         several = cv2.compare(cv2.dilate(labels, window), cv2.erode(labels, window), cv2.CMP_NE)
         return cv2.bitwise_and(drawn, several)
+
+    def _draw_zones(self, canvas: np.ndarray) -> None:
+        height, width = canvas.shape[:2]
+        for zone in self._zones:
+            corners = np.rint(np.array(zone.corners) * (width, height) * 16 - 8).astype(np.int32)
+            cv2.polylines(
+                canvas, [corners], True, (_BRIGHT,) * 3, 2 + height // _LINE_ROWS, cv2.LINE_AA, 4
+            )
 
     def _draw_status(self, canvas: np.ndarray, status: str, size: int) -> None:
         lines = [(status, size, _BRIGHT), (self.footer, max(size - 3, 10), _DIM)]

@@ -10,6 +10,7 @@ from rich.table import Table
 from runtime.accuracy.drift import DriftReport
 from runtime.accuracy.metrics import Scores
 from runtime.accuracy.streaming import Deadline
+from runtime.outputs.alarms import Rings
 from runtime.sources.live import Gaps
 
 _LEAST_SURE = 3  # classes that the table names
@@ -33,6 +34,7 @@ class Report(Scores):
     videos: list[str]
     pictures: str | None
     confidence: dict[str, float | None] | None
+    alarms: Rings | None
     drift: DriftReport | None
     miou_of_bundle: float | None
     miou_of_pytorch: float | None
@@ -82,6 +84,8 @@ def _facts_grid(report: Report) -> Table:
         grid.add_row("drift", _drift_text(drift))
     if (gaps := report.gaps) is not None:
         grid.add_row("gaps", f"{gaps.count}, {gaps.seconds:.1f} s in all")
+    if report.alarms is not None:
+        grid.add_row("alarms", f"{report.alarms.count} rang")
     grid.add_row("engine", f"{report.backend}, {report.precision}")
     grid.add_row("bundle", report.bundle)
     return grid

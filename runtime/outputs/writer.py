@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from runtime import files
-from runtime.accuracy.confidence import certain
+from runtime.outputs.alarms import Zone
 from runtime.outputs.json_files import Row, RowSink
 from runtime.outputs.label_images import LabelSink
 from runtime.outputs.overlay import Look, Overlay
@@ -31,7 +32,8 @@ class Wanted:
 
     out: a video, or the place of photos' pictures; labels: a folder of palette PNGs; metrics: a
     file of JSON lines; shares: a CSV of the classes' shares; blend: show the frames under the
-    colours; look: how classes are drawn; unknown: the confidence below which a pixel has no class.
+    colours; look: how classes are drawn; unknown: labels may be 255; zones: are
+    outlined.
     """
 
     out: Path | None = None
@@ -40,7 +42,8 @@ class Wanted:
     blend: bool = True
     look: Look = field(default_factory=Look)
     shares: Path | None = None
-    unknown: float | None = None
+    unknown: bool = False
+    zones: Sequence[Zone] = ()
 
 
 class Writer:
@@ -58,15 +61,14 @@ class Writer:
         footer = f"{manifest.name}  ·  {manifest.precision}  ·  {segmenter.backend}"
         photos = out is not None and takes_pictures(out, source)
         self._numbers = not photos  # which belong to a run, not to a picture that is kept
-        self._overlay = Overlay(manifest.classes, "" if photos else footer, wanted.look)
+        self._overlay = Overlay(
+            manifest.classes, "" if photos else footer, wanted.look, wanted.zones
+        )
         self._labels = None if labels is None else LabelSink(labels, manifest.classes)
         self._rows = None if wanted.metrics is None else RowSink(wanted.metrics)
-        self._unknown = wanted.unknown
         self._shares = None
         if wanted.shares is not None:
-            self._shares = ShareSink(
-                wanted.shares, manifest.classes, unknown=wanted.unknown is not None
-            )
+            self._shares = ShareSink(wanted.shares, manifest.classes, wanted.unknown)
         self._clocked = source.timed or source.live
         self._video = None if out is None or photos else _video_sink(out, source)
         self._pictures = PictureSink(out) if out is not None and photos else None
@@ -81,12 +83,9 @@ class Writer:
         """The picture of a photo, or the folder of several."""
         return None if self._pictures is None else self._pictures.place
 
-    def write(self, prediction: Prediction, status: str, known: dict[str, float | None]) -> float:
+    def write(self, prediction: Prediction, status: str, known: Row) -> float:
         """Write a frame's results; the milliseconds it took, without the row that holds them."""
         start = time.perf_counter()
-        if self._unknown is not None and prediction.confidence is not None:
-            known_ones = certain(prediction.labels, prediction.confidence, self._unknown)
-            prediction = replace(prediction, labels=known_ones)
         if self._shares is not None:
             self._shares.write(prediction.frame, prediction.labels)
         if self._labels is not None:
