@@ -141,6 +141,13 @@ class TrtEngine(LabelsOnly, Closing):
         with self._current():
             return slot.finish()
 
+    def without_graphs(self) -> None:
+        """Enqueue each batch piece by piece from now on: what CUDA graphs gain is measured so."""
+        assert not self._waiting, "a batch is in flight; take its result first"
+        with self._current():
+            for slot in self._slots:
+                slot.without_graph()
+
     def multiply_adds(self) -> dict[str, int]:
         """Of a batch, by the arithmetic that computes them; empty where the engine does not say."""
         trt = trt_builder.load(self.backend)
@@ -249,5 +256,7 @@ def _devices(library: str) -> list[str]:
             "--engine tensorrt_rtx builds anywhere"
         )
     capability = f"sm{machine.compute_capability()}"
-    name = "-".join(machine.gpus()[0].split())
-    return [capability, *portable] if portable else [f"{name}-{capability}"]
+    if not portable:
+        return [f"{'-'.join(machine.gpus()[0].split())}-{capability}"]
+    known = capability in trt_builder.targets(library)  # a GPU that it does not name may run it yet
+    return [capability, *portable] if known else portable

@@ -61,6 +61,9 @@ def configured(builder: Any, library: str, options: BuildOptions) -> Any:
     """
     trt, config = load(library), builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)
+    # TensorRT-RTX: without it an engine may take memory as it runs, which no CUDA graph can hold.
+    if (own_memory := getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)) is not None:
+        config.set_flag(own_memory)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for what ``products`` reads
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if options.level is not None:
@@ -71,16 +74,20 @@ def configured(builder: Any, library: str, options: BuildOptions) -> Any:
 def products(described: str) -> dict[str, int]:
     """Multiply-adds by arithmetic, of the JSON that an engine's inspector describes layers in.
 
-    Empty where it names layers without saying what is in them, as of engines built without detail.
+    Empty where it names layers without saying what is in them, as of engines built without detail,
+    or says it in another form: an engine that works is not lost for that.
     """
     found: Counter[str] = Counter()
-    for layer in json.loads(described).get("Layers", []):
-        if not isinstance(layer, dict) or not (weights := layer.get("Weights")):
-            continue
-        _, height, width = ([1, 1] + layer["Outputs"][0]["Dimensions"])[-3:]
-        frames = layer["Outputs"][0]["Dimensions"][0]
-        kind = _ARITHMETIC.get(weights["Type"], weights["Type"])
-        found[kind] += frames * height * width * weights["Count"]
+    try:
+        for layer in json.loads(described).get("Layers", []):
+            if not isinstance(layer, dict) or not (weights := layer.get("Weights")):
+                continue
+            _, height, width = ([1, 1] + layer["Outputs"][0]["Dimensions"])[-3:]
+            frames = layer["Outputs"][0]["Dimensions"][0]
+            kind = _ARITHMETIC.get(weights["Type"], weights["Type"])
+            found[kind] += frames * height * width * weights["Count"]
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return {}
     return dict(found)
 
 
@@ -121,15 +128,20 @@ def take_up_to(largest: int, library: str, network: Any) -> None:
         raise HedgeError(f"--max-batch {largest}: {library} keeps to the graph's number of frames")
 
 
+def targets(library: str) -> dict[str, Any]:
+    """What TensorRT-RTX builds for, as "sm89", and its own name for it; empty of TensorRT."""
+    known = getattr(getattr(load(library), "ComputeCapability", None), "__members__", {})
+    return {name.lower(): value for name, value in known.items() if name.startswith("SM")}
+
+
 def capability(library: str, device: str) -> Any:
     """TensorRT-RTX's name for a target such as "sm89"; None where no target is to be named."""
-    known = getattr(getattr(load(library), "ComputeCapability", None), "__members__", {})
+    known = targets(library)
     if not known or device == PORTABLE:
         return None
-    if device.upper() not in known:
-        targets = ", ".join(name.lower() for name in known if name.startswith("SM"))
-        raise HedgeError(f"--target {device}: tensorrt_rtx builds for {targets}")
-    return known[device.upper()]
+    if device.lower() not in known:
+        raise HedgeError(f"--target {device}: tensorrt_rtx builds for {', '.join(known)}")
+    return known[device.lower()]
 
 
 def load(library: str) -> ModuleType:

@@ -60,6 +60,7 @@ class Slot:
     device: tuple[Any, ...] = ()
     graph: Graph | None = None
     runs: int = 0
+    captures: bool = True
 
     def prepare(self, engine: Any, manifest: Manifest) -> None:
         """Take what a batch needs; where this raises, ``free`` gives back what was taken."""
@@ -80,7 +81,7 @@ class Slot:
         """Copy ``batch`` and enqueue all work on it."""
         self.host[0][:] = batch
         # The first run sets up what capturing may not: kernels are loaded, memory is taken.
-        if self.runs == 1:
+        if self.runs == 1 and self.captures and self._capturable():
             self.graph = captured(self.stream, self._enqueue)
         if self.graph is not None:
             self.graph.launch(self.stream)
@@ -94,6 +95,13 @@ class Slot:
         self.done.synchronize()
         return self.host[1].copy()
 
+    def without_graph(self) -> None:
+        """Run without a graph from now on; nothing may be on the way."""
+        self.captures = False
+        if self.graph is not None:
+            self.graph.destroy()
+            self.graph = None
+
     def free(self) -> None:
         """Give everything back, users before what they use; also where ``prepare`` failed."""
         with ExitStack() as stack:
@@ -102,6 +110,14 @@ class Slot:
                 stack.callback(self.graph.destroy)
             if self.stream is not None:
                 self.stream.synchronize()
+
+    def _capturable(self) -> bool:
+        """What TensorRT-RTX says of its work; TensorRT is not asked, for it has no word for it."""
+        ask = getattr(self.context, "is_stream_capturable", None)
+        if ask is None or ask(self.stream.handle):
+            return True
+        _warn_once("no CUDA graph, each frame is enqueued by itself: the engine's work is no graph")
+        return False
 
     def _forget(self) -> None:
         """Drop the references: pycuda and TensorRT free an object with its last one."""

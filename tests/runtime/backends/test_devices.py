@@ -86,3 +86,5 @@ def test_layers_of_tensorrt_are_counted_by_their_weights() -> None:
       {"Name": "pooling", "Outputs": [{"Dimensions": [2, 8, 1, 1]}]}, "a name alone"]}"""  # noqa: E501
     assert trt_builder.products(layers) == {"int8": 2 * 20 * 72, "fp16": 2 * 20 * 8}
     assert trt_builder.products('{"Layers": ["conv", "pooling"]}') == {}
+    for other in ("", "[]", '{"Layers": [{"Weights": {"Type": "Half", "Count": 1}}]}'):
+        assert trt_builder.products(other) == {}, "of another library's next version"

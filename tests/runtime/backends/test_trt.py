@@ -193,7 +193,9 @@ def test_tensorrt_is_built_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(machine, "gpus", lambda: ("NVIDIA Orin",))
     monkeypatch.setattr(machine, "compute_capability", lambda: "87")
     assert trt._devices("tensorrt") == ["NVIDIA-Orin-sm87"]
-    assert trt._devices(RTX) == ["sm87", "portable"]
+    assert trt._devices(RTX) == ["portable"], "no target of this library"
+    monkeypatch.setattr(machine, "compute_capability", lambda: "89")
+    assert trt._devices(RTX) == ["sm89", "portable"]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 from runtime.backends import trt, trt_builder, trt_slot
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
-from tests.runtime.backends.gpu_account import Gpu, driver_of, runtime_of, tensorrt_of
+from tests.runtime.backends.gpu_account import Context, Gpu, driver_of, runtime_of, tensorrt_of
 
 HELD_BY_A_SLOT = ["buffer", "buffer", "event", "execution context", "stream"]
 
@@ -187,3 +187,25 @@ def test_a_cuda_python_too_new_for_the_driver_is_named(
         "cuda-python is of CUDA 13.5, the driver knows CUDA 12.2: pip install 'cuda-python<13'"
     )
     assert (expected in said) == (not fits)
+
+
+def test_what_graphs_gain_is_measured_without_them(
+    gpu: Gpu, manifest: Manifest, frames: list[np.ndarray]
+) -> None:
+    with trt.TrtEngine(b"", manifest, "tensorrt") as engine:
+        assert answers(engine, frames) and gpu.graphs == 1
+        launched, enqueued = gpu.launches, gpu.enqueued
+        engine.without_graphs()
+        assert answers(engine, frames) and gpu.graphs == 0 and gpu.outside == []
+        assert (gpu.launches, gpu.enqueued) == (launched, enqueued + len(frames))
+
+
+def test_an_engine_whose_work_is_no_graph_runs_without(
+    gpu: Gpu, manifest: Manifest, frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    ask = lambda context, stream: False  # noqa: E731
+    monkeypatch.setattr(Context, "is_stream_capturable", ask, raising=False)
+    with trt.TrtEngine(b"", manifest, "tensorrt_rtx", 2) as engine:
+        assert answers(engine, frames) and gpu.launches == 0 and gpu.graphs == 0
+    assert capsys.readouterr().err.count("no CUDA graph") == 1
