@@ -7,7 +7,7 @@ import pytest
 
 from runtime.bundle.classes import CITYSCAPES, ClassSet
 from runtime.errors import HedgeError
-from runtime.outputs.overlay import Look, Overlay
+from runtime.outputs.overlay import Look, Overlay, Style
 
 
 def bands(height: int, width: int, count: int) -> np.ndarray:
@@ -81,6 +81,13 @@ def test_edges_are_soft_and_no_darker_than_both_sides(classes: ClassSet) -> None
     assert row[37].tolist() == [255, 0, 0] and row[42].tolist() == [0, 255, 0]
     assert 0 < row[40, 0] < row[39, 0] < 255, "blue fades"
     assert np.abs(row[36:44, :2].sum(1) - 255).max() <= 1, "as green comes"
+
+
+@pytest.mark.parametrize("style", ["fill", "outline"])
+def test_a_color_over_the_same_color_shows_no_seam(style: Style, classes: ClassSet) -> None:
+    image = np.full((60, 80, 3), (255, 0, 0), np.uint8)
+    drawn = Overlay(classes, look=Look(style, 1.0, ("blue",))).blend(image, halves())
+    assert np.abs(drawn.astype(int) - image).max() <= 2
 
 
 def test_opacity_is_the_share_of_the_color(classes: ClassSet) -> None:
