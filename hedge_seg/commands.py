@@ -53,6 +53,7 @@ COMMANDS: dict[str, Command] = {
     "ablation": Command("benchmarks.ablation", "Ablation", "train designs alike and compare"),
     "speed": Command("benchmarks.speed", "Speed", "time untrained models in every engine"),
     "pipeline": Command("benchmarks.pipeline", "Pipeline", "time the whole pipeline"),
+    "gpu": Command("benchmarks.gpu", "Gpu", "measure everything on an NVIDIA GPU at once"),
 }
 
 

@@ -13,12 +13,15 @@ import numpy as np
 
 from benchmarks.cells.worker import Spec, from_json
 from benchmarks.host.energy import joules
+from benchmarks.host.machine import gpu_free_mb
 from benchmarks.results import Accuracy, Arrival, Stages
 from runtime import files
 from runtime.accuracy.label_files import read_ids
 from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix, known
+from runtime.backends import golden
 from runtime.backends.base import Engine
 from runtime.backends.registry import BACKENDS, computes, load_engine
+from runtime.backends.trt import TrtEngine
 from runtime.images import read_rgb
 from runtime.latency import settled_ms
 from runtime.segment import Segmenter, fill
@@ -45,6 +48,14 @@ class Figure:
     """A number that may not be known."""
 
     value: float | None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Seconds of opening an engine that is built, and MB of the GPU that closing left taken."""
+
+    seconds: float
+    left_mb: float | None
 
 
 @dataclass(frozen=True)
@@ -125,6 +136,44 @@ class EngineCell:
         row = BACKENDS.get(self._engine.backend)
         total = joules(work, "cpu" if row is None else row.device)
         return Figure(None if total is None else total / frames)
+
+    def sustained(self, seconds: float) -> list[float]:
+        """Milliseconds a frame of calls one right after the other, for so long."""
+        samples: list[float] = []
+
+        def timed(number: int) -> None:
+            start = time.perf_counter()
+            self._engine.infer(self._batch(number))
+            samples.append((time.perf_counter() - start) * 1e3 / self._shape[0])
+
+        _run_for(seconds, self._shape[0], timed)
+        return samples
+
+    def without_graphs(self) -> bool:
+        """Go on without CUDA graphs; False where there are none."""
+        if not isinstance(self._engine, TrtEngine):
+            return False
+        self._engine.without_graphs()
+        return True
+
+    def golden(self) -> Figure:
+        """Share of the golden frames' pixels with PyTorch's label; None where there are none."""
+        if self._engine.manifest.golden is None:
+            return Figure(None)
+        return Figure(golden.agreement(self._engine, self._spec.bundle))
+
+    def opened(self, times: int) -> Opened:
+        """Open the engine once more, use it and close it, so many times."""
+        spec, before, seconds = self._spec, gpu_free_mb(), 0.0
+        for _ in range(times):
+            start = time.perf_counter()
+            with load_engine(spec.bundle, spec.backend, spec.threads, device=spec.device) as engine:
+                seconds += time.perf_counter() - start
+                for number in range(3):  # the second call records the CUDA graph
+                    engine.infer(self._batch(number))
+        after = gpu_free_mb()
+        left = None if before is None or after is None else before - after
+        return Opened(seconds / times, left)
 
     def in_flight(self, batches: int, seconds: float) -> InFlight:
         """With several batches on the way."""

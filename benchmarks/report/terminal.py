@@ -16,7 +16,7 @@ def tell(view: View, out: Path) -> None:
     """Print everything; ``out``: the folder of the report."""
     said, found = words(view), tabulate(view, notes=True)
     for lines in found.filled:
-        cli.out.print(_table(lines))
+        cli.out.print(table(lines))
     cli.say(found.footer)
     for failure in said.failures:
         cli.warn(failure)
@@ -25,7 +25,8 @@ def tell(view: View, out: Path) -> None:
     cli.say(f"→ {out}/report.html, report.md, report.json")
 
 
-def _table(lines: Lines) -> Table:
+def table(lines: Lines) -> Table:
+    """``lines``, of which the first is the head; words to the left, numbers to the right."""
     table = Table()
     for number, head in enumerate(lines[0]):
         justify = "left" if is_words(lines, number) else "right"

@@ -96,10 +96,10 @@ def _drawn() -> Iterator[np.ndarray]:
         yield cv2.cvtColor(still(np.random.default_rng(number), DRAWN)[0], cv2.COLOR_RGB2BGR)
 
 
-def drawn_drive(path: Path, count: int) -> Path:
-    """A video of a drawn drive of 1280×720 at 30 frames a second, to and fro; drawn once."""
+def drawn_drive(path: Path, count: int, size: tuple[int, int] = (720, 1280)) -> Path:
+    """A video of a drawn drive at 30 frames a second, to and fro; drawn once; size: (H, W)."""
     if not path.exists():
-        shots = drive(min(DRIVE, count), (720, 1280), seed=0)
+        shots = drive(min(DRIVE, count), size, seed=0)
         drawing = cli.track(shots, "drawing a street", min(DRIVE, count))
         images = [cv2.cvtColor(image, cv2.COLOR_RGB2BGR) for image, _ in drawing]
         to_and_fro = cycle([*images, *images[-2:0:-1]])

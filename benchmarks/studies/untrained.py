@@ -1,12 +1,17 @@
-"""Models that were never trained, as checkpoints and as bundles: enough to time them."""
+"""Models that were never trained, as checkpoints and as bundles: enough to time them.
+
+``python -m benchmarks.studies.untrained CASE PRECISION OUT`` writes both in a process of its own.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import torch
 
@@ -67,7 +72,7 @@ def random_checkpoint(case: Case, out: Path) -> Checkpoint:
         variant=case.variant,
         backbone=case.backbone,
         hed=(case.hed or "lite") if VARIANTS[case.variant].hed else None,
-        data=_streets(out / "streets"),
+        data=streets(out / "streets"),
         size=case.size,
     )
     network = config.model(len(CITYSCAPES))
@@ -86,7 +91,8 @@ def saved_checkpoint(case: Case, out: Path) -> Path:
     return path
 
 
-def _streets(root: Path) -> Path:
+def streets(root: Path) -> Path:
+    """The data set of drawn streets at ``root``, drawn where it is missing."""
     if not root.exists():
         generate(SyntheticConfig(root, train=CALIBRATION, val=1, size=(128, 256)))
     # Its labels are read as Cityscapes' first classes: nobody looks at the accuracy.
@@ -104,3 +110,13 @@ def bundle(case: Case, precision: Precision, out: Path, force: bool) -> Path:
         with tempfile.TemporaryDirectory() as work:
             export(settings, random_checkpoint(case, out), target, precision, Path(work))
     return target
+
+
+if __name__ == "__main__":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a GPU's library that fails may not cost the bundle
+    try:
+        asked, out = Case.parse(sys.argv[1]), Path(sys.argv[3])
+        saved_checkpoint(asked, out)
+        bundle(asked, cast(Precision, sys.argv[2]), out, force=False)
+    except HedgeError as problem:
+        sys.exit(str(problem))

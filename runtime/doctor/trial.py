@@ -63,16 +63,19 @@ class Found:
     error: str | None = None
 
 
-def run(bundle: Path, backend: str, threads: int, folder: Path) -> tuple[Found, list[Trial]]:
-    """Try a library in a process of its own; folder: takes its answers."""
+def run(
+    bundle: Path, backend: str, threads: int, folder: Path, limit: float | None = None
+) -> tuple[Found, list[Trial]]:
+    """Try a library in a process of its own; folder: takes its answers; limit: seconds, of SECONDS
+    where there is none."""
     arguments = (str(bundle.absolute()), backend, str(threads), str(folder))
     command = cli.module_command("runtime.doctor.trial", *arguments)
-    limit = SECONDS[BACKENDS[backend].device]
+    limit = SECONDS[BACKENDS[backend].device] if limit is None else limit
     try:
         done = subprocess.run(command, capture_output=True, timeout=limit, check=False)
         end = f"its process ended with {done.returncode}"
     except subprocess.TimeoutExpired:
-        end = f"no answer within {limit} s"
+        end = f"no answer within {limit:.0f} s"
     answers = _answers(folder, backend)
     lines = answers.read_bytes().splitlines() if answers.exists() else []
     if not lines:
