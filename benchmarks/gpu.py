@@ -62,8 +62,10 @@ class Gpu:
     """CPU threads of engines and of PyTorch; 0 leaves the choice to the library."""
     quick: bool = False
     """A try of the command itself: measurements too short to be believed."""
-    out: Path = BUNDLES / "gpu"
-    """Folder of the bundles, of gpu.json and of gpu.md."""
+    bundles: Path = BUNDLES / "gpu"
+    """Folder of the models and of the drawn videos, which are made where they are missing."""
+    out: Path = Path("reports")
+    """Folder of gpu.json and gpu.md."""
 
     def __post_init__(self) -> None:
         if not self.steps or not 1 <= len(self.sizes) <= 2:
@@ -99,7 +101,7 @@ class Findings:
 def main(config: Gpu) -> int:
     """The command; its exit code."""
     start = time.perf_counter()
-    config.out.mkdir(parents=True, exist_ok=True)
+    config.bundles.mkdir(parents=True, exist_ok=True)
     cli.out.print(page.machine_table(here.this_machine(), here.libraries()))
     with tempfile.TemporaryDirectory() as folder:
         planned = [
@@ -132,7 +134,7 @@ def _place(config: Gpu, scratch: Path) -> Place:
         sizes=[(height, width) for height, width in sizes],
         shipped=find_bundle(Path("street19")),
         frames=_frames(scratch),
-        out=config.out.absolute(),
+        out=config.bundles.absolute(),
         scratch=scratch,
         threads=config.threads,
         seconds=0.1 if config.quick else 2.0,

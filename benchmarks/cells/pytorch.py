@@ -177,7 +177,9 @@ def load(spec: Spec) -> EngineCell:
         torch.backends.cudnn.benchmark = True
     if spec.threads:
         torch.set_num_threads(spec.threads)
-    return EngineCell(spec, way.engine(*deployed(spec.weights, spec.bundle)), way.computes)
+    old = way.computes == "tf32" and torch.cuda.get_device_capability() < (8, 0)
+    engine = way.engine(*deployed(spec.weights, spec.bundle))
+    return EngineCell(spec, engine, "fp32" if old else way.computes)
 
 
 def deployed(checkpoints: Sequence[Path], bundle: Path) -> tuple[DeployGraph, Manifest]:

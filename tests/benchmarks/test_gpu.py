@@ -34,8 +34,9 @@ def test_engine_and_pipeline_are_measured_where_a_bundle_is(
     make_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
     make_bundle(tmp_path / f"{MODEL}-int8")
-    assert main(replace(QUICK, steps=("engine", "pipeline"), out=tmp_path)) == 4
-    rows = _rows(tmp_path)
+    config = replace(QUICK, bundles=tmp_path, out=tmp_path / "out")
+    assert main(replace(config, steps=("engine", "pipeline"))) == 4
+    rows = _rows(tmp_path / "out")
     stand_in = [name for name in rows if rows[name]["state"] == "done"]
     if not machine.gpus():
         assert len(stand_in) == 2, "the engine, and a video through it"
@@ -47,7 +48,7 @@ def test_engine_and_pipeline_are_measured_where_a_bundle_is(
     assert video["decode_ms"] > 0
     failed = [row for row in rows.values() if row["state"] == "failed"]
     assert failed and all("not a bundle" in row["reason"] for row in failed)
-    table = (tmp_path / "gpu.md").read_text()
+    table = (tmp_path / "out" / "gpu.md").read_text()
     assert all(f"| {name} |" in table.replace("\\", "") for name in rows)
 
 
@@ -77,7 +78,7 @@ def test_every_step_leaves_whole_files_and_the_rest_goes_on(
 
     monkeypatch.setattr(gpu, "steps", plan)
     with pytest.raises(KeyboardInterrupt):
-        main(replace(QUICK, steps=("engine",), out=tmp_path))
+        main(replace(QUICK, steps=("engine",), bundles=tmp_path, out=tmp_path))
     found = {name: (row["state"], row["figures"]) for name, row in _rows(tmp_path).items()}
     assert found == {
         "works": ("done", {"p50_ms": 1.5}),
@@ -96,7 +97,7 @@ def test_no_step_begins_when_the_time_is_over(
     ran: list[float] = []
     step = Step("engine", "late", 5, lambda found, limit: ran.append(limit))
     monkeypatch.setattr(gpu, "steps", lambda place: [step])
-    assert main(replace(QUICK, minutes=0.01, out=tmp_path)) == 0
+    assert main(replace(QUICK, minutes=0.01, bundles=tmp_path, out=tmp_path)) == 0
     assert not ran and _rows(tmp_path)["late"]["reason"] == "the time was over"
 
 

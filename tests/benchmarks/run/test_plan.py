@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from benchmarks.cells import bare_library
+from benchmarks.run import runner
 from benchmarks.run.plan import COMPILED, PEERS, Asked, Planned, Shared, models, plan
+from benchmarks.run.record import Record
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.measured import Int8, Measured
 from runtime.errors import HedgeError
@@ -96,6 +100,25 @@ def test_peers_are_on_the_bundles_devices(make_bundle: Callable[..., Path], tmp_
     shared = Shared(2, tmp_path / "frames.json", tmp_path, places)
     found = plan(models([bundle]), Asked(tuple(places), "first", (), quick=True), shared)
     assert [p.cell.device for p in found if p.cell.kind == "bundle"] == ["cuda", "cpu"]
+
+
+@pytest.mark.parametrize(("free", "room"), [(3500.0, False), (4500.0, True), (None, True)])
+def test_cells_start_together_where_the_gpu_has_room(
+    free: float | None, room: bool, make_bundle: Callable[..., Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    planned = _plan(
+        [make_bundle(tmp_path / "one")], tmp_path, backends=("tensorrt", "openvino"), peers="none"
+    )
+    on_gpu, on_cpu = planned
+    monkeypatch.setattr(runner, "free_mb", lambda: 1e6)
+    monkeypatch.setattr(runner, "gpu_free_mb", lambda: free)
+    record = Record(planned)
+    record.change(on_gpu, gpu_mb=3000.0)
+    run = runner.Run(record, None, None, tmp_path, print)  # type: ignore[arg-type]
+    group: Any = [(on_gpu, SimpleNamespace(peak_mb=lambda: 100.0))]
+    assert run._has_room(group, on_gpu) == room
+    assert run._has_room(group, on_cpu), "the GPU's memory is nothing to it"
 
 
 def test_a_quick_run_leaves_out_what_takes_minutes(
