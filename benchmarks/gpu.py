@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,18 +15,18 @@ import msgspec
 from benchmarks.cells.engine import Scene
 from benchmarks.cells.process import LostError
 from benchmarks.cells.worker import to_json
-from benchmarks.host.machine import machine
 from benchmarks.report.markdown import ruled
 from benchmarks.report.numbers import number
 from benchmarks.report.terminal import table
-from benchmarks.results import Fact
 from benchmarks.studies.gpu_steps import KINDS, Figures, Kind, Place, Step, steps
 from runtime import cli, files
 from runtime.bundle.manifest import BUNDLES
 from runtime.bundle.shipped import find_bundle
 from runtime.doctor import here, page, trial
+from runtime.doctor.here import Library, Machine
 from runtime.errors import EXIT_OK, GateError, HedgeError
 from runtime.interrupt import check_interrupt
+from runtime.machine import version
 from runtime.numbers import Threads
 
 LEAST_S = 10.0  # that a step must have left to be begun
@@ -91,7 +90,8 @@ class Row:
 class Findings:
     """What gpu.json holds."""
 
-    machine: dict[str, Fact]
+    machine: Machine
+    libraries: list[Library]
     rows: list[Row]
     seconds: float
     quick: bool
@@ -102,12 +102,15 @@ def main(config: Gpu) -> int:
     """The command; its exit code."""
     start = time.perf_counter()
     config.bundles.mkdir(parents=True, exist_ok=True)
-    cli.out.print(page.machine_table(here.this_machine(), here.libraries()))
+    machine = here.this_machine()
+    libraries = [*here.libraries(), Library("torch", version("torch"))]
+    cli.out.print(page.machine_table(machine, libraries))
     with tempfile.TemporaryDirectory() as folder:
         planned = [
             step for step in steps(_place(config, Path(folder))) if step.kind in config.steps
         ]
-        found = Findings(machine(), [Row(s.kind, s.name) for s in planned], 0.0, config.quick)
+        rows = [Row(step.kind, step.name) for step in planned]
+        found = Findings(machine, libraries, rows, 0.0, config.quick)
         try:
             for at, step in enumerate(planned):
                 cli.say(f"{at + 1}/{len(planned)} {step.name}", cli.err)
@@ -170,15 +173,14 @@ def _done(step: Step, row: Row, left: float) -> Row:
 
 
 def _write(found: Findings, out: Path) -> None:
-    about = ", ".join(map(str, [found.machine["cpu"], *_words(found.machine["gpus"])]))
+    place = found.machine
+    driver = f"driver {place.driver}" if place.driver else "no NVIDIA driver"
+    libraries = [f"{row.name} {row.version}" for row in found.libraries if row.version]
+    about = ", ".join([*place.gpus, driver, place.cpu, *libraries])
     ended = ", interrupted" if found.interrupted else ""
     notes = f"{about}; {found.seconds:.0f} s{ended}; random weights, medians of synchronised calls"
     files.write_bytes(out / "gpu.md", f"{ruled(_lines(found))}\n\n{notes}\n".encode())
     files.write_bytes(out / "gpu.json", msgspec.json.format(msgspec.json.encode(found)) + b"\n")
-
-
-def _words(fact: Fact) -> Sequence[str]:
-    return fact if isinstance(fact, Sequence) and not isinstance(fact, str) else []
 
 
 def _lines(found: Findings) -> list[list[str]]:

@@ -143,7 +143,7 @@ def _peers() -> list[str]:
 
 def _shipped(place: Place, backend: str) -> Step:
     run = partial(_try_shipped, place, backend)
-    return Step("shipped", f"shipped bundle, {backend}", 90, run, missing(backend))
+    return Step("shipped", f"shipped bundle, {backend}", _limit(backend), run, missing(backend))
 
 
 def _try_shipped(place: Place, backend: str, found: Figures, limit: float) -> None:
@@ -178,7 +178,8 @@ def _write_bundle(
 
 def _engine(place: Place, case: Case, precision: Precision, backend: str) -> Step:
     run = partial(_time_engine, place, case, precision, backend)
-    return Step("engine", f"{case} {precision}, {backend}", 120, run, missing(backend))
+    name = f"{case} {precision}, {backend}"
+    return Step("engine", name, _limit(backend), run, missing(backend))
 
 
 def _time_engine(
@@ -272,6 +273,11 @@ def _spec(
 def _percentiles(samples: Sequence[float], suffix: str) -> Figures:
     p95 = float(np.percentile(samples, 95))
     return {f"p50_ms{suffix}": median(samples), f"p95_ms{suffix}": p95}
+
+
+def _limit(backend: str) -> float:
+    """TensorRT builds an engine for minutes, TensorRT-RTX for seconds."""
+    return 300 if backend == "tensorrt" else 120
 
 
 def _word(case: Case) -> str:

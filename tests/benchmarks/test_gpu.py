@@ -50,6 +50,7 @@ def test_engine_and_pipeline_are_measured_where_a_bundle_is(
     assert failed and all("not a bundle" in row["reason"] for row in failed)
     table = (tmp_path / "out" / "gpu.md").read_text()
     assert all(f"| {name} |" in table.replace("\\", "") for name in rows)
+    assert machine.cpu_name() in table and f"torch {machine.version('torch')}" in table
 
 
 def test_every_step_leaves_whole_files_and_the_rest_goes_on(
