@@ -211,7 +211,7 @@ def test_published_hed_weights_load_under_their_names(spelling: str, tmp_path: P
 
 def test_hed_input_is_bgr_minus_caffes_means() -> None:
     pixel = torch.tensor([122.67891434, 116.66876762, 114.00698793]).reshape(1, 3, 1, 1) / 255
-    prepared = HedVgg16().prepare(pixel)
+    prepared = HedVgg16().normalize(pixel)
     torch.testing.assert_close(prepared.flatten(), torch.tensor([10.0, 0, 0]), atol=1e-3, rtol=0)
 
 
