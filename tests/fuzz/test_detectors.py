@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -168,6 +169,7 @@ def test_command_lines(
     with pytest.raises(HedgeError):
         command_lines.command_line(path)
     monkeypatch.setattr("runtime.video.main", fault)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # of the trace that a fault leaves
     with pytest.raises(error):
         command_lines.command_line(path)
 
