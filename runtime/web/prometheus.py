@@ -14,7 +14,11 @@ def prometheus_text(report: Report, shares: Mapping[str, float]) -> bytes:
 
     shares: 0..1 by class name.
     """
-    registry, gaps = CollectorRegistry(), report.gaps
+    gauges, gaps = CollectorRegistry(), report.gaps
+
+    def gauge(name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"hedge_{name}", text, labels, "", "", "", gauges)
+
     values = {
         "frames_read": ("Frames read since the start", report.frames_read),
         "frames_written": ("Frames written since the start", report.frames_written),
@@ -26,15 +30,13 @@ def prometheus_text(report: Report, shares: Mapping[str, float]) -> bytes:
     }
     for name, (text, value) in values.items():
         if value is not None:
-            Gauge(f"hedge_{name}", text, registry=registry).set(value)
-    latency = Gauge(
-        "hedge_latency_ms", "Milliseconds a frame", ("stage", "quantile"), registry=registry
-    )
+            gauge(name, text).set(value)
+    latency = gauge("latency_ms", "Milliseconds a frame", "stage", "quantile")
     for stage, percentiles in report.latency_ms.items():
         for name, value in percentiles.items():
             if value is not None:
                 latency.labels(stage, f"0.{name[1:]}").set(value)
-    share = Gauge("hedge_class_share", "Share of the picture", ("name",), registry=registry)
+    share = gauge("class_share", "Share of the picture", "name")
     for name, value in shares.items():
         share.labels(name).set(value)
-    return generate_latest(registry)
+    return generate_latest(gauges)
