@@ -13,6 +13,7 @@ from runtime.errors import HedgeError
 from runtime.numbers import Count, Positive, Ratio, Side, Threads, check_numbers
 from runtime.outputs.alarms import Alarm, Zone
 from runtime.outputs.overlay import Look, Style
+from runtime.sources.hardware.decoder import Decode
 from runtime.sources.open import PIPE
 
 
@@ -60,6 +61,9 @@ class VideoConfig:
     in_flight: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     """Frames the engine works on at once: of files, 2 or more give more frames per second in
     OpenVINO and TensorRT for more milliseconds a frame."""
+    decode: Decode = "cpu"
+    """What decodes videos: the CPU, NVIDIA's cuda, Intel's qsv, vaapi, videotoolbox, or auto: the
+    first of them that opens here and gives the CPU's pixels on the first frame."""
     realtime: bool = False
     """Play files at their own rate, and drop what the engine is too slow for, as of a camera."""
     raw_size: tuple[Side, Side] | None = None

@@ -113,6 +113,7 @@ class Run:
         return Report(
             **vars(known),
             source=self.source.origin,
+            decoder=self.source.decoder,
             frames_expected=self.source.expected if live is None else None,
             frames_read=read,
             frames_written=self.written,

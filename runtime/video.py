@@ -63,7 +63,9 @@ def main(config: VideoConfig) -> int:
         parts = config.parts()
         access = Access(password_of(config.password_file), config.insecure, config.allow_hosts)
         opened = [
-            stack.enter_context(open_source(part.source, part.realtime, part.raw_size, access))
+            stack.enter_context(
+                open_source(part.source, part.realtime, part.raw_size, access, part.decode)
+            )
             for part in parts
         ]
         parts = _placed(parts, opened)

@@ -10,7 +10,8 @@ from runtime import cli
 from runtime.backends.registry import BACKENDS, installed_backends
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.shipped import find_bundle
-from runtime.doctor import here, page, trial
+from runtime.doctor import decoding, here, page, trial
+from runtime.doctor.decoding import Decoding
 from runtime.doctor.here import Library, Machine, Missing
 from runtime.doctor.trial import Trial
 from runtime.errors import EXIT_OK, GateError, HedgeError
@@ -24,7 +25,8 @@ ALIKE = 0.8  # of a generated frame's pixels: below, one of two engines may be w
 @dataclass(frozen=True)
 class Doctor:
     """Tell what this machine is, which engines and devices run a bundle here, whether they answer
-    its golden frames as PyTorch did, how fast, what they compute in INT8, and what is missing.
+    its golden frames as PyTorch did, how fast, what they compute in INT8, what decodes video, and
+    what is missing.
 
     Every library is tried in a process of its own, so that one that crashes is a line. Exit code 0
     when an engine works, 4 when the golden frames refuse all that start, 2 when none starts.
@@ -48,13 +50,14 @@ class Doctor:
 @dataclass(frozen=True)
 class Findings:
     """What ``--json`` holds; engines: each library on each device; silent: libraries that do not
-    start, and why."""
+    start, and why; decoders: hardware that may decode video."""
 
     machine: Machine
     libraries: list[Library]
     bundle: str
     engines: list[Trial]
     silent: dict[str, str]
+    decoders: list[Decoding]
     missing: list[Missing]
 
 
@@ -77,13 +80,16 @@ def main(config: Doctor) -> int:
             if found.error:
                 silent[backend] = found.error
         trials = trial.compared(trials, Path(folder))
+        with cli.err.status("trying decoders"):
+            decoders = decoding.run(Path(folder))
     missing = here.missing(devices)
     if trials:
         cli.out.print(page.engine_table(trials, manifest))
     for line in page.lines(trials, silent, missing, manifest):
         cli.say(line)
+    cli.say(decoding.line(decoders))
     if config.json:
-        findings = Findings(machine, libraries, str(bundle), trials, silent, missing)
+        findings = Findings(machine, libraries, str(bundle), trials, silent, decoders, missing)
         write_report(config.json, findings)
     return _verdict(trials, bundle)
 

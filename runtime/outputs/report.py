@@ -21,6 +21,7 @@ class Report(Scores):
     """The final numbers, see docs/reference/json.md. Keys stay what they are; None, never NaN."""
 
     source: str
+    decoder: str | None
     frames_expected: int | None
     frames_read: int
     frames_written: int
@@ -86,7 +87,8 @@ def _facts_grid(report: Report) -> Table:
         grid.add_row("gaps", f"{gaps.count}, {gaps.seconds:.1f} s in all")
     if report.alarms is not None:
         grid.add_row("alarms", f"{report.alarms.count} rang")
-    grid.add_row("engine", f"{report.backend}, {report.precision}")
+    decoded = "" if report.decoder in (None, "cpu") else f"; decoded by {report.decoder}"
+    grid.add_row("engine", f"{report.backend}, {report.precision}{decoded}")
     grid.add_row("bundle", report.bundle)
     return grid
 

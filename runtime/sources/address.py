@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 import av
+from av.codec.hwaccel import HWAccel
 
 from runtime.errors import HedgeError
 from runtime.web.client import Access, Web
@@ -114,9 +115,12 @@ class Address:
         return cls(redacted(text), target, None, options, access)
 
     def open(
-        self, options: dict[str, str], timeout: tuple[float, float]
+        self,
+        options: dict[str, str],
+        timeout: tuple[float, float],
+        accel: HWAccel | None = None,
     ) -> av.container.InputContainer:
-        """Open it with FFmpeg; options: one of ``ways``, and more.
+        """Open it with FFmpeg; options: one of ``ways``, and more; accel: what decodes it.
 
         Raises what PyAV raises, and HedgeError where it leads to a place that it may not.
         """
@@ -124,14 +128,14 @@ class Address:
         if web and options.keys() >= _PLAYLIST_OPTIONS.keys():
             return av.open(
                 self.target, format="hls", options=options, timeout=timeout,
-                metadata_errors="replace", io_open=web.io_open,
+                metadata_errors="replace", io_open=web.io_open, hwaccel=accel,
             )  # fmt: skip
         target = self.target
         while True:
             try:
                 return av.open(
                     target, format=self.format, options=options, timeout=timeout,
-                    metadata_errors="replace",
+                    metadata_errors="replace", hwaccel=accel,
                 )  # fmt: skip
             except av.FFmpegError as error:
                 if not web or error.errno != _REDIRECTED or target != self.target:

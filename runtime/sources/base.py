@@ -76,11 +76,13 @@ class Source(Closing):
     time_base: the unit, in seconds, of a recording's times; expected: frames the source promises,
     None where it does not say; names: the frames' names where they are known ahead; size: (height,
     width) of the first frame, None before it; record: what did not decode cleanly; shortfall:
-    promised frames that never came, known once the iteration has reached the end. Raises HedgeError
-    when not one frame decodes.
+    promised frames that never came, known once the iteration has reached the end; decoder: what
+    decodes a video, "cpu" or hardware's name, None of other sources. Raises HedgeError when not one
+    frame decodes.
     """
 
     live = False  # whether frames come whether or not anybody is ready: then the newest is next
+    decoder: str | None = None
     timed = True  # whether they are one camera's, with a rate of their own
 
     def __init__(self, origin: str, files: list[Path], fps: Fraction, expected: int | None) -> None:

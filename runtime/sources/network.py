@@ -18,6 +18,7 @@ from runtime.sources.address import RESUMED, Address
 from runtime.sources.base import Frame, Source, frame_name
 from runtime.sources.decode import bgr_image, limit_size, main_video, packets_of, pixel_aspect
 from runtime.sources.frame_times import frame_rate
+from runtime.sources.hardware.decoder import CPU, Decode, Decoder, choose
 from runtime.sources.live import LiveSource
 from runtime.sources.video_file import VideoSource
 
@@ -47,22 +48,26 @@ _WRONG = (  # an address that no other way of asking makes right
 )
 
 
-def open_address(address: Address) -> Source:
+def open_address(address: Address, decode: Decode = "cpu") -> Source:
     """Open a camera, or a recording: what lies behind http:// and says how long or large it is.
 
-    Raises HedgeError in one line, without the password.
+    decode: what decodes it; hardware is tried on a connection before. Raises HedgeError in one
+    line, without the password.
     """
-    ways = deque(address.ways)
+    ways, decoder = deque(address.ways), CPU
     try:
-        container = _connect(address, ways)
+        if decode != "cpu":
+            with closing(_connect(address, ways)) as container:
+                decoder = choose(decode, container, address.shown)
+        container = _connect(address, ways, decoder)
     except (av.FFmpegError, OSError) as error:
         raise HedgeError(
             f"{address.shown}: cannot be opened ({_cause(error)}); check the address, the "
             "network and the password"
         ) from None  # its text would hold the password
     if _is_recording(container):
-        return VideoSource(address.shown, container, [])
-    return NetworkSource(address, container, ways)
+        return VideoSource(address.shown, container, [], decoder)
+    return NetworkSource(address, container, ways, decoder)
 
 
 class NetworkSource(LiveSource):
@@ -79,8 +84,10 @@ class NetworkSource(LiveSource):
         address: Address,
         container: av.container.InputContainer,
         ways: deque[dict[str, str]],
+        decoder: Decoder = CPU,
     ) -> None:
         self._address, self._ways = address, ways
+        self._decoder, self.decoder = decoder, decoder.name
         self._container: av.container.InputContainer | None = container
         stream = _video(address, container)
         super().__init__(address.shown, frame_rate(container, stream))
@@ -114,7 +121,7 @@ class NetworkSource(LiveSource):
         pause, longest = _BACKOFF_S
         while not self._stopped.wait(pause * random.uniform(0.5, 1.0)):
             with suppress(av.FFmpegError, OSError):
-                return _connect(self._address, self._ways)
+                return _connect(self._address, self._ways, self._decoder)
             pause = min(2 * pause, longest)
         return None
 
@@ -127,6 +134,7 @@ class NetworkSource(LiveSource):
         """
         bgr = VideoReformatter()
         stream = _video(self._address, container)
+        decode = self._decoder.packets(stream)
         stall_s = _PIECE_S if container.format.name == "hls" else STALL_S
         begun, last, patience = False, time.monotonic(), max(BEGIN_S, stall_s)
         for packet in packets_of(container, stream):
@@ -135,7 +143,7 @@ class NetworkSource(LiveSource):
                 raise TimeoutError
             begun = begun or packet.is_keyframe
             try:
-                frames = packet.decode()
+                frames = decode(packet)
             except av.FFmpegError as error:
                 if begun:
                     self.record.add(f"{self.origin}: a packet does not decode: {error.strerror}")
@@ -151,14 +159,16 @@ class NetworkSource(LiveSource):
                 return
 
 
-def _connect(address: Address, ways: deque[dict[str, str]]) -> av.container.InputContainer:
+def _connect(
+    address: Address, ways: deque[dict[str, str]], decoder: Decoder = CPU
+) -> av.container.InputContainer:
     """A connection by the first of ``ways`` that works, which is moved to their front."""
     failure: Exception | None = None
     for options in tuple(ways):
         try:
             stall_s = _PIECE_S if address.on_the_web else STALL_S
             stall_s = _RESUME_S if options.keys() >= RESUMED.keys() else stall_s
-            return address.open({**_LOW_DELAY, **options}, (OPEN_S, stall_s))
+            return address.open({**_LOW_DELAY, **options}, (OPEN_S, stall_s), decoder.accel)
         except _WRONG:
             raise
         except (av.FFmpegError, OSError) as error:

@@ -10,6 +10,7 @@ from runtime.errors import HedgeError
 from runtime.images import IMAGE_SUFFIXES, is_image
 from runtime.sources.address import Address, redacted
 from runtime.sources.base import Source
+from runtime.sources.hardware.decoder import Decode
 from runtime.sources.image_files import ImageSource, open_image
 from runtime.sources.network import open_address
 from runtime.sources.paced import PacedSource
@@ -25,42 +26,44 @@ def open_source(
     realtime: bool = False,
     raw_size: tuple[int, int] | None = None,
     access: Access | None = None,
+    decode: Decode = "cpu",
 ) -> Source:
     """Open a video file, an image folder, one image, a glob, a camera, an address or a pipe.
 
     realtime: play files at their own rate, newest frame first, as a camera would; raw_size:
     (height, width) of the uint8 BGR frames on standard input, which is called ``-``; access: the
-    password of an address, and what it may do beyond checked certificates and its own host. Raises
-    HedgeError, in one line with the file, the cause and what to do, for anything else.
+    password of an address, and what it may do beyond checked certificates and its own host; decode:
+    what decodes videos, "auto" for hardware where some gives the CPU's pixels. Raises HedgeError,
+    in one line with the file, the cause and what to do, for anything else.
     """
     if source == PIPE:
         return PipeSource(raw_size)
     address = Address.parse(source, access)
-    opened = _open_files(source) if address is None else open_address(address)
+    opened = _open_files(source, decode) if address is None else open_address(address, decode)
     return PacedSource(opened) if realtime and not opened.live else opened
 
 
-def _open_files(source: str) -> Source:
+def _open_files(source: str, decode: Decode) -> Source:
     path = Path(source)
     if path.is_dir():
         return ImageSource(source, _images_in(path))
     if path.is_file():
-        return open_image(path, source) if is_image(path) else open_video(path)
+        return open_image(path, source) if is_image(path) else open_video(path, decode)
     if path.exists():
         raise HedgeError(f"{source}: neither a file nor a folder; give a video or images")
     if glob.has_magic(source):
-        return _open_glob(source)
+        return _open_glob(source, decode)
     raise HedgeError(f"{redacted(source)}: no such file or folder; check the path")
 
 
-def _open_glob(pattern: str) -> Source:
+def _open_glob(pattern: str, decode: Decode) -> Source:
     # pathlib's own glob takes no absolute pattern.
     found = [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207
     chosen = _images(found)
     if chosen:
         return ImageSource(pattern, chosen)
     if len(found) == 1 and found[0].is_file():
-        return open_video(found[0])
+        return open_video(found[0], decode)
     what = f"matches {len(found)} paths, no image among them" if found else "matches nothing"
     raise HedgeError(f"{pattern}: the pattern {what}; quote it and check the path")
 

@@ -19,7 +19,7 @@ class PacedSource(LiveSource):
     def __init__(self, source: Source) -> None:
         super().__init__(source.origin, source.fps, source.expected)
         self.files, self._names, self._source = source.files, source.names, source
-        self.timed, self.record = source.timed, source.record
+        self.timed, self.record, self.decoder = source.timed, source.record, source.decoder
 
     @property
     def names(self) -> Container[str] | None:

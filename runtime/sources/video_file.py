@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.video.reformatter import VideoReformatter
 
 from runtime.errors import HedgeError
 from runtime.sources.base import Frame, FrameNames, Source, frame_name
 from runtime.sources.decode import bgr_image, limit_size, main_video, packets_of, pixel_aspect
 from runtime.sources.frame_times import FrameTimes, frame_rate
+from runtime.sources.hardware.decoder import CPU, Decode, Decoder, choose
 from runtime.sources.losses.account import Account
 from runtime.sources.losses.places import gap_in_flv, gap_in_transport
 from runtime.sources.promise import broken_at, missing_bytes, missing_s, promised_frames, promised_s
@@ -33,7 +36,11 @@ class VideoSource(Source):
     """
 
     def __init__(
-        self, origin: str, container: av.container.InputContainer, files: list[Path]
+        self,
+        origin: str,
+        container: av.container.InputContainer,
+        files: list[Path],
+        decoder: Decoder = CPU,
     ) -> None:
         stream = main_video(container)
         if stream is None:
@@ -43,6 +50,7 @@ class VideoSource(Source):
         rate = frame_rate(container, stream)
         super().__init__(origin, files, rate, promised_frames(container, stream))
         self._container, self._stream = container, stream
+        self.decoder, self._decode = decoder.name, decoder.packets(stream)
         self._times = FrameTimes(container, stream, rate)
         self.time_base = self._times.unit
         self._account = Account(container, stream)
@@ -108,7 +116,7 @@ class VideoSource(Source):
             self._times.read(packet)
             self._account.read(packet)
             try:
-                frames = packet.decode()
+                frames = self._decode(packet)
             except av.error.EOFError:  # the decoder has been flushed already
                 continue
             except av.FFmpegError as error:
@@ -146,17 +154,24 @@ class VideoSource(Source):
             yield packet
 
 
-def open_video(path: Path) -> VideoSource:
-    """Open a video file; HedgeError where it is none."""
+def open_video(path: Path, decode: Decode = "cpu") -> VideoSource:
+    """Open a video file; HedgeError where it is none, and where ``decode`` does not fit it."""
     if not path.stat().st_size:
         raise HedgeError(f"{path}: the file is empty (0 bytes); copy or record it again")
+    decoder = CPU
+    if decode != "cpu":
+        with closing(_opened(path, None)) as container:
+            decoder = choose(decode, container, str(path))
+    return VideoSource(str(path), _opened(path, decoder.accel), [path], decoder)
+
+
+def _opened(path: Path, accel: HWAccel | None) -> av.container.InputContainer:
     # As an absolute file: URL, a name such as "concat:x" or "-report" is only ever a name.
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
     try:
         url = f"file:{path.absolute()}"
-        container = av.open(url, container_options=options, metadata_errors="replace")
+        return av.open(url, container_options=options, metadata_errors="replace", hwaccel=accel)
     except av.FFmpegError as error:
         raise HedgeError(
             f"{path}: not a readable video ({error.strerror}); check that it plays, or convert it"
         ) from error
-    return VideoSource(str(path), container, [path])

@@ -19,9 +19,11 @@ from rich.console import Console
 from runtime.bundle.manifest import Manifest
 from runtime.doctor import here, page
 from runtime.doctor.__main__ import Doctor, Findings, main
+from runtime.doctor.decoding import Decoding
 from runtime.doctor.here import Library, Machine
 from runtime.doctor.trial import Trial
 from runtime.errors import GateError
+from runtime.sources.hardware.decoder import HARDWARE
 from tests.equipment.bundles import make_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -130,10 +132,12 @@ def test_without_golden_frames_engines_are_compared(
     found = json.loads((tmp_path / "found.json").read_bytes())
     assert [one["agreement"] for one in found["engines"]] == [None, None]
     assert all(one["alike"] > 0.99 for one in found["engines"])
+    assert [one["name"] for one in found["decoders"]] == list(HARDWARE)
+    assert all(one["works"] == (one["error"] is None) for one in found["decoders"])
     text = (ROOT / "docs" / "reference" / "json.md").read_text(encoding="utf-8")
     section = text.split("## `--json` of `hedge doctor`\n")[1].split("\n## ")[0]
     named = set(re.findall(r"`(\w+)`", section)) - {"null"}
-    records = (Findings, Machine, Library, Trial, here.Missing)
+    records = (Findings, Machine, Library, Trial, Decoding, here.Missing)
     assert named == {field.name for record in records for field in fields(record)}
 
 
