@@ -37,6 +37,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("train.__main__", "TrainConfig", "train a segmentation model"),
     "export": Command("export.__main__", "Export", "turn a run into verified bundles"),
     "video": Command("runtime.video", "VideoConfig", "segment a video, images or a camera"),
+    "fleet": Command("runtime.fleet.__main__", "FleetConfig", "segment videos on many machines"),
     "doctor": Command("runtime.doctor.__main__", "Doctor", "tell what works here, what is missing"),
     "bench": Command("benchmarks.__main__", "Benchmark", "measure bundles beside their peers"),
     "check": Command("train.check", "Check", "list everything wrong with a data set"),

@@ -30,8 +30,10 @@ _swept: set[Path] = set()  # folders that this process has cleaned
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, first_wins: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is fsynced and renamed onto it.
+
+    first_wins: what lies there already stays, however many processes write it at the same time.
 
     A crash, a full disk or Ctrl-C in between leaves the previous content of ``path`` untouched.
     What a killed process left is removed when the next one writes into the folder. A link stays
@@ -59,7 +61,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
                     return
                 temporary.chmod(0o666 & ~_umask())
                 os.fsync(file.fileno())
-            temporary.replace(target)
+            if first_wins:
+                with suppress(FileExistsError):
+                    os.link(temporary, target)
+            else:
+                temporary.replace(target)
     except OSError as error:  # a write's has no name, the temporary file's one that nobody knows
         error.filename = str(path)
         raise

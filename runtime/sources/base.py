@@ -36,6 +36,7 @@ class Frame:
     name: str
     arrived: float = 0.0
     pixel_aspect: Fraction = Fraction(1)
+    pts: int | None = None
 
 
 class Faults:

@@ -21,7 +21,7 @@ from runtime.sources.promise import broken_at, missing_bytes, missing_s, promise
 
 _SLACK_S = 0.25  # by which a video may end before the length it promises
 # Real containers only. Playlists (HLS, DASH, concat, SDP) would open other files by themselves.
-_CONTAINERS = (
+CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,"
     "flv,ogg,asf,mxf,nut,gif,yuv4mpegpipe,dv,wav,mp3,aac,flac"
 )
@@ -76,15 +76,16 @@ class VideoSource(Source):
     def _frames(self) -> Iterator[Frame]:
         # A lost packet takes its index along: the frames behind it keep the names of their labels.
         for index, decoded in enumerate(self._decoded()):
-            if decoded is None:
-                continue
-            if decoded.is_corrupt:
-                self.record.add(f"{self.origin}: frame {index} is damaged")
-            time_s = self._times.of(decoded, index)
-            image = bgr_image(self._bgr, decoded, self.origin)
-            name, aspect = frame_name(index), pixel_aspect(self._stream, decoded)
-            yield Frame(index, time_s, image, name, pixel_aspect=aspect)
+            if decoded is not None:
+                yield self._shown(decoded, index, self._times.of(decoded, index))
         self._cut = self._cut or self._cut_at()
+
+    def _shown(self, decoded: av.VideoFrame, index: int, time_s: float) -> Frame:
+        if decoded.is_corrupt:
+            self.record.add(f"{self.origin}: frame {index} is damaged")
+        image = bgr_image(self._bgr, decoded, self.origin)
+        name, aspect = frame_name(index), pixel_aspect(self._stream, decoded)
+        return Frame(index, time_s, image, name, pixel_aspect=aspect, pts=decoded.pts)
 
     def _cut_at(self) -> str:
         whole_s, end_s = promised_s(self._stream), self._times.end_s
@@ -156,18 +157,19 @@ class VideoSource(Source):
 
 def open_video(path: Path, decode: Decode = "cpu") -> VideoSource:
     """Open a video file; HedgeError where it is none, and where ``decode`` does not fit it."""
-    if not path.stat().st_size:
-        raise HedgeError(f"{path}: the file is empty (0 bytes); copy or record it again")
     decoder = CPU
     if decode != "cpu":
-        with closing(_opened(path, None)) as container:
+        with closing(open_container(path)) as container:
             decoder = choose(decode, container, str(path))
-    return VideoSource(str(path), _opened(path, decoder.accel), [path], decoder)
+    return VideoSource(str(path), open_container(path, decoder.accel), [path], decoder)
 
 
-def _opened(path: Path, accel: HWAccel | None) -> av.container.InputContainer:
+def open_container(path: Path, accel: HWAccel | None = None) -> av.container.InputContainer:
+    """What holds the streams of a video file; HedgeError where it is none."""
+    if not path.stat().st_size:
+        raise HedgeError(f"{path}: the file is empty (0 bytes); copy or record it again")
     # As an absolute file: URL, a name such as "concat:x" or "-report" is only ever a name.
-    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     try:
         url = f"file:{path.absolute()}"
         return av.open(url, container_options=options, metadata_errors="replace", hwaccel=accel)

@@ -1,0 +1,1 @@
+"""Many videos on many machines: spans of videos, cut at key frames, through engines of Ray's."""

@@ -1,0 +1,145 @@
+"""The command from end to end: plan, drive, add up, tell."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from runtime import cli, files
+from runtime.bundle.manifest import FILE_NAME, Manifest
+from runtime.errors import HedgeError
+from runtime.fleet import driver
+from runtime.fleet.cluster import RayPool
+from runtime.fleet.config import FleetConfig
+from runtime.fleet.driver import Driver
+from runtime.fleet.label_video import SUFFIX, join
+from runtime.fleet.places import find_videos, is_address, local_bundle
+from runtime.fleet.plan import Span, Unplanned, plan
+from runtime.fleet.report import reported, tell
+from runtime.fleet.summary import Summary, summarize
+from runtime.fleet.work import Job
+from runtime.outputs.checks import writing
+from runtime.outputs.json_files import write_report
+
+_SWEEP_S = 5.0  # in which killed workers leave what they were writing
+
+
+def main(config: FleetConfig) -> int:
+    """Run the command; IncompleteError where a span failed, and the rest is whole."""
+    videos = find_videos(config.videos)
+    bundle = local_bundle(config.bundle)
+    manifest = Manifest.load(bundle)
+    job = _job(config, bundle)
+    with writing(job.shards.folder):
+        job.shards.folder.mkdir(parents=True, exist_ok=True)
+    spans, unplanned = _plan(videos, config, job)
+    done = job.shards.whole()
+    open_ = [span for span in spans if span.id not in done]
+    progress = driver.Progress()
+    if open_:
+        with RayPool(job, config.cores, config.address) as pool, _shown(len(open_)) as told:
+            drive = Driver(pool, lambda span: job.shards.path(span.id).exists(), told, progress)
+            drive.run(open_)
+    seconds = time.monotonic() - progress.started
+    _sweep(job.shards.folder)
+    summary = summarize(spans, progress.failures, job.shards, manifest.classes, job.out)
+    if config.save_labels:
+        _join(spans, summary, job)
+    report = reported(videos, spans, unplanned, progress, summary, seconds, job.out)
+    if config.json is not None:
+        write_report(config.json, report)
+    return tell(report, manifest.name, config.json)
+
+
+def _job(config: FleetConfig, bundle: Path) -> Job:
+    """What all workers are told: absolute paths, for each has a current folder of its own."""
+    place = config.bundle if config.bundle and is_address(config.bundle) else str(bundle.absolute())
+    reference = config.reference
+    if reference is not None and not is_address(reference):
+        reference = str(local_bundle(reference).absolute())
+    labels = config.labels
+    if labels is not None and not labels.is_dir():
+        raise HedgeError(f"{labels}: no such folder of labels; check --labels")
+    return Job(
+        bundle=place, out=config.out.absolute(), backend=config.backend, device=config.device,
+        threads=config.cores, reference=reference, labels=labels and labels.absolute(),
+        save_labels=config.save_labels,
+    )  # fmt: skip
+
+
+def _key(job: Job) -> str:
+    """What a span's result depends on beside its video: other options are other work."""
+    bundles = [job.bundle, *([job.reference] if job.reference else [])]
+    hashes = [files.sha256(local_bundle(bundle) / FILE_NAME) for bundle in bundles]
+    return repr((hashes, job.backend, job.device, str(job.labels), job.save_labels))
+
+
+def _plan(
+    videos: Sequence[str], config: FleetConfig, job: Job
+) -> tuple[list[Span], list[Unplanned]]:
+    spans: list[Span] = []
+    unplanned: list[Unplanned] = []
+    found = plan(videos, config.span, _key(job))
+    for _, result in cli.track(found, "plan", len(videos), transient=True):
+        if isinstance(result, Unplanned):
+            unplanned.append(result)
+        else:
+            spans += result
+    return spans, unplanned
+
+
+@contextmanager
+def _shown(total: int) -> Iterator[Callable[[driver.Progress], None]]:
+    """A function that shows how far it is, where somebody looks."""
+    if not cli.err.is_terminal:
+        yield lambda progress: None
+        return
+    text = TextColumn("{task.description}", markup=False)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), text)
+    with Progress(*columns, console=cli.err) as bars:
+        task = bars.add_task("", total=total)
+
+        def show(now: driver.Progress) -> None:
+            bars.update(task, completed=now.done, description=_line(now))
+
+        yield show
+
+
+def _line(now: driver.Progress) -> str:
+    parts = [f"{now.speed:.2f} hours an hour", f"{now.workers} workers"]
+    parts += [f"{now.retries} retries"] if now.retries else []
+    parts += [f"{len(now.failures)} failed"] if now.failures else []
+    return ", ".join(parts)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed workers were writing; they may take a moment to be gone."""
+    until = time.monotonic() + _SWEEP_S
+    while True:
+        files.sweep(folder)
+        if not any(folder.glob(".*.part-*")) or time.monotonic() > until:
+            return
+        time.sleep(0.1)
+
+
+def _join(spans: Sequence[Span], summary: Summary, job: Job) -> None:
+    """The labels of each video whose spans are all done, as one file."""
+    done = {row.id for row in summary.rows}
+    by_video: dict[str, list[Span]] = defaultdict(list)
+    for span in spans:
+        by_video[span.video].append(span)
+    taken: set[str] = set()
+    for video, parts in by_video.items():
+        if not done.issuperset(span.id for span in parts):
+            continue
+        name = Path(video).stem
+        while name in taken:
+            name += "-2"
+        taken.add(name)
+        with files.atomic_path(job.out / "labels" / f"{name}{SUFFIX}") as target:
+            join([job.label_part(span.id) for span in parts], target)
