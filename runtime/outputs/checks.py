@@ -24,7 +24,9 @@ def check_outputs(
     written to. Raises HedgeError where an output is an input (``force`` or not), OutputError where
     it exists without ``force`` or cannot be written.
     """
-    inputs = list(inputs)
+    inputs, outputs = list(inputs), list(outputs)
+    for path in (*outputs, *([] if folder is None else [folder])):
+        _check_name(path)
     roots = {path.resolve() for path in inputs if path.is_dir()}
     read = {_identity(path) for path in inputs}
     read_in = {_identity(path.parent) for path in inputs if not path.is_dir()}
@@ -36,6 +38,16 @@ def check_outputs(
         _check_file(path, read, roots, force)
     if folder is not None:
         _check_folder(folder, read_in, roots, force)
+
+
+def _check_name(path: Path) -> None:
+    """A name that comes from a program may be none that a file can have."""
+    try:
+        if b"\0" not in os.fsencode(path):
+            return
+    except UnicodeEncodeError:
+        pass
+    raise HedgeError(f"{str(path)!a}: no file can have this name; choose another")
 
 
 def _check_file(path: Path, read: set[Identity], roots: set[Path], force: bool) -> None:

@@ -50,6 +50,14 @@ def test_what_exists_is_kept_unless_forced(tmp_path: Path) -> None:
         check_outputs(outputs, folder, [], True)
 
 
+@pytest.mark.parametrize("name", ["a\0b.json", "\ud800.json"])
+def test_a_name_that_no_file_can_have_is_one_error(name: str, tmp_path: Path) -> None:
+    for outputs, folder in (([tmp_path / name], None), ([], tmp_path / name)):
+        with pytest.raises(HedgeError, match="no file can have this name") as caught:
+            check_outputs(outputs, folder, [], True)
+        assert str(caught.value).isascii() and "\0" not in str(caught.value)
+
+
 @pytest.mark.parametrize("place", ["a file/x.json", "folder", "/proc/x.json"])
 def test_places_that_cannot_be_written(place: str, tmp_path: Path) -> None:
     (tmp_path / "a file").write_text("")
