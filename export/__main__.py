@@ -1,4 +1,4 @@
-"""``python -m export``: checkpoint → verified bundle → engine, Triton repository."""
+"""``python -m export``: checkpoint → verified bundle → engine, models for Triton and DeepStream."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from export import triton
 from export.config import Export
+from export.serving import triton
 from runtime import cli
 from runtime.backends import trt
 from runtime.backends.trt_cache import BuildOptions
@@ -18,7 +18,7 @@ from runtime.bundle.measured import int8_share, known
 
 def main(config: Export) -> None:
     """The command."""
-    wanted = config.engine or config.triton
+    wanted = config.engine or config.triton or config.deepstream
     if wanted and (config.run is None or (config.run / FILE_NAME).is_file()):
         _deliver(config, config.run or newest_bundle(config.out))
         return
@@ -34,7 +34,7 @@ def main(config: Export) -> None:
 
 
 def _deliver(config: Export, bundle: Path) -> None:
-    """What else was asked for of a bundle: engines, and models for Triton."""
+    """What else was asked for of a bundle: engines, models for Triton and DeepStream."""
     if config.engine:
         options = BuildOptions(config.workspace, config.optimization_level, config.max_batch)
         targets = config.target.split(",") if config.target else ()
@@ -42,6 +42,12 @@ def _deliver(config: Export, bundle: Path) -> None:
             _print_file(path)
     if config.triton:
         for path in triton.write(bundle, config.triton, config.force):
+            _print_file(path)
+    if config.deepstream:
+        cli.require(("onnx",), "export")
+        from export.serving import deepstream
+
+        for path in deepstream.write(bundle, config.deepstream, config.force):
             _print_file(path)
 
 

@@ -33,11 +33,13 @@ class Export:
     python -m export bundles/dlse_hed-mobilenet_v2-int8 --engine tensorrt_rtx --target sm86,sm89
 
     python -m export bundles/dlse_hed-mobilenet_v2-int8 --triton repository
+
+    python -m export bundles/dlse_hed-mobilenet_v2-fp16 --deepstream deepstream/streets
     """
 
     run: Annotated[Path | None, tyro.conf.Positional] = None
-    """Run folder or checkpoint file. Default: the newest run. With --engine or --triton also a
-    bundle, from which nothing is exported anew; by default the newest."""
+    """Run folder or checkpoint file. Default: the newest run. With --engine, --triton or
+    --deepstream also a bundle, from which nothing is exported anew; by default the newest."""
     fp32: bool = False
     """Write an FP32 bundle (the default when no precision is named)."""
     fp16: bool = False
@@ -95,12 +97,15 @@ class Export:
     triton: Path | None = None
     """Write models for Triton Inference Server into this repository: one for its ONNX Runtime
     backend, one for OpenVINO, and one for TensorRT where the bundle has an engine of it."""
+    deepstream: Path | None = None
+    """Write a model for NVIDIA DeepStream into this folder: a graph that Gst-nvinfer runs, its
+    settings (network-type=2) and the class names. Its class map has half the network's size."""
     name: str | None = None
     """Name of the bundles; the precision is appended. Default: the run's name."""
     out: Path = BUNDLES
     """Folder of the bundles."""
     force: bool = False
-    """Replace bundles, and models of a Triton repository, that exist."""
+    """Replace bundles, and models for Triton and DeepStream, that exist."""
 
     def __post_init__(self) -> None:
         check_numbers(self)

@@ -14,9 +14,9 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
-from export import triton
 from export.__main__ import main
 from export.config import Export
+from export.serving import triton
 from runtime import files
 from runtime.backends import trt, trt_cache
 from runtime.backends.ov import core

@@ -1,0 +1,1 @@
+"""A bundle, handed over to the servers of others: Triton and DeepStream."""
