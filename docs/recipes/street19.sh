@@ -34,7 +34,7 @@ hedge train --name fifth --start "$out/fourth/last.pt" --epochs 14 --stop-after 
 hedge train --name sixth --start "$out/fifth/last.pt" --epochs 8 "${long[@]}" "${common[@]}"
 
 # 4. Batch-norm statistics of whole frames as well, not of crops alone.
-python "$(dirname "$0")/statistics.py" "$out/sixth/best.pt" "$out/whole.pt" "$FULL" "$SEQUENCES" "$SMALL"
+python "$(dirname "$0")/whole_frames.py" "$out/sixth/best.pt" "$out/whole.pt" "$FULL" "$SEQUENCES" "$SMALL"
 
 # 5. The two files: a checkpoint to start from, and its INT8 bundle. Cityscapes' frames may not be handed on,
 # so that the bundle's golden frames are drawn ones.

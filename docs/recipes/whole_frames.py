@@ -1,6 +1,6 @@
 """Batch-norm statistics for whole frames: half those of the training's crops, half new ones.
 
-usage: statistics.py CHECKPOINT OUT FULL SEQUENCES SMALL, data sets as in street19.sh
+usage: whole_frames.py CHECKPOINT OUT FULL SEQUENCES SMALL, data sets as in street19.sh
 """
 
 from __future__ import annotations
