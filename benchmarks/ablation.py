@@ -169,7 +169,7 @@ def _is_finished(run: TrainConfig) -> bool:
 def _train(run: TrainConfig) -> None:
     if not _is_finished(run):
         cli.err.rule(run.run.name)
-        train(replace(run, resume=(run.run / "last.pt").exists()))
+        train(replace(run, resumed=run.run if (run.run / "last.pt").exists() else None))
 
 
 def _judged(run: TrainConfig, bundles: Path) -> Result:

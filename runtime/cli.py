@@ -10,6 +10,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -117,16 +118,35 @@ def _kept_trace() -> str:
 
 
 def parse(config: type[Config], prog: str, arguments: Sequence[str] | None = None) -> Config:
-    """The command line as a ``config``; exits after ``--help``, or with 2 on a wrong option."""
+    """The command line as a ``config``; exits after ``--help``, or with 2 on a wrong option.
+
+    A config may have a class method ``given``: of the arguments, what options are that are not
+    among them; None, or no such method, for their defaults.
+    """
+    given: Callable[[Sequence[str]], Config | None] | None = getattr(config, "given", None)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    default = given(words) if given else None
     description = f"{inspect.getdoc(config)}\n\n{EXIT_CODES}"
     try:
         with _NUMBERS:
-            parsed = tyro.cli(config, prog=prog, description=description, args=arguments)
+            read = partial(tyro.cli, config, prog=prog, description=description, args=words)
+            parsed = read() if default is None else read(default=default)
         check_numbers(parsed)
         return parsed
     except BrokenPipeError:  # --help | head: leave as the Console does, without a traceback
         out.on_broken_pipe()
         raise
+
+
+def argument(arguments: Sequence[str], option: str) -> str | None:
+    """What an ``option`` that takes one word is given on a command line; None where it is not."""
+    found = None
+    for word, following in zip(arguments, [*arguments[1:], "--"], strict=False):
+        if word == option and not following.startswith("--"):
+            found = following
+        elif word.startswith(f"{option}="):
+            found = word.removeprefix(f"{option}=")
+    return found
 
 
 _NUMBERS = ConstructorRegistry()

@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import re
+import time
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -42,6 +43,36 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def granted(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:
+    """Cores' worth of time that this process gets: all of ``cores()``, or what its container may
+    use of them (cgroups version 2)."""
+    try:
+        quota, period = limit.read_text().split()
+        return min(float(cores()), int(quota) / int(period))
+    except (OSError, ValueError):  # another system, or no limit ("max")
+        return float(cores())
+
+
+def taken_by_others(seconds: float) -> float:
+    """Cores' worth of time that other processes take while this thread waits for ``seconds``.
+
+    0 where the system does not tell (only Linux does).
+    """
+    try:
+        before, own = _busy_ticks(), time.process_time()
+        time.sleep(seconds)
+        busy = (_busy_ticks() - before) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
+        return 0.0
+    others = busy - (time.process_time() - own)
+    return min(max(0.0, others / seconds), float(os.cpu_count() or 1))
+
+
+def _busy_ticks(stat: Path = Path("/proc/stat")) -> int:
+    user, nice, system, _idle, _waiting, *others = map(int, stat.read_text().split()[1:9])
+    return user + nice + system + sum(others)
 
 
 def memory() -> int:

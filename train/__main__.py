@@ -8,8 +8,10 @@ from runtime import cli
 from train.config import TrainConfig
 from train.device import keep_freed_memory
 from train.loop.display import Display
+from train.loop.task import VALIDATION, Epoch
 from train.loop.trainer import Trainer
-from train.run import train
+from train.record import tables
+from train.run import BATCH, CURVES, RunResult, train
 from train.segmentation import SegmentationTask
 
 
@@ -18,9 +20,23 @@ def main(config: TrainConfig) -> None:
     keep_freed_memory()
     with Display(config.epochs, _headline) as display:
         result = train(config, display.step, display.epoch, display.start, quiet=False)
-    if display.started and result.miou is not None:
-        best = result.path / "best.pt"
-        cli.say(f"best mIoU {100 * result.miou:.2f} % → {best}", style="bold")
+    if display.started and result.best is not None:
+        _conclude(result, result.best, config)
+
+
+def _conclude(result: RunResult, best: Epoch, config: TrainConfig) -> None:
+    """The best epoch's table, where everything is, and what comes next."""
+    columns = {"IoU %": best.iou, "precision %": best.precision, "recall %": best.recall}
+    columns = {name: values for name, values in columns.items() if values}  # of a version before
+    means = [best.miou, *(tables.mean(columns[name].values()) for name in list(columns)[1:])]
+    cli.out.print(tables.by_class(f"epoch {best.epoch}, validation", columns, means))
+    last = result.history[-1].epoch
+    if last < config.last_epoch:
+        cli.say(f"ended after epoch {last}: no better mIoU for {config.patience} validations")
+    path = result.path
+    cli.say(f"best mIoU {100 * (best.miou or 0):.2f} % → {path / 'best.pt'}", style="bold")
+    cli.say(f"pictures: {', '.join(str(path / name) for name in (CURVES, VALIDATION, BATCH))}")
+    cli.say(f"next: hedge export {path} --int8")
 
 
 def _headline(trainer: Trainer) -> str:

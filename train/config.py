@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 import tyro
 
-from runtime.errors import HedgeError
+from runtime import cli
+from runtime.errors import HedgeError, one_line
 from runtime.numbers import Count, Positive, Seed, Share, Side, Threads, Weight, check_numbers
 
 BackboneName = Literal["resnet50", "resnet18", "mobilenet_v2", "mobilenet_v3_large"]
@@ -18,8 +20,11 @@ TIMM = "timm/"  # in front of the names of timm's networks
 SqueezeExciteGate = Literal["sigmoid", "softmax"]
 HedName = Literal["vgg16", "lite"]
 EdgeName = Literal["vgg16", "lite", "shared", "supervised", "blank"]
+PresetName = Literal["small"]
+LogName = Literal["mlflow", "wandb"]
 VariantName = Literal["vanilla", "dlse", "dlse_sf", "dlse_hed"]
 
+CONFIG = "config.json"  # of a run, in its folder
 DEFAULT_BACKBONE: BackboneName = "mobilenet_v2"
 DEFAULT_EDGES: EdgeName = "shared"  # of dlse_hed: benchmarks/results/ablation.md says why
 
@@ -89,6 +94,9 @@ class ModelConfig:
         return self.edges.fused and not self.edges.trunk
 
 
+Run = TypeVar("Run", bound="RunConfig")
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(ABC):
     """What every training has: its length, its averaging, its folder, and how it resumes."""
@@ -109,15 +117,40 @@ class RunConfig(ABC):
     """Name of the run. Default: VARIANT-BACKBONE, or hed-NET."""
     out: Path = Path("runs")
     """Folder of the runs."""
-    resume: bool = False
-    """Continue runs/NAME/last.pt where it stopped."""
+    resumed: Annotated[Path | None, tyro.conf.arg(name="resume", metavar="RUN")] = None
+    """Go on with the run of this folder where it stopped. Its options are those it has, but for
+    those given beside it: more --epochs, another --patience."""
     force: bool = False
     """Start over, replacing an existing run of this name."""
     until: Annotated[Count | None, tyro.conf.arg(name="stop-after")] = None
     """Stop after this epoch, to be resumed later; the schedule stays that of --epochs."""
+    log: tuple[LogName, ...] = ()
+    """Also tell the run to mlflow or wandb, each an extra of its own (TensorBoard's files are
+    written in any case)."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
+
+    @classmethod
+    def resume(cls: type[Run], run: Path) -> Run:
+        """The settings that the run in this folder goes on with; HedgeError if it holds none."""
+        path = run / CONFIG
+        try:
+            saved: Run = from_builtins(msgspec.json.decode(path.read_bytes()), cls)
+        except FileNotFoundError as error:
+            raise HedgeError(f"{path}: no such file; --resume takes the folder of a run") from error
+        except (msgspec.MsgspecError, ValueError, TypeError) as error:
+            raise HedgeError(f"{path}: not the settings of a run: {one_line(error)}") from error
+        return replace(saved, resumed=run, force=False, until=None)
+
+    @classmethod
+    def given(cls: type[Run], arguments: Sequence[str]) -> Run | None:
+        """What options are that a command line leaves out; None: their defaults. See ``cli.parse``.
+
+        HedgeError if it resumes what is no run.
+        """
+        run = cli.argument(arguments, "--resume")
+        return cls.resume(Path(run)) if run is not None else None
 
     @property
     @abstractmethod
@@ -127,7 +160,7 @@ class RunConfig(ABC):
     @property
     def run(self) -> Path:
         """The folder of this run."""
-        return self.out / (self.name or self.default_name)
+        return self.resumed or self.out / (self.name or self.default_name)
 
     @property
     def last_epoch(self) -> int:
@@ -210,6 +243,11 @@ class TrainConfig(RunConfig):
     """Epochs between validations; the last epoch is always validated."""
     workers: Threads = 2
     """Processes that load images; they do not change the result."""
+    patience: Count | None = None
+    """End the run after so many validations in a row without a better mIoU. Default: never."""
+    preset: PresetName | None = None
+    """Settings for a kind of data, in place of the defaults; options given beside it win. small:
+    tens of images, a few minutes on a CPU."""
     license: str | None = None
     """Terms of the weights, kept in checkpoints and bundles. Default: those of --start."""
 
@@ -224,6 +262,12 @@ class TrainConfig(RunConfig):
             raise HedgeError(f"--scale is a range, smaller number first, not {self.scale}")
         if self.hed and not VARIANTS[self.variant].hed:
             raise HedgeError(f"--hed {self.hed}: variant {self.variant} has no edge network")
+
+    @classmethod
+    def given(cls, arguments: Sequence[str]) -> TrainConfig | None:
+        """Those of the run that is resumed, else of the preset; HedgeError if that is no run."""
+        resumed = super().given(arguments)
+        return resumed or PRESETS.get(cli.argument(arguments, "--preset") or "")
 
     @property
     def default_name(self) -> str:
@@ -245,6 +289,21 @@ class TrainConfig(RunConfig):
             se=row.se,
             hed=(self.hed or DEFAULT_EDGES) if row.hed else None,
         )
+
+
+# What --preset sets; docs/how-to/train.md says why.
+PRESETS: dict[str, TrainConfig] = {
+    "small": TrainConfig(
+        preset="small",
+        epochs=30,
+        batch=4,
+        ema=0.98,
+        crop=(256, 256),
+        scale=(0.6, 1.6),
+        loss_stride=2,
+        validate_every=5,
+    ),
+}
 
 
 def to_builtins(config: object) -> Any:

@@ -8,6 +8,10 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from runtime import machine
+
+_LOOK_S = 0.15
+_BUSY = 0.25  # of the cores, taken by others, is worth a sentence
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
@@ -33,6 +37,30 @@ def exact_fp32(fixed_size: bool = False) -> AbstractContextManager[None]:
     fixed_size: batches have one size, so that cuDNN's search for its fastest kernels pays.
     """
     return torch.backends.cudnn.flags(True, fixed_size, allow_tf32=False, fp32_precision="ieee")
+
+
+def slowed_by() -> str | None:
+    """What makes a training on this CPU slower than it must be, with the remedy; None for nothing.
+
+    Takes ``_LOOK_S`` to find out.
+    """
+    threads, cores = torch.get_num_threads(), machine.granted()
+    others = machine.taken_by_others(_LOOK_S)
+    if threads > max(1, round(cores)):
+        return (
+            f"{threads} OpenMP threads share {cores:.0f} cores, and spin while they wait for each "
+            f"other; set OMP_NUM_THREADS={max(1, round(cores))}"
+        )
+    if others < _BUSY * machine.cores():
+        return None
+    left = max(1, round(cores - others))
+    fix = "stop them"
+    if threads > 1:
+        fix += (
+            f", or set OMP_NUM_THREADS={left} and OMP_WAIT_POLICY=passive, since OpenMP's threads "
+            "spin while they wait for one that has no core"
+        )
+    return f"other processes take {others:.1f} of {machine.cores()} cores; {fix}"
 
 
 def keep_freed_memory() -> None:

@@ -52,7 +52,7 @@ def released(checkpoint: Checkpoint, terms: str) -> Checkpoint:
     config = replace(
         checkpoint.config,
         data=None, also=(), weights=None, start=None, edge_weights=None,
-        out=TrainConfig.out, name=None, resume=False, force=False, until=None, license=terms,
+        out=TrainConfig.out, name=None, resumed=None, force=False, until=None, license=terms,
     )  # fmt: skip
     weights = {
         name: tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import msgspec
-from torch.utils.tensorboard import SummaryWriter
 
 from runtime import files
 from runtime.errors import HedgeError, OutputError
+from runtime.outputs import sheet
 from train.checkpoint import PREVIOUS, Checkpoint, find_checkpoint
-from train.config import RunConfig, TrainConfig, to_builtins
+from train.config import CONFIG, RunConfig, TrainConfig, to_builtins
 from train.datasets import audit, default_data, open_index
 from train.datasets.mixture import Portion, mixed
 from train.loop.distributed import World, world
-from train.loop.task import Epoch, Step, Task
+from train.loop.task import VALIDATION, Epoch, Step, Task
 from train.loop.trainer import Trainer
+from train.record import curves
+from train.record.logs import Log, TensorBoard, tracker
 from train.segmentation import SegmentationTask
 
-CONFIG, METRICS = "config.json", "metrics.jsonl"
+METRICS = "metrics.jsonl"
+BATCH, CURVES = "batch.png", "results.png"
+_REDRAW_S = 60  # between two drawings of the curves
 
 
 @dataclass(frozen=True)
@@ -32,13 +36,14 @@ class RunResult:
 
     path: the run's folder with best.pt; miou, iou: of the best epoch, in 0..1 (miou is None if no
     epoch was validated, a class's if neither labels nor predictions have it); history: all epochs
-    of the run, those before a resume included.
+    of the run, those before a resume included; best: the one with the highest mIoU, None without.
     """
 
     path: Path
     miou: float | None
     iou: dict[str, float | None]
     history: tuple[Epoch, ...]
+    best: Epoch | None
 
 
 def train(
@@ -69,11 +74,16 @@ def train(
         return SegmentationTask(config, train, val, place, hushed)
 
     run(config, task, on_step, on_epoch, on_start)
-    rows = (config.run / METRICS).read_bytes().splitlines()
-    history = tuple(msgspec.json.decode(row, type=Epoch) for row in rows)
+    history = _history(config.run)
     scored = [epoch for epoch in history if epoch.miou is not None]
     best = max(scored, key=lambda epoch: epoch.miou or 0, default=None)
-    return RunResult(config.run, best.miou if best else None, best.iou if best else {}, history)
+    miou, iou = (best.miou, best.iou) if best else (None, {})
+    return RunResult(config.run, miou, iou, history, best)
+
+
+def _history(run: Path) -> tuple[Epoch, ...]:
+    rows = (run / METRICS).read_bytes().splitlines()
+    return tuple(msgspec.json.decode(row, type=Epoch) for row in rows)
 
 
 def run(
@@ -83,7 +93,8 @@ def run(
     on_epoch: Callable[[Epoch], None] | None = None,
     on_start: Callable[[Trainer], None] | None = None,
 ) -> None:
-    """Train a task in the run's folder: config.json, metrics.jsonl, tensorboard/, its weights.
+    """Train a task in the run's folder: config.json, metrics.jsonl, tensorboard/, its weights, and
+    pictures of its first batch and its curves.
 
     OutputError if the folder holds another run and ``config`` says neither resume nor force, or if
     another process trains in it.
@@ -92,10 +103,12 @@ def run(
     with world() as place, ExitStack() as stack:
         if place.first:
             stack.enter_context(files.locked(config.run))
-        if last.exists() and not (config.resume or config.force):
-            raise OutputError(f"{config.run}: exists; --resume continues it, --force replaces it")
+        if last.exists() and not (config.resumed or config.force):
+            raise OutputError(
+                f"{config.run}: exists; --resume {config.run} continues it, --force replaces it"
+            )
         trainer = Trainer(config, make_task(place), place)
-        if config.resume:
+        if config.resumed:
             trainer.restore(last)
         if not place.first:
             trainer.run(on_step or _ignore, on_epoch or _ignore)
@@ -105,28 +118,55 @@ def run(
             on_start(trainer)
         batches = trainer.sampler.batches
         done = trainer.progress.epoch * batches + trainer.progress.step
-        with SummaryWriter(config.run / "tensorboard", purge_step=done) as curves:
+        logs: list[Log] = [TensorBoard(config.run / "tensorboard", done)]
+        stack.callback(logs[0].close)
+        for name in config.log:
+            logs.append(tracker(name, config))
+            stack.callback(logs[-1].close)
+        _draw_batch(config.run / BATCH, trainer, logs, done)
+        stack.callback(_draw_results, config.run, trainer, logs)
+        drawn = time.monotonic()
 
-            def step(at: Step) -> None:
-                curves.add_scalar("loss", at.loss, (at.epoch - 1) * batches + at.step)
-                (on_step or _ignore)(at)
+        def step(at: Step) -> None:
+            for log in logs:
+                log.step((at.epoch - 1) * batches + at.step, at.loss)
+            (on_step or _ignore)(at)
 
-            def epoch(row: Epoch) -> None:
-                _record(config.run / METRICS, row)
-                curves.add_scalar("lr", row.lr, row.epoch * batches)
-                if row.miou is not None:
-                    curves.add_scalar("mIoU", row.miou, row.epoch * batches)
-                for name, iou in row.iou.items():
-                    value = iou if iou is not None else math.nan
-                    curves.add_scalar(f"IoU/{name}", value, row.epoch)
-                (on_epoch or _ignore)(row)
+        def epoch(row: Epoch) -> None:
+            nonlocal drawn
+            _record(config.run / METRICS, row)
+            for log in logs:
+                log.epoch(row.epoch * batches, row)
+            if time.monotonic() - drawn > _REDRAW_S:
+                curves.draw(_history(config.run), config.run / CURVES)
+                drawn = time.monotonic()
+            (on_epoch or _ignore)(row)
 
-            trainer.run(step, epoch)
+        trainer.run(step, epoch)
+
+
+def _draw_batch(path: Path, trainer: Trainer, logs: Sequence[Log], done: int) -> None:
+    """Before the first step, so that wrong labels show before hours are spent on them."""
+    picture = trainer.task.example(trainer.sampler)
+    if picture is not None:
+        sheet.save(picture, path)
+        for log in logs:
+            log.picture(done, path)
+
+
+def _draw_results(run: Path, trainer: Trainer, logs: Sequence[Log]) -> None:
+    """At the end, also of an interrupted run."""
+    if len(history := _history(run)) > 1:  # one point is no curve
+        curves.draw(history, run / CURVES)
+    done = trainer.progress.epoch * trainer.sampler.batches + trainer.progress.step
+    for path in (run / CURVES, run / VALIDATION):
+        for log in logs if path.exists() else ():
+            log.picture(done, path)
 
 
 def _completed(config: TrainConfig) -> TrainConfig:
     """Options that ``config`` leaves open are those of the checkpoint it starts from."""
-    if config.start is None:
+    if config.start is None or (config.resumed and config.backbone):
         return config
     start = Checkpoint.load(find_checkpoint(config.start))
     backbone = config.backbone or start.model.backbone
@@ -144,8 +184,8 @@ def _prepare(config: RunConfig, done: int) -> None:
     metrics = config.run / METRICS
     rows = metrics.read_bytes().splitlines(keepends=True) if metrics.exists() and done else []
     files.write_bytes(metrics, b"".join(rows[:done]))
-    if not config.resume:
-        for name in ("last.pt", PREVIOUS):  # weights stay until new ones take their place
+    if not config.resumed:
+        for name in ("last.pt", PREVIOUS):  # best.pt and its pictures stay until better ones come
             (config.run / name).unlink(missing_ok=True)
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.errors import HedgeError
 from train.augment import BatchSampler, Loaded, TrainingSet, collate, training_transform
 from train.balance import class_weights, label_counts, repeat_factors
@@ -20,13 +21,14 @@ from train.checkpoint import Checkpoint, find_checkpoint, last_good, start_from
 from train.config import TrainConfig, to_builtins
 from train.datasets.index import Index
 from train.device import half_precision
-from train.evaluate import evaluate
+from train.evaluate import evaluate, worst_and_median
 from train.loop.distributed import World
-from train.loop.task import State, Task, require_same_settings
+from train.loop.task import State, Task, Validation, require_same_settings
 from train.losses import edge_loss, jaccard_loss, segmentation_loss
 from train.models import DeepLab
 from train.models.deeplab import Segmentation
 from train.models.hed import load_hed_weights
+from train.record import pictures
 
 LONGEST_SIDE = 1024
 COUNTS = ".label_counts"  # in the folder of the runs
@@ -45,6 +47,7 @@ class SegmentationTask(Task):
     ) -> None:
         self.config, self.train, self.val, self.device = config, train, val, world.device
         self.samples = len(train.items)
+        self.patience = config.patience
         self.size = config.size or default_size(train)
         self.crop = config.crop or self.size
         self.half = half_precision(self.device) if config.amp else None
@@ -78,9 +81,8 @@ class SegmentationTask(Task):
 
     def loader(self, sampler: BatchSampler) -> DataLoader[Loaded]:
         """Batches of ``Sample``, augmented in ``config.workers`` processes."""
-        transform = training_transform(self.size, self.crop, self.config.scale)
         return DataLoader(
-            TrainingSet(self.train, transform),
+            self._samples,
             batch_sampler=sampler,
             collate_fn=collate,
             num_workers=self.config.workers,
@@ -88,6 +90,16 @@ class SegmentationTask(Task):
             persistent_workers=self.config.workers > 0,
             pin_memory=self.device.type == "cuda",
         )
+
+    @property
+    def _samples(self) -> TrainingSet:
+        transform = training_transform(self.size, self.crop, self.config.scale)
+        return TrainingSet(self.train, transform)
+
+    def example(self, sampler: BatchSampler) -> np.ndarray:
+        """(H, W, 3) uint8 BGR: crops of the sampler's next batch, with their labels."""
+        samples = [self._samples.sample(key) for key in next(iter(sampler))]
+        return pictures.of_batch(samples, self.train.classes)
 
     def start_epoch(self, epoch: int) -> None:
         """Training mode, except for frozen batch-norm statistics and a frozen edge network."""
@@ -110,25 +122,34 @@ class SegmentationTask(Task):
         """Scores at the size of the targets, which may be thinned."""
         return network(image, tuple(targets[0].shape[-2:]))
 
-    def loss(self, outputs: Segmentation, *targets: torch.Tensor) -> torch.Tensor:
+    def losses(self, outputs: Segmentation, *targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """Cross-entropy, Jaccard and edge loss with their weights; targets: labels, edges."""
         config, (target, edges) = self.config, targets
         loss = segmentation_loss(
             outputs.logits, target, config.ohem, config.label_smoothing, self.class_weights
         )
+        parts = {"cross-entropy": loss}
         if config.jaccard:
-            loss = loss + config.jaccard * jaccard_loss(outputs.logits, target)
+            parts["jaccard"] = config.jaccard * jaccard_loss(outputs.logits, target)
         if outputs.edges is not None and self._frozen_hed is None:
-            loss = loss + config.edge_loss * edge_loss(outputs.edges, edges)
-        return loss
+            parts["edges"] = config.edge_loss * edge_loss(outputs.edges, edges)
+        return parts
 
-    def validate(self, network: nn.Module, epoch: int, world: World) -> ConfusionMatrix | None:
+    def validate(self, network: nn.Module, epoch: int, world: World) -> Validation | None:
         """Score on the validation split, every ``validate_every`` epochs and after the last."""
         if epoch % self.config.validate_every and epoch != self.config.last_epoch:
             return None
         deployed = cast(DeepLab, network.eval())
         share = replace(self.val, items=tuple(world.share(self.val.items)))
-        return evaluate(deployed, share, self.size, boundaries=False).confusion
+        found = evaluate(deployed, share, self.size, boundaries=False)
+        losses = [image.loss for image in found.by_image if not math.isnan(image.loss)]
+        images = np.zeros(len(self.val))
+        images[world.share(range(len(self.val)))] = [image.miou for image in found.by_image]
+        return Validation(found.confusion, np.array([sum(losses), len(losses)]), images)
+
+    def looked_at(self, network: nn.Module, miou: np.ndarray) -> np.ndarray:
+        """The worst and the median images of the validation split, a row each."""
+        return worst_and_median(cast(DeepLab, network), self.val, self.size, miou)
 
     def save(self, state: State, improved: bool) -> None:
         """best.pt: the weights that validated best; last.pt: also all that it takes to resume."""
@@ -165,7 +186,8 @@ class SegmentationTask(Task):
 def _network(config: TrainConfig, classes: int) -> DeepLab:
     """A network of ``config`` with the weights it starts from."""
     torch.manual_seed(config.seed)
-    network = DeepLab(config.model(classes), config.weights)
+    new = config.resumed is None  # what is resumed brings its weights
+    network = DeepLab(config.model(classes), config.weights if new else None)
     if config.edge_weights:
         if network.hed is None:
             raise HedgeError(
@@ -174,7 +196,7 @@ def _network(config: TrainConfig, classes: int) -> DeepLab:
             )
         load_hed_weights(network.hed, config.edge_weights)
         network.hed.requires_grad_(False)
-    if config.start:
+    if config.start and new:
         start_from(network, find_checkpoint(config.start))
     return network
 

@@ -35,12 +35,32 @@ class ConfusionMatrix:
         """(C,) IoU in 0..1."""
         hits = np.diag(self.counts)
         union = self.counts.sum(0) + self.counts.sum(1) - hits
-        return np.where(union > 0, hits / np.maximum(union, 1), np.nan)
+        return _share(hits, union)
 
     def miou(self) -> float:
         """Mean IoU in 0..1 over the classes that occur; NaN before the first labelled pixel."""
         values = self.iou()
         return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
+
+    def precision(self) -> np.ndarray:
+        """(C,) share of the pixels predicted to be of a class that are; NaN where there are none.
+
+        Ignored pixels are not among them.
+        """
+        return _share(np.diag(self.counts), self.counts.sum(0))
+
+    def recall(self) -> np.ndarray:
+        """(C,) share of a class's pixels that are predicted to be of it; NaN where it has none."""
+        return _share(np.diag(self.counts), self.counts.sum(1))
+
+    def confusions(self) -> list[tuple[str, str, float]]:
+        """(class, class it is taken for, share of the class's pixels), the most pixels first."""
+        wrong = self.counts - np.diag(np.diag(self.counts))
+        totals = self.counts.sum(1)
+        order = np.argsort(-wrong, axis=None, kind="stable")
+        pairs = [divmod(int(place), len(self.classes)) for place in order]
+        names = self.classes.names
+        return [(names[a], names[b], wrong[a, b] / totals[a]) for a, b in pairs if wrong[a, b]]
 
     def pixel_accuracy(self) -> float:
         """Share of the labelled pixels that are right, in 0..1."""
@@ -49,7 +69,11 @@ class ConfusionMatrix:
 
     def iou_by_name(self) -> dict[str, float | None]:
         """IoU by class name, None where the class does not occur (NaN is not JSON)."""
-        return _by_name(self.classes, self.iou())
+        return self.by_name(self.iou())
+
+    def by_name(self, values: np.ndarray) -> dict[str, float | None]:
+        """(C,) values by class name, None for NaN."""
+        return _by_name(self.classes, values)
 
 
 class BoundaryF:
@@ -133,6 +157,10 @@ def scores(matrix: ConfusionMatrix, boundary: BoundaryF | None) -> Scores:
 def known(value: float) -> float | None:
     """The number; None, which JSON has, for NaN."""
     return None if np.isnan(value) else float(value)
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
 def _by_name(classes: ClassSet, values: np.ndarray) -> dict[str, float | None]:

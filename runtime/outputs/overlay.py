@@ -131,7 +131,7 @@ class Overlay:
 
     def _draw_status(self, canvas: np.ndarray, status: str, size: int) -> None:
         lines = [(status, size, _BRIGHT), (self.footer, max(size - 3, 10), _DIM)]
-        masks = [(_text(line, points), shade) for line, points, shade in lines if line]
+        masks = [(text_mask(line, points), shade) for line, points, shade in lines if line]
         if not masks:
             return
         pad = size // 2
@@ -147,7 +147,7 @@ class Overlay:
 
     def _draw_legend(self, canvas: np.ndarray, labels: np.ndarray, size: int) -> None:
         pad = size // 2
-        line = _text("X", size).shape[0]
+        line = text_mask("X", size).shape[0]
         room = canvas.shape[1] - 4 * pad
         limit = min(_LEGEND_ROWS, canvas.shape[0] // _LEGEND_SHARE // line)
         rows = self._legend_rows(labels, size, room, limit)
@@ -187,10 +187,10 @@ class Overlay:
 
     def _entry_width(self, index: int, size: int) -> int:
         """Swatch, gap, name, gap."""
-        return size + size // 2 + _text(self._names[index], size).shape[1] + size
+        return size + size // 2 + text_mask(self._names[index], size).shape[1] + size
 
     def _draw_entry(self, canvas: np.ndarray, index: int, left: int, top: int, size: int) -> int:
-        mask = _text(self._names[index], size)
+        mask = text_mask(self._names[index], size)
         inset = (mask.shape[0] - size) // 2
         swatch = (left, top + inset, size, size)
         cv2.rectangle(canvas, swatch, self._palette[index].tolist(), cv2.FILLED)
@@ -211,7 +211,7 @@ def _text_size(height: int) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _text(text: str, size: int) -> np.ndarray:
+def text_mask(text: str, size: int) -> np.ndarray:
     """(h, w) uint8 coverage of a line of text; every line of a size has the same h."""
     font = ImageFont.load_default(size)
     ascent, descent = font.getmetrics()  # type: ignore[union-attr]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,3 +50,16 @@ def test_gpus_are_asked_of_the_driver(
 def test_the_cpu_is_named() -> None:
     assert machine.cpu_name()
     assert 1 <= machine.cores() <= (os.cpu_count() or 1)
+
+
+def test_a_container_grants_less_than_the_machine_has(tmp_path: Path) -> None:
+    limit = tmp_path / "cpu.max"
+    limit.write_text("50000 100000\n")
+    assert machine.granted(limit) == 0.5
+    limit.write_text("max 100000\n")
+    assert machine.granted(limit) == machine.granted(tmp_path / "none") == machine.cores()
+
+
+def test_what_this_process_takes_is_not_counted_as_others() -> None:
+    taken = machine.taken_by_others(0.05)
+    assert 0 <= taken <= (os.cpu_count() or 1)

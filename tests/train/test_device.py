@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
 
+from runtime import machine
+from train import device
 from train.device import half_precision
 
 KEPT = """
@@ -50,3 +53,23 @@ def test_bf16_is_for_gpus_that_compute_it(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     assert half_precision(torch.device("cuda", 0)) == expected
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "others", "said"),
+    [
+        (8, 2.0, 0.0, "8 OpenMP threads share 2 cores, and spin .* set OMP_NUM_THREADS=2"),
+        (2, 2.0, 1.2, "other processes take 1.2 of 2 cores; .* OMP_NUM_THREADS=1 and OMP_WAIT"),
+        (1, 2.0, 1.2, "other processes take 1.2 of 2 cores; stop them$"),
+        (2, 2.0, 0.3, None),
+    ],
+)
+def test_busy_cores_and_spinning_threads_are_told_with_the_remedy(
+    threads: int, cores: float, others: float, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(machine, "granted", lambda: cores)
+    monkeypatch.setattr(machine, "cores", lambda: round(cores))
+    monkeypatch.setattr(machine, "taken_by_others", lambda seconds: others)
+    found = device.slowed_by()
+    assert found is None if said is None else re.search(said, found or "")

@@ -95,10 +95,10 @@ def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Trainer, "run", die)
-        main(replace(config, resume=True))  # which is killed before it could save
+        main(replace(config, resumed=config.run))  # which is killed before it could save
     saved = Checkpoint.load(config.run / "last.pt")
     assert (saved.epoch, saved.step) == (epoch - 1, 1)
-    main(replace(config, resume=True))
+    main(replace(config, resumed=config.run))
     whole = tiny_config(tmp_path / "a")
     main(whole)
     assert_same(weights(whole.run / "last.pt"), weights(config.run / "last.pt"))
@@ -111,9 +111,9 @@ def test_training_is_a_function_that_threads_can_call(
     config, steps, epochs = tiny_config(tmp_path), list[Step](), list[Epoch]()
     with ThreadPoolExecutor(1) as thread:
         thread.submit(train_function, replace(config, until=1)).result()
-        again = replace(config, resume=True)
+        again = replace(config, resumed=config.run)
         result = thread.submit(train_function, again, steps.append, epochs.append).result()
-        with pytest.raises(OutputError, match="--resume continues it"):
+        with pytest.raises(OutputError, match=r"--resume .* continues it"):
             thread.submit(train_function, config).result()
     assert capfd.readouterr() == ("", "")
     assert [(step.epoch, step.step, step.steps) for step in steps] == [(2, 1, 2), (2, 2, 2)]

@@ -56,7 +56,7 @@ def test_a_shipped_checkpoint_starts_a_run_by_its_name_with_its_backbone_and_ter
     assert find_checkpoint(Path("town")) == tmp_path / "weights" / "town.pt"
     second = tiny_config(tmp_path, name="second", backbone=None, start=Path("town"), epochs=2)
     train(replace(second, until=1))
-    train(replace(second, resume=True))
+    train(replace(second, resumed=second.run))
     result = Checkpoint.load(second.run / "last.pt")
     assert (result.model.backbone, result.license) == ("timm/test_efficientnet", "CC0")
     plain = tiny_config(tmp_path, name="plain", backbone=None, epochs=1)

@@ -26,7 +26,7 @@ def test_a_resumed_run_ends_with_the_same_weights(
     whole, parted = tiny_config(tmp_path / "a", **extra), tiny_config(tmp_path / "b", **extra)
     main(whole)
     main(replace(parted, until=1, workers=0))
-    main(replace(parted, resume=True))
+    main(replace(parted, resumed=parted.run))
     assert_same(weights(whole.run / "last.pt"), weights(parted.run / "last.pt"))
     names = ("epoch", "loss", "miou")
     a, b = ([[row[n] for n in names] for row in rows(c.run)] for c in (whole, parted))
@@ -40,7 +40,7 @@ def test_a_run_of_a_version_with_fewer_options_resumes(tiny_config: Make, tmp_pa
     content = read_tensors(last)
     del content["config"]["loss_stride"], content["digest"]
     write_tensors(last, content)
-    main(replace(config, resume=True))
+    main(replace(config, resumed=config.run))
     assert [row["epoch"] for row in rows(config.run)] == [1, 2]
 
 
@@ -53,7 +53,7 @@ def test_a_damaged_last_checkpoint_costs_its_epoch_only(
     whole = last.read_bytes()
     last.write_bytes(whole[: len(whole) // 2])
     first = rows(config.run)[0]
-    main(replace(config, resume=True))
+    main(replace(config, resumed=config.run))
     assert "previous.pt is taken instead" in capsys.readouterr().err
     last.with_name("whole.pt").write_bytes(whole)
     assert_same(weights(last.with_name("whole.pt")), weights(last))
@@ -64,19 +64,19 @@ def test_a_damaged_last_checkpoint_costs_its_epoch_only(
 
 def test_an_existing_run_is_not_replaced(tiny_config: Make, trained_run: Path) -> None:
     config = tiny_config(trained_run.parent)
-    with pytest.raises(OutputError, match="--resume continues it, --force replaces it"):
+    with pytest.raises(OutputError, match=r"--resume .* continues it, --force replaces it"):
         main(config)
 
 
 def test_resuming_with_other_settings_names_them(tiny_config: Make, trained_run: Path) -> None:
-    config = tiny_config(trained_run.parent, epochs=20, variant="dlse", resume=True)
+    config = tiny_config(trained_run.parent, epochs=20, variant="dlse", resumed=trained_run)
     with pytest.raises(HedgeError, match="variant dlse_hed → dlse"):
         main(config)
 
 
 def test_resuming_nothing_says_so(tiny_config: Make, tmp_path: Path) -> None:
     with pytest.raises(HedgeError, match=r"last\.pt: no such file"):
-        main(tiny_config(tmp_path, resume=True))
+        main(tiny_config(tmp_path, resumed=tmp_path / "tiny"))
 
 
 def test_resuming_a_run_of_another_default_says_so(
@@ -84,7 +84,7 @@ def test_resuming_a_run_of_another_default_says_so(
 ) -> None:
     """Its config leaves open where edges come from, which the network in the file has decided."""
     saved = Checkpoint.load(trained_run / "last.pt")
-    config = tiny_config(tmp_path, epochs=20, batch=2, lr=5e-3, resume=True)
+    config = tiny_config(tmp_path, epochs=20, batch=2, lr=5e-3, resumed=tmp_path / "tiny")
     config.run.mkdir()
     replace(saved, model=replace(saved.model, hed="lite")).save(config.run / "last.pt")
     with pytest.raises(HedgeError, match=r"other settings \(hed lite → shared\)"):

@@ -40,7 +40,7 @@ def test_a_damaged_last_checkpoint_resumes_from_the_one_before(
     data[len(data) // 2] ^= 1
     last.write_bytes(data)
     capsys.readouterr()
-    main(replace(config, resume=True, until=2))
+    main(replace(config, resumed=config.run, until=2))
     warning = capsys.readouterr().err
     assert "last.pt: damaged" in warning and "previous.pt is taken instead" in warning
     assert Checkpoint.load(last).epoch == 2
@@ -51,7 +51,7 @@ def test_a_damaged_last_checkpoint_resumes_from_the_one_before(
     write_tensors(last, content)
     (config.run / "previous.pt").unlink()
     with pytest.raises(HedgeError, match=r"last\.pt: damaged training state"):
-        main(replace(config, resume=True))
+        main(replace(config, resumed=config.run))
 
 
 def test_the_best_weights_stay_until_better_ones_replace_them(

@@ -66,9 +66,11 @@ class EdgeTask(Task):
         rows, columns = random.integers(_STRIDE, size=2)
         return [tensor[..., rows:, columns:] for tensor in batch]
 
-    def loss(self, outputs: Sequence[torch.Tensor], *targets: torch.Tensor) -> torch.Tensor:
+    def losses(
+        self, outputs: Sequence[torch.Tensor], *targets: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         """HED's loss; outputs: edge logit maps, targets: the edge target."""
-        return edge_loss(outputs, *targets)
+        return {"edges": edge_loss(outputs, *targets)}
 
     def save(self, state: State, improved: bool) -> None:
         """edges.pt: the weights alone; last.pt: all that it takes to resume."""

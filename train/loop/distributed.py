@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,8 +29,11 @@ class World:
         """Whether this process writes files and reports progress."""
         return self.rank == 0
 
-    def means(self, values: Sequence[torch.Tensor]) -> list[float]:
-        """The mean of each scalar over all processes; reads them from the device at once."""
+    def means(self, values: Sequence[torch.Tensor]) -> list[Any]:
+        """The mean of each tensor over all processes, as floats or lists of floats.
+
+        The tensors have one shape, and are read from the device at once.
+        """
         together = torch.stack([value.detach() for value in values])
         if self.size > 1:
             dist.all_reduce(together)
@@ -38,7 +41,7 @@ class World:
         return together.tolist()
 
     def sum(self, counts: np.ndarray) -> np.ndarray:
-        """The sum of int64 arrays of one shape over all processes."""
+        """The sum of int64 or float64 arrays of one shape over all processes."""
         if self.size == 1:
             return counts
         together = torch.from_numpy(counts).to(self.device)

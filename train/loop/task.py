@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,13 @@ from train.augment import BatchSampler
 from train.config import RunConfig, to_builtins
 from train.loop.distributed import World
 
+VALIDATION = "val.png"  # of the run's best weights, in its folder
+
 # Options that a resumed run may change.
-_MOVABLE = {"resume", "force", "until", "out", "name", "workers", "data", "validate_every"}
+_MOVABLE = {
+    "resumed", "force", "until", "out", "name", "workers", "data", "validate_every", "patience",
+    "log", "preset",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,9 @@ class Step:
 class Epoch:
     """A finished epoch, a row of metrics.jsonl; scores are None where it was not validated.
 
-    miou, pixel_accuracy, iou: in 0..1, on the validation split; loss: mean over the steps.
+    miou, pixel_accuracy, iou, precision, recall: in 0..1, on the validation split; loss: mean over
+    the steps; losses: its parts with their weights, which add up to it; lr: of the new layers;
+    val_loss: mean cross-entropy of the validation images.
     """
 
     epoch: int
@@ -49,6 +56,33 @@ class Epoch:
     lr: float
     images_per_s: float
     seconds: float
+    losses: dict[str, float] = field(default_factory=dict)
+    val_loss: float | None = None
+    precision: dict[str, float | None] = field(default_factory=dict)
+    recall: dict[str, float | None] = field(default_factory=dict)
+
+
+@dataclass
+class Validation:
+    """What a process found on its share of the validation split; ``shared`` adds the others'.
+
+    loss: the sum of the images' cross-entropy, and their number, (2,) float64; images: (validation
+    images,) float64 mIoU of each, 0 for those of other processes.
+    """
+
+    confusion: ConfusionMatrix
+    loss: np.ndarray
+    images: np.ndarray
+
+    def shared(self, world: World) -> None:
+        """Add up over all processes."""
+        self.confusion.counts = world.sum(self.confusion.counts)
+        self.loss, self.images = world.sum(self.loss), world.sum(self.images)
+
+    def mean_loss(self) -> float | None:
+        """The mean cross-entropy; None where no image has a label."""
+        total, count = self.loss
+        return float(total / count) if count else None
 
 
 @dataclass(frozen=True)
@@ -56,7 +90,8 @@ class State:
     """What a file of a run holds of the loop.
 
     weights: of the deployed network; training: the trained network's, the optimizer's, the
-    schedule's and the scaler's state, the average's update count and the best mIoU.
+    schedule's and the scaler's state, the average's update count, the best mIoU, and how many
+    validations ago it was.
     """
 
     epoch: int
@@ -71,7 +106,8 @@ class Task(ABC):
 
     network: on the run's device; samples: length of the training split; repeats: (samples,) mean
     draws of each sample in an epoch, None for one each; half: autocast's dtype, None for float32;
-    fixed_size: whether all batches have the same size.
+    fixed_size: whether all batches have the same size; patience: validations in a row without a
+    better mIoU that end the run, None for none.
     """
 
     network: nn.Module
@@ -79,6 +115,7 @@ class Task(ABC):
     repeats: np.ndarray | None = None
     half: torch.dtype | None = None
     fixed_size: bool = False
+    patience: int | None = None
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -94,12 +131,23 @@ class Task(ABC):
         return network(image)
 
     @abstractmethod
-    def loss(self, outputs: Any, *targets: torch.Tensor) -> torch.Tensor:
-        """The scalar loss of the network's outputs."""
+    def losses(self, outputs: Any, *targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The scalar parts of the loss of the network's outputs, by name; they are added up."""
 
     @abstractmethod
     def save(self, state: State, improved: bool) -> None:
         """Write the run's files; ``improved``: the epoch has the best mIoU so far."""
+
+    def example(self, sampler: BatchSampler) -> np.ndarray | None:
+        """(H, W, 3) uint8 BGR: a batch as trained on, with its labels; None where none is drawn."""
+        return None
+
+    def looked_at(self, network: nn.Module, miou: np.ndarray) -> np.ndarray | None:
+        """(H, W, 3) uint8 BGR: the worst validation images, and some in the middle.
+
+        miou: (validation images,) of each by ``network``; NaN of one without labels.
+        """
+        return None
 
     @abstractmethod
     def load(self, path: Path) -> State:
@@ -113,7 +161,7 @@ class Task(ABC):
         """Put the network in training mode, but for what is frozen in this epoch."""
         self.network.train()
 
-    def validate(self, network: nn.Module, epoch: int, world: World) -> ConfusionMatrix | None:
+    def validate(self, network: nn.Module, epoch: int, world: World) -> Validation | None:
         """The deployed network's score on this process's share; None where none is due."""
         return None
 
@@ -122,6 +170,8 @@ def require_same_settings(path: Path, config: RunConfig, saved: dict[str, Any]) 
     """HedgeError if a run of the settings ``saved`` (of ``to_builtins``) cannot be continued."""
     now = to_builtins(config)
     changed = [key for key in now if key not in _MOVABLE and now[key] != saved.get(key)]
+    if config.epochs > saved.get("epochs", 0):  # a run may grow
+        changed.remove("epochs")
     if changed:
         what = ", ".join(f"{key} {saved.get(key)} → {now[key]}" for key in changed)
         raise HedgeError(f"{path}: cannot resume with other settings ({what}); drop --resume")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 import time
@@ -15,26 +16,28 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.errors import GateError, HedgeError, one_line
 from runtime.interrupt import interruptible
+from runtime.outputs import sheet
 from train.augment import BatchSampler
 from train.config import RunConfig
 from train.device import exact_fp32
 from train.loop.distributed import World
 from train.loop.optimize import average, poly
-from train.loop.task import Epoch, State, Step, Task
+from train.loop.task import VALIDATION, Epoch, State, Step, Task, Validation
 
 READ_EVERY = 16  # steps on a GPU between two looks at the loss, and at signals in other processes
 
 
 @dataclass
 class Progress:
-    """Where a run stands: finished epochs, finished steps of the current one, best mIoU so far."""
+    """Where a run stands: finished epochs, finished steps of the current one, best mIoU so far, and
+    validations since then."""
 
     epoch: int = 0
     step: int = 0
     best: float = -1.0
+    stale: int = 0
 
 
 class Trainer:
@@ -64,6 +67,12 @@ class Trainer:
         """The network that is validated and kept: the average where there is one."""
         return self.ema.module if self.ema is not None else self.network
 
+    @property
+    def stuck(self) -> bool:
+        """Whether the task's patience is over: too many validations without a better mIoU."""
+        patience = self.task.patience
+        return patience is not None and self.progress.stale >= patience
+
     def run(self, on_step: Callable[[Step], None], on_epoch: Callable[[Epoch], None]) -> None:
         """Train to the last epoch, saving after each; the first process calls the callbacks.
 
@@ -75,36 +84,44 @@ class Trainer:
             parallel = DistributedDataParallel(self.network)
         loader = self.task.loader(self.sampler)
         with interruptible(()) as self._stop, exact_fp32(self.task.fixed_size):
-            while self.progress.epoch < self.config.last_epoch:
+            while self.progress.epoch < self.config.last_epoch and not self.stuck:
                 started = time.perf_counter()
-                loss, images_per_s = self._train_epoch(parallel, loader, on_step)
+                losses, images_per_s = self._train_epoch(parallel, loader, on_step)
                 seconds = time.perf_counter() - started
                 self.progress = replace(self.progress, epoch=self.progress.epoch + 1, step=0)
-                self._finish_epoch(loss, images_per_s, seconds, on_epoch)
+                self._finish_epoch(losses, images_per_s, seconds, on_epoch)
 
     def _train_epoch(
         self, parallel: nn.Module, loader: DataLoader[Any], on_step: Callable[[Step], None]
-    ) -> tuple[float, float]:
+    ) -> tuple[dict[str, float], float]:
+        """The mean of each part of the loss over the steps, and images per second."""
         self.sampler.epoch, self.sampler.start = self.progress.epoch, self.progress.step
         self.task.start_epoch(self.progress.epoch)
-        total, batches, rate, started = 0.0, 0, 0.0, time.perf_counter()
+        batches, rate, started = 0, 0.0, time.perf_counter()
+        names: tuple[str, ...] = ()
+        totals: list[float] = []
         unread: list[torch.Tensor] = []
         for batch in loader:
             if isinstance(batch, HedgeError):
                 raise batch
-            unread.append(self._train_step(parallel, batch))
+            parts = self._train_step(parallel, batch)
+            names = tuple(parts)
+            unread.append(torch.stack(list(parts.values())))
             self.progress.step += 1
             if not self._due():
                 continue
-            losses = self.world.means(unread)
+            steps = self.world.means(unread)
             unread.clear()
-            total, batches = sum(losses, total), batches + len(losses)
+            sums = [sum(values) for values in zip(*steps, strict=True)]
+            totals = [sum(pair) for pair in zip(totals or [0.0] * len(sums), sums, strict=True)]
+            batches += len(steps)
             rate = batches * self.config.batch / (time.perf_counter() - started)
-            self._tell(losses, rate, on_step)
+            self._tell([sum(step) for step in steps], rate, on_step)
             if self.world.any(self._stop.is_set()):
                 self._save(self.progress.best)
                 raise KeyboardInterrupt
-        return total / max(batches, 1), rate
+        means = (total / max(batches, 1) for total in totals)
+        return dict(zip(names, means, strict=True)), rate
 
     def _due(self) -> bool:
         """Whether losses are read after this step: by the count, in all processes alike."""
@@ -125,13 +142,16 @@ class Trainer:
             if self.world.first:
                 on_step(Step(epoch, step, steps, loss, rate))
 
-    def _train_step(self, parallel: nn.Module, batch: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _train_step(
+        self, parallel: nn.Module, batch: Sequence[torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         batch = self.task.prepare(batch, self.schedule.last_epoch)
         image, *targets = (tensor.to(self.world.device, non_blocking=True) for tensor in batch)
         image = (image.float() / 255).to(memory_format=torch.channels_last)
         with self._autocast():
             outputs = self.task.forward(parallel, image, *targets)
-        loss = self.task.loss(outputs, *targets)
+        parts = self.task.losses(outputs, *targets)
+        loss = functools.reduce(torch.add, parts.values())
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
@@ -139,41 +159,56 @@ class Trainer:
         self.schedule.step()
         if self.ema is not None:
             self.ema.update_parameters(self.network)
-        return loss.detach()
+        return {name: part.detach() for name, part in parts.items()}
 
     def _finish_epoch(
-        self, loss: float, images_per_s: float, seconds: float, on_epoch: Callable[[Epoch], None]
+        self,
+        losses: dict[str, float],
+        images_per_s: float,
+        seconds: float,
+        on_epoch: Callable[[Epoch], None],
     ) -> None:
-        confusion = self._validated()
+        found = self._validated()
+        confusion = found.confusion if found else None
+        miou = confusion.miou() if confusion else None
         if self.world.first:
-            miou = confusion.miou() if confusion else None
             on_epoch(
                 Epoch(
                     epoch=self.progress.epoch,
-                    loss=loss,
+                    loss=sum(losses.values()),
                     miou=miou,
                     pixel_accuracy=confusion.pixel_accuracy() if confusion else None,
                     iou=confusion.iou_by_name() if confusion else {},
                     lr=float(self.schedule.get_last_lr()[-1]),
                     images_per_s=images_per_s,
                     seconds=seconds,
+                    losses=losses,
+                    val_loss=found.mean_loss() if found else None,
+                    precision=confusion.by_name(confusion.precision()) if confusion else {},
+                    recall=confusion.by_name(confusion.recall()) if confusion else {},
                 )
             )
-            improved = miou is not None and miou > self.progress.best
-            if miou is not None:
-                self.progress.best = max(miou, self.progress.best)
-            self._save(self.progress.best if miou is None else miou, improved)
+        improved = miou is not None and miou > self.progress.best
+        if miou is not None:
+            self.progress.best = max(miou, self.progress.best)
+            self.progress.stale = 0 if improved else self.progress.stale + 1
+        self._save(self.progress.best if miou is None else miou, improved)
+        if found and improved and self.world.first:
+            with self._autocast():
+                picture = self.task.looked_at(self.deployed, found.images)
+            if picture is not None:
+                sheet.save(picture, self.config.run / VALIDATION)
         if self.world.any(self._stop.is_set()):
             raise KeyboardInterrupt
 
-    def _validated(self) -> ConfusionMatrix | None:
+    def _validated(self) -> Validation | None:
         """The score of the weights that the first process saves, each process's share summed."""
         self.world.agree(self.deployed)
         with self._autocast():
-            confusion = self.task.validate(self.deployed, self.progress.epoch, self.world)
-        if confusion is not None:
-            confusion.counts = self.world.sum(confusion.counts)
-        return confusion
+            found = self.task.validate(self.deployed, self.progress.epoch, self.world)
+        if found is not None:
+            found.shared(self.world)
+        return found
 
     def _autocast(self) -> torch.autocast:
         half = self.task.half
@@ -189,6 +224,7 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "ema_updates": self.ema.n_averaged if self.ema is not None else None,
             "best": self.progress.best,
+            "stale": self.progress.stale,
         }
         epoch, step, weights = self.progress.epoch, self.progress.step, self.deployed.state_dict()
         self.task.save(State(epoch, step, miou, weights, training), improved)
@@ -211,4 +247,14 @@ class Trainer:
         self.schedule.load_state_dict(training["schedule"])
         if training["scaler"]:  # empty of a run in bf16, or in FP32
             self.scaler.load_state_dict(training["scaler"])
-        self.progress = Progress(saved.epoch, saved.step, training["best"])
+        self._set_rates()
+        best, stale = training["best"], training.get("stale", 0)
+        self.progress = Progress(saved.epoch, saved.step, best, stale)
+
+    def _set_rates(self) -> None:
+        """The learning rates of the schedule at its step, which is another one in a grown run."""
+        schedule = self.schedule
+        for group, base, factor in zip(
+            self.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
+        ):
+            group["lr"] = base * factor(schedule.last_epoch)

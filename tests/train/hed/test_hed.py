@@ -187,8 +187,8 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     with pytest.raises(OutputError, match="exists; --resume"):
         main(tiny(tmp_path / "parts"))
     with pytest.raises(HedgeError, match=r"lr None → 0\.1"):
-        main(tiny(tmp_path / "parts", resume=True, lr=0.1))
-    main(tiny(tmp_path / "parts", resume=True))
+        main(tiny(tmp_path / "parts", resumed=tmp_path / "parts" / "tiny", lr=0.1))
+    main(tiny(tmp_path / "parts", resumed=tmp_path / "parts" / "tiny"))
     whole, parts = (load_state(tmp_path / n / "tiny" / "edges.pt") for n in ("whole", "parts"))
     torch.testing.assert_close(whole, parts, rtol=0, atol=0)
     lines = (tmp_path / "parts" / "tiny" / "metrics.jsonl").read_bytes().splitlines()

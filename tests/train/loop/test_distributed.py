@@ -35,9 +35,9 @@ with world() as place:
 
     class Noting(SegmentationTask):
         def validate(self, network, epoch, world):
-            confusion = super().validate(network, epoch, world)
-            read.append(int(confusion.counts.sum()))
-            return confusion
+            found = super().validate(network, epoch, world)
+            read.append(int(found.confusion.counts.sum()))
+            return found
 
     some = replace(val, items=val.items[:3])
     trainer = Trainer(config, Noting(config, train, some, place), place)
@@ -47,12 +47,12 @@ with world() as place:
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.running_mean.normal_()
     trainer.progress.epoch = config.last_epoch
-    confusion = trainer._validated()
+    found = trainer._validated()
     counts = label_counts(train, place, out / "cache")
     mine = int((_counted(train, place, True).sum(1) > 0).sum())
     means = place.means([torch.tensor(float(place.rank)), torch.tensor(10.0)])
     result = {
-        "confusion": confusion.counts.tolist(), "read": read, "counts": counts.tolist(),
+        "confusion": found.confusion.counts.tolist(), "read": read, "counts": counts.tolist(),
         "mine": mine, "images": len(train), "means": means,
     }
     (out / f"{place.rank}.json").write_text(json.dumps(result))

@@ -19,7 +19,7 @@ from train.checkpoint import Checkpoint
 from train.config import TrainConfig
 from train.datasets import open_index
 from train.device import exact_fp32
-from train.evaluate import predict
+from train.evaluate import _scores
 from train.hed.task import EdgeTask
 from train.loop.distributed import World
 from train.loop.task import Step
@@ -86,9 +86,10 @@ class Spoiled(SegmentationTask):
 
     steps = 0
 
-    def loss(self, outputs: object, *targets: torch.Tensor) -> torch.Tensor:
+    def losses(self, outputs: object, *targets: torch.Tensor) -> dict[str, torch.Tensor]:
         self.steps += 1
-        return super().loss(outputs, *targets) * (torch.nan if self.steps == 6 else 1)  # type: ignore[arg-type]
+        parts = super().losses(outputs, *targets)  # type: ignore[arg-type]
+        return {n: part * (torch.nan if self.steps == 6 else 1) for n, part in parts.items()}
 
 
 def test_the_step_without_a_loss_is_named_and_never_saved(
@@ -167,9 +168,9 @@ def test_the_gpu_computes_fp32_in_full_and_looks_for_kernels_where_sizes_stay(
 
     def noted(*given: Any) -> Any:
         seen.append(flags())
-        return predict(*given)
+        return _scores(*given)
 
     seen.clear()
-    monkeypatch.setattr(evaluate, "predict", noted)
+    monkeypatch.setattr(evaluate, "_scores", noted)
     evaluate.evaluate_run(evaluate.Evaluate(config.run))
     assert set(seen) == {(False, "ieee")} and flags() == before

@@ -1,0 +1,1 @@
+"""What a training leaves to look at: curves, pictures, tables, and what trackers are told."""
