@@ -234,8 +234,12 @@ def _searched(task: Task, quantizer: Quantizer, fixed: tuple[str, ...], folder: 
         backend = segmenter.backend
     memory = task.target.with_name(f".{task.target.name}.search")
     hunt = search.Search(quantizer, backend, task.frames, reference, allowed, fixed, memory)
-    plain = hunt.plain().drop
-    if not asked and (allowed.holds(plain) or not INT8_LOSS.holds(plain)):
+    plain = hunt.plain()
+    if not asked and allowed.holds(plain.drop):
+        hunt.settle(plain)
+        hunt.report(folder)
+        return unsearched
+    if not asked and not INT8_LOSS.holds(plain.drop):
         hunt.forget()
         return unsearched
     kept = hunt.run().kept

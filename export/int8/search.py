@@ -13,8 +13,8 @@ then, which builds nothing, and at most BUILDS sets are measured.
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
@@ -26,6 +26,7 @@ import numpy as np
 from export.int8 import qdq, search_log
 from export.int8.qdq import Kept
 from export.int8.quantizer import Quantizer, plain
+from export.int8.search_bar import SearchBar
 from export.int8.search_log import Layer, Log, Step
 from export.staging import scratch
 from export.verify import Budget, Drop, EvalFrame, FrameSet
@@ -67,15 +68,24 @@ class Search:
         self._fixed = tuple(fixed)
         self._layers = [name for name in quantizer.layers() if name not in fixed]
         self._log = self._resumed()
+        self._bar = SearchBar(budget)
+        # Tries there can be: plain INT8, doubling and halving, then each kept layer once more.
+        self._most = 2 + 2 * math.ceil(math.log2(max(len(self._layers), 1))) + len(self._layers)
+        self._most = min(self._most, BUILDS) if self._builds else self._most
 
     def plain(self) -> Step:
         """INT8 with nothing kept but what is fixed; ``run`` will not measure it again."""
-        with self._workplace() as self._work:
+        with self._workplace() as self._work, self._bar:
             return self._step(())
+
+    def settle(self, step: Step) -> None:
+        """Take a set that was measured, without a search."""
+        self._log.chosen = step
+        self._save()
 
     def run(self) -> Step:
         """The cheapest set inside the budget; GateError names the best found where none is."""
-        with self._workplace() as self._work:
+        with self._workplace() as self._work, self._bar:
             if not self._budget.holds(self._step(()).drop):
                 self._prune(self._enough(self._ranked()))
         inside = [step for step in self._log.steps if self._budget.holds(step.drop)]
@@ -122,7 +132,7 @@ class Search:
         with Segmenter(plain(self._quantizer, self._work / "fp32"), self._ranking) as reference:
             expected = [reference(frame.image) for frame in frames]
         baseline = self._confusion(frames, expected)
-        for name in cli.track(names, "sensitivity of each layer"):
+        for name in self._bar.layers(names, len(names)):
             others = [other for other in self._layers if other != name]
             with self._engine((*self._fixed, *others), "layer", [self._ranking]) as engine:
                 answers = [engine(frame.image) for frame in frames]
@@ -146,6 +156,7 @@ class Search:
 
     def _prune(self, kept: tuple[str, ...]) -> None:
         """Try each kept layer in INT8 again, the least sensitive first."""
+        self._most = len(self._log.steps) + len(kept)
         if not self._budget.holds(self._step(kept).drop):
             return
         for name in reversed(kept):
@@ -161,18 +172,11 @@ class Search:
         for step in self._log.steps:
             if set(step.kept) == set(wanted):
                 return step
-        started = time.perf_counter()
+        self._bar.begin(len(self._log.steps) + 1, self._most, len(wanted))
         step = self._measured(wanted)
         self._log.steps.append(step)
         self._save()
-        left = BUILDS - len(self._log.steps)
-        if self._builds and left > 0:
-            seconds = time.perf_counter() - started
-            cli.say(
-                f"{seconds:.0f} s to build {self._backend}'s engine and measure it; "
-                f"at most {left} more: {left * seconds / 60:.0f} min",
-                cli.err,
-            )
+        self._bar.tried(len(self._log.steps), step)
         return step
 
     def _measured(self, kept: tuple[str, ...]) -> Step:
@@ -183,8 +187,7 @@ class Search:
             others = [stack.enter_context(Segmenter(self._work / "trial", b)) for b in self._others]
             judged = {e: ConfusionMatrix(self._reference.classes) for e in (engine, *others)}
             timed = Interleaved[np.ndarray]({"int8": _timed(int8), "trial": _timed(engine)})
-            title = f"{len(kept)} layers in floating point"
-            for frame in cli.track(frames.frames, title, frames.count):
+            for frame in self._bar.frames(frames.frames, frames.count):
                 assert frame.target is not None
                 for segmenter, confusion in judged.items():
                     confusion.update(frame.target, segmenter(frame.image))

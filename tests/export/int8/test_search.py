@@ -14,9 +14,12 @@ import pytest
 from export import exporter
 from export.config import Export
 from export.exporter import publish
+from export.int8 import search_log
 from export.int8.search import Search
-from export.int8.search_log import Layer, Log
+from export.int8.search_bar import SearchBar
+from export.int8.search_log import Layer, Log, Step
 from export.verify import Budget, Drop
+from runtime import cli
 from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.backends.registry import installed_backends
 from runtime.bundle.manifest import Manifest
@@ -213,3 +216,38 @@ def test_layers_that_stay_in_floating_point_can_be_named(config: Export, tmp_pat
     with pytest.raises(HedgeError, match="--keep conv_of_another: no such layer; the graph has"):
         publish(replace(config, keep=("conv_of_another",), out=tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_bar_tells_the_try_what_it_lost_and_the_time_left(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    steps = [
+        Step((), Drop(1.5, 6.0, "car"), 30.0, 1.0),
+        Step(("a", "b", "c", "d"), Drop(0.1, 1.0, "car"), 33.0, 1.1),
+    ]
+    bar = SearchBar(BUDGET)
+    [task] = bar.tasks
+    bar.begin(1, 9, 0)
+    assert task.description == "try 1 of at most 9, 0 in floating point"
+    assert list(bar.frames(range(3), 3)) == [0, 1, 2]
+    assert task.fields["left"].startswith("at most ") and task.fields["left"].endswith(" left")
+    assert [*bar.layers("ab", 2)] == ["a", "b"] and task.description.startswith("layer 2 of 2")
+    for number, step in enumerate(steps, 1):
+        bar.tried(number, step)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("try 1: lost 1.50 of mIoU, 6.00 of car, over the budget; 30.0 ms;")
+    assert second.endswith("within the budget; 33.0 ms; in floating point: 4: a, b, … 2 more")
+
+
+@pytest.mark.parametrize("layers", [[Layer("a", 0.1, 1.0)], []])
+def test_table_and_picture_name_layers_and_both_limits(
+    layers: list[Layer], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = Step(("a",), Drop(0.1, 1.0, "car"), 33.0, 1.1)
+    log = Log("", "engine", "2 frames", 30.0, layers, [step], step)
+    cli.out.print(search_log.table(log, BUDGET, 3))
+    said = capsys.readouterr().out
+    assert "mIoU lost, at most 0.5" in said and "worst class, at most 2" in said and "1: a" in said
+    assert ("nothing was searched" in said) == (not layers)
+    search_log.plot(log, BUDGET, tmp_path / "x.png")
+    assert cv2.imread(str(tmp_path / "x.png")).shape[1] == (1560 if layers else 910)
