@@ -166,7 +166,7 @@ def _outcome(judge: Judge, path: Path, wanted: str | None) -> tuple[Outcome, str
     except Exception as error:
         places = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.line]
         where = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in places[:-4:-1])
-        return "traceback", f"{type(error).__name__}: {str(error)[:200]} ({where})"
+        return "traceback", f"{type(error).__name__}: {str(error)[-300:]} ({where})"
     if wanted is not None and answer != wanted:
         return "wrong", f"{answer[:120]} instead of {wanted[:120]}"
     return "taken", answer[:120]

@@ -18,16 +18,24 @@ class Mpeg2(Pictures):
     def __init__(self, extradata: bytes) -> None:
         self._starts = True
         self._order = 0
+        self._headless = False
         super().__init__(extradata)
 
     def _packed_sets(self, extradata: bytes) -> Iterator[bytes]:
         return iter(())
+
+    def of(self, packet: bytes) -> list[Picture]:
+        """The picture in a packet, which holds one whole: without its head it is lost."""
+        self._headless = bool(packet)
+        found = super().of(packet)
+        return [Picture(False, None, lost=True)] if self._headless else found
 
     def _unit(self, unit: bytes) -> Picture | None:
         if unit[0] == _GROUP:
             self._starts = True
         if unit[0] != _PICTURE:
             return None
+        self._headless = False
         number, starts = unit[1] << 2 | unit[2] >> 6, self._starts
         order = number if starts else unwrapped(number, _BITS, self._order)
         if order == self._order and not starts:

@@ -229,6 +229,19 @@ def test_a_transport_stream_that_was_begun_anywhere_is_not_accused(
     assert complaint is None
 
 
+@pytest.mark.parametrize("number", [1, 20])
+def test_a_picture_of_mpeg2_without_its_head_is_told(
+    number: int, whole: Callable[[str], Path], tmp_path: Path
+) -> None:
+    data, at = whole("mpeg2.ts").read_bytes(), -1
+    for _ in range(number + 1):
+        at = data.index(b"\0\0\1\0", at + 1)
+    (tmp_path / "a.ts").write_bytes(data[:at] + b"\xff" * 4 + data[at + 4 :])
+    count, complaint = read(tmp_path / "a.ts")
+    assert count == COUNT - 1
+    assert complaint is not None and "pictures are missing" in complaint
+
+
 def test_packets_may_be_sent_twice(whole: Callable[[str], Path], tmp_path: Path) -> None:
     data = whole("mpeg2.ts").read_bytes()
     at = packet_of_pictures(data, 30)

@@ -20,6 +20,7 @@ from tyro.conf import Positional
 from runtime import cli
 from runtime.errors import HedgeError, OutputError
 from runtime.files import atomic_path, temporary_folder
+from runtime.numbers import Seed, check_numbers
 from train.datasets.synthetic.camera import SUPERSAMPLING, Camera
 from train.datasets.synthetic.street import LANE_M, Street, build
 from train.datasets.synthetic.things import CLASSES
@@ -41,12 +42,15 @@ class SyntheticConfig:
     """Images to validate on."""
     size: tuple[int, int] = (192, 384)
     """Height and width in pixels, even numbers."""
-    seed: int = 0
+    seed: Seed = 0
     """Another seed gives other streets."""
     video: Path | None = None
     """Also film a drive; its labels go to <name>_labels beside it."""
     video_frames: int = 150
     """Length of the drive, at 30 frames a second."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
 
 def generate(config: SyntheticConfig, quiet: bool = False) -> None:
@@ -60,8 +64,8 @@ def generate(config: SyntheticConfig, quiet: bool = False) -> None:
         raise HedgeError("--train, --val and --video-frames: at least 1 each")
     if min(config.size) < 32 or any(side % 2 for side in config.size):
         raise HedgeError(f"--size {config.size}: height and width must be even, 32 or more")
-    for path in (config.out, config.video, config.video and labels_of(config.video)):
-        if path and path.exists():
+    for path in _outputs(config):
+        if path.exists():
             raise OutputError(f"{path}: exists already; remove it or name another")
     with _new_folder(config.out) as folder:
         (folder / "classes.json").write_bytes(CLASSES.to_json())
@@ -74,6 +78,13 @@ def generate(config: SyntheticConfig, quiet: bool = False) -> None:
             _save(*still(rng, config.size), folder, split, f"{split}_{number:04d}")
     if config.video:
         film(config.video, config.video_frames, config.size, config.seed)
+
+
+def _outputs(config: SyntheticConfig) -> Iterator[Path]:
+    yield config.out
+    if config.video:
+        yield config.video
+        yield labels_of(config.video)
 
 
 def still(rng: np.random.Generator, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
