@@ -29,7 +29,7 @@ from runtime.accuracy.metrics import BoundaryF
 from runtime.accuracy.streaming import Clock
 from runtime.backends.base import Engine
 from runtime.backends.registry import load_engine
-from runtime.backends.shared import SharedEngine
+from runtime.backends.shared import shared
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.shipped import find_bundle
 from runtime.config import VideoConfig
@@ -81,9 +81,8 @@ def main(config: VideoConfig) -> int:
             config.device,
         )
         stack.enter_context(engine)
-        lock = threading.Lock()
-        shared: list[Engine] = [SharedEngine(engine, lock) for _ in parts]
-        engines = [engine] if len(parts) == 1 else shared
+        live = [float(source.fps) if source.live else None for source in opened]
+        engines = [engine] if len(parts) == 1 else shared(engine, live)
         runs = [_run(*each, bundle) for each in zip(parts, opened, engines, strict=True)]
         runs[0].segmenter.warm_up()
         with interruptible([source.stop for source in opened]) as stop:
@@ -113,10 +112,17 @@ def _stream_all(
             return [None]
         with ThreadPoolExecutor(len(runs), "source") as pool:
             futures = [
-                pool.submit(_stream, config, run, stop, None, bar)
+                pool.submit(_stream_one, config, run, stop, bar)
                 for config, run, bar in zip(parts, runs, bars, strict=True)
             ]
             return [future.exception() for future in futures]
+
+
+def _stream_one(
+    config: VideoConfig, run: Run, stop: threading.Event, advance: Callable[[str], None]
+) -> None:
+    with run.segmenter:  # its part in the engine: the others no longer wait for it
+        _stream(config, run, stop, None, advance)
 
 
 def _finish_all(
