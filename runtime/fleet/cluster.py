@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
+import threading
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +26,7 @@ from runtime.interrupt import Closing
 # Nothing is told to anybody.
 _SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0"}
 _STORE = 80 << 20  # bytes of shared memory: frames never enter it
+_ASK_S = 5.0  # until a cluster's address answers
 _TRIES = 3  # workers of a machine that may end while they load
 _HELLO = ""  # what a worker answers before its first span
 
@@ -199,15 +204,30 @@ def _connect(address: str | None) -> None:
         "num_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "object_store_memory": _STORE, "include_dashboard": False, "_node_ip_address": "127.0.0.1",
     }  # fmt: skip
+    host, colon, port = (address or "").rpartition(":")
     for last in (False, True):  # Ray gives up after 30 s, which a busy machine may take
         try:
-            ray.init(
-                address=address or "local", log_to_driver=False, logging_level="ERROR",
-                **({} if address else own),
-            )  # fmt: skip
+            if colon and port.isdigit():  # where nobody listens, Ray would ask for minutes
+                socket.create_connection((host, int(port)), _ASK_S).close()
+            with _own_end():
+                ray.init(
+                    address=address or "local", log_to_driver=False, logging_level="ERROR",
+                    **({} if address else own),
+                )  # fmt: skip
             return
         except Exception as error:  # Ray raises whatever it met
             ray.shutdown()
             if address or last:
                 what = f"--address {address}: no cluster there" if address else "Ray does not start"
                 raise HedgeError(f"{what} ({one_line(error)})") from error
+
+
+@contextmanager
+def _own_end() -> Iterator[None]:
+    """Let SIGTERM end the command as it does all others: Ray would take it for itself."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)

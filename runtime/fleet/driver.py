@@ -70,12 +70,17 @@ class Progress:
     most: int = 0
     failures: list[SpanRow] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
+    started: float = 0.0
 
     @property
     def speed(self) -> float:
-        """Hours of video an hour."""
-        return self.video_s / max(time.monotonic() - self.started, 1e-9)
+        """Hours of video an hour, since the first worker was ready."""
+        return self.video_s / self.seconds if self.started else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Since the first worker was ready; 0 before."""
+        return max(time.monotonic() - self.started, 1e-9) if self.started else 0.0
 
 
 @dataclass
@@ -113,6 +118,7 @@ class Driver:
             if time.monotonic() - looked >= self.look_s:
                 looked = time.monotonic()
                 for worker in self.pool.joined():
+                    self.progress.started = self.progress.started or time.monotonic()
                     self._holds[worker] = deque()
                     self._feed(worker)
             self.progress.workers = len(self._holds)

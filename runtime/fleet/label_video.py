@@ -21,13 +21,16 @@ _FORMAT = "matroska"
 
 
 class LabelVideo(Closing):
-    """(H, W) uint8 labels, frame by frame, at their times; a context manager. OutputError."""
+    """(H, W) uint8 labels, frame by frame, at their times; a context manager.
 
-    def __init__(self, path: Path, fps: Fraction) -> None:
-        self.path, self._fps = path, fps
+    shown: what an OutputError calls the file, where ``path`` is a name that nobody knows.
+    """
+
+    def __init__(self, path: Path, fps: Fraction, shown: Path | None = None) -> None:
+        self.path, self._fps = shown or path, fps
         self._stream: av.VideoStream | None = None
         self._last = -1
-        with writing(path):
+        with writing(self.path):
             self._container = av.open(f"file:{path.absolute()}", "w", format=_FORMAT)
 
     def write(self, labels: np.ndarray, time_s: float) -> None:

@@ -18,10 +18,10 @@ from runtime.fleet.cluster import RayPool
 from runtime.fleet.config import FleetConfig
 from runtime.fleet.driver import Driver
 from runtime.fleet.label_video import SUFFIX, join
+from runtime.fleet.page import write_page
 from runtime.fleet.places import find_videos, is_address, local_bundle
 from runtime.fleet.plan import Span, Unplanned, plan
-from runtime.fleet.report import reported, tell
-from runtime.fleet.summary import Summary, summarize
+from runtime.fleet.report import Summary, reported, summarize, tell
 from runtime.fleet.work import Job
 from runtime.outputs.checks import writing
 from runtime.outputs.json_files import write_report
@@ -40,17 +40,18 @@ def main(config: FleetConfig) -> int:
     spans, unplanned = _plan(videos, config, job)
     done = job.shards.whole()
     open_ = [span for span in spans if span.id not in done]
-    progress = driver.Progress()
+    progress, seconds = driver.Progress(), 0.0
     if open_:
         with RayPool(job, config.cores, config.address) as pool, _shown(len(open_)) as told:
             drive = Driver(pool, lambda span: job.shards.path(span.id).exists(), told, progress)
             drive.run(open_)
-    seconds = time.monotonic() - progress.started
+            seconds = progress.seconds
     _sweep(job.shards.folder)
     summary = summarize(spans, progress.failures, job.shards, manifest.classes, job.out)
     if config.save_labels:
         _join(spans, summary, job)
     report = reported(videos, spans, unplanned, progress, summary, seconds, job.out)
+    write_page(job.out / "report.html", report, summary, job.shards, manifest.name)
     if config.json is not None:
         write_report(config.json, report)
     return tell(report, manifest.name, config.json)

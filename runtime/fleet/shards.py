@@ -19,7 +19,7 @@ from runtime.errors import HedgeError
 from runtime.fleet.plan import Span
 from runtime.outputs.checks import writing
 
-_META = b"hedge.span"
+_META, _PICTURE = b"hedge.span", b"hedge.picture"
 _MAGIC = b"PAR1"  # a parquet file's last bytes
 PIXELS = "pixels_"  # and a class: how many pixels of a frame it has
 _GROUP = 1 << 16  # rows of a group of the joined table
@@ -101,9 +101,10 @@ class Shards:
         """Of a span's table."""
         return self.folder / f"{id}.parquet"
 
-    def write(self, table: pa.Table, row: SpanRow) -> None:
-        """Write a span's frames and row, unless it is there already. Raises OutputError."""
-        sealed = table.replace_schema_metadata({_META: msgspec.json.encode(row)})
+    def write(self, table: pa.Table, row: SpanRow, picture: bytes = b"") -> None:
+        """Write a span's frames, its row and a WebP, unless it is there. Raises OutputError."""
+        meta = {_META: msgspec.json.encode(row), _PICTURE: picture}
+        sealed = table.replace_schema_metadata(meta)
         path = self.path(row.id)
         with writing(path), files.atomic_path(path, first_wins=True) as temporary:
             pq.write_table(sealed, temporary, compression="zstd")
@@ -129,6 +130,10 @@ class Shards:
         except (OSError, KeyError, pa.ArrowException, msgspec.MsgspecError) as error:
             raise HedgeError(f"{path}: unreadable ({error}); remove it and start again") from error
         return table, row
+
+    def picture(self, id: str) -> bytes:
+        """A span's WebP; nothing where there is none."""
+        return (pq.read_schema(self.path(id)).metadata or {}).get(_PICTURE, b"")
 
 
 def _ends_well(path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from contextlib import ExitStack, closing
@@ -14,6 +15,7 @@ import numpy as np
 
 from runtime import files
 from runtime.accuracy.drift import Drift
+from runtime.accuracy.flicker import scaled_size
 from runtime.accuracy.ground_truth import LabelFolder, Scorer
 from runtime.accuracy.metrics import ConfusionMatrix, known
 from runtime.bundle.classes import ClassSet
@@ -29,6 +31,7 @@ from runtime.outputs.overlay import Overlay
 from runtime.pipeline import stream
 from runtime.segment import Prediction, Segmenter
 
+_WIDTH, _QUALITY = 480, 75  # of the picture of a span
 _EXACT = 1 << 24  # pixels that OpenCV's histogram, of floats, counts exactly
 
 
@@ -96,11 +99,12 @@ def segment_span(span: Span, bench: Bench, attempt: int = 1) -> SpanRow:
     row.host, row.engine = platform.node(), bench.engine
     if job.shards.path(span.id).exists():
         return job.shards.read(span.id)[1]
+    shown = _Shown(Overlay(bench.segmenter.classes))
     rows = FrameRows(bench.segmenter.classes.names)
     scorer = _scorer(job, span.video, bench.segmenter.classes)
     drift = None
     if bench.reference is not None:
-        drift = Drift(bench.reference, Overlay(bench.segmenter.classes))
+        drift = Drift(bench.reference, shown.overlay)
     with ExitStack() as stack:
         source = stack.enter_context(SpanSource(span, earlier=drift is not None))
         labels = None
@@ -108,7 +112,7 @@ def segment_span(span: Span, bench: Bench, attempt: int = 1) -> SpanRow:
             part = job.label_part(span.id)
             stack.enter_context(writing(part))
             kept = stack.enter_context(files.atomic_path(part, first_wins=True))
-            labels = stack.enter_context(LabelVideo(kept, source.fps))
+            labels = stack.enter_context(LabelVideo(kept, source.fps, part))
         for prediction in stack.enter_context(closing(stream(source, bench.segmenter))):
             differences = {} if drift is None else drift.update(prediction)
             if prediction.frame.index < span.first:
@@ -124,13 +128,40 @@ def segment_span(span: Span, bench: Bench, attempt: int = 1) -> SpanRow:
                 infer_ms=prediction.infer_ms, write_ms=(time.perf_counter() - begun) * 1e3,
                 miou=miou, **differences,
             )  # fmt: skip
+            shown.offer(prediction, differences.get("agreement") if drift else miou)
             row.frames += 1
     row.damaged, row.complaint = source.damaged, source.complaint() or ""
     if scorer is not None and scorer.scored:
         row.confusion = scorer.matrix.counts.ravel().tolist()
     row.work_s = time.perf_counter() - start
-    job.shards.write(rows.table(span.video), row)
+    job.shards.write(rows.table(span.video), row, shown.picture())
     return row
+
+
+class _Shown:
+    """The frame that stands for a span: the worst by what is measured, else the first."""
+
+    def __init__(self, overlay: Overlay) -> None:
+        self.overlay = overlay
+        self._value = math.inf
+        self._chosen: Prediction | None = None
+
+    def offer(self, prediction: Prediction, value: float | None) -> None:
+        """Take a frame into account; value: how good it is, None where nobody knows."""
+        value = math.inf if value is None else value
+        if self._chosen is None or value < self._value:
+            self._value, self._chosen = value, prediction
+
+    def picture(self) -> bytes:
+        """It, with its classes laid over it, as WebP; nothing without a frame."""
+        if self._chosen is None:
+            return b""
+        image, labels = self._chosen.frame.image, self._chosen.labels
+        size = scaled_size(image, _WIDTH)
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        classes = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+        quality = [cv2.IMWRITE_WEBP_QUALITY, _QUALITY]
+        return cv2.imencode(".webp", self.overlay.blend(small, classes), quality)[1].tobytes()
 
 
 def class_pixels(labels: np.ndarray, classes: int) -> np.ndarray:

@@ -14,6 +14,8 @@ from runtime import errors
 from runtime.bundle.manifest import SCHEMA, Manifest
 from runtime.bundle.measured import Measured
 from runtime.config import VideoConfig
+from runtime.fleet import report as fleet
+from runtime.fleet.shards import FrameRows, SpanRow
 from runtime.video import main
 from train.checkpoint import FORMAT, Checkpoint
 from train.loop.task import Epoch
@@ -54,6 +56,16 @@ def test_the_keys_of_a_report_and_of_its_rows(
     example = json.loads(re.findall(r"```json\n(.*?)\n```", page, re.DOTALL)[0])
     row = json.loads((tmp_path / "rows.jsonl").read_text().splitlines()[0])
     assert row.keys() == example.keys() | {"agreement", "flicker", "flicker_reference"}
+
+
+def test_the_keys_of_a_fleet_and_the_columns_of_its_tables() -> None:
+    keys = {field.name for field in fields(fleet.Report)}
+    assert keys - {"boundary_tolerance_px", "boundary_f_by_class"} == named(
+        "json.md", "`--json` of `hedge fleet`"
+    )
+    columns = {*FrameRows(["NAME"]).table("a.mp4").column_names}
+    columns |= {field.name for field in fields(SpanRow)}
+    assert columns == named("formats.md", "Tables of a fleet") - {"parquet", "spans"}
 
 
 def test_the_keys_of_an_epoch() -> None:
