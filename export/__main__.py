@@ -30,7 +30,7 @@ def main(config: Export) -> None:
         cli.out.print(_table(bundle.manifest, bundle.path))
         _deliver(config, bundle.path)
 
-    publish(config, deliver)
+    publish(config, on_bundle=deliver)
 
 
 def _deliver(config: Export, bundle: Path) -> None:
@@ -64,11 +64,17 @@ def _table(manifest: Manifest, target: Path) -> Table:
         title += f"  {fastest.precision} is the fastest here, in {fastest.backend}"
     table = Table(title=title, title_justify="left")
     int8 = ["computed in INT8 %"] if measured.arithmetic else []
-    for column in ("engine", "mIoU %", "labels equal to PyTorch %", *int8, "ms a frame"):
+    for column in (
+        "engine",
+        "mIoU %",
+        f"labels equal to {measured.reference} %",
+        *int8,
+        "ms a frame",
+    ):
         table.add_column(column, justify="left" if column == "engine" else "right")
     latency = {name: f"{times['p50']:.1f}" for name, times in measured.latency_ms.items()}
     trained = _percent(known(measured.miou_pytorch))
-    table.add_row("PyTorch FP32", trained, "", *[""] * len(int8), latency["pytorch"])
+    table.add_row(f"{measured.reference} FP32", trained, "", *[""] * len(int8), latency["pytorch"])
     for backend, miou in measured.miou_by_backend.items():
         name = f"{backend} {manifest.precision}"
         if measured.computes[backend] == "bf16":

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from export.deploy import DeployGraph
+from export.network import Deployed, Facts
 from export.to_onnx import INPUT, LOGITS, OUTPUT
 from runtime import files
 from runtime.bundle.manifest import ENGINES, FILE_NAME, Manifest, Precision, TensorSpec
 from runtime.machine import version
-from train.checkpoint import Checkpoint
 
 _TOOLS = ("hedge-seg", "torch", "onnx", "onnxscript", "onnxruntime", "openvino")
 
 
 def describe(
-    checkpoint: Checkpoint, name: str, precision: Precision, batch: int, graph: DeployGraph
+    facts: Facts, name: str, precision: Precision, batch: int, graph: Deployed
 ) -> Manifest:
     """The manifest of a graph about to be written: no file hashes and no measurements yet."""
-    frame_size, classes = graph.frame_size, checkpoint.classes
+    frame_size, score_size, classes = graph.frame_size, graph.score_size, facts.classes
+    scores = (batch, len(classes), *score_size) if score_size else ()
     return Manifest(
         name=name,
-        variant=checkpoint.config.variant,
-        backbone=checkpoint.model.backbone,
+        variant=facts.variant,
+        backbone=facts.backbone,
         precision=precision,
         input=TensorSpec(INPUT, (batch, *frame_size, 3), "uint8", "NHWC", "BGR"),
         output=TensorSpec(OUTPUT, (batch, *frame_size), "uint8", "NHW"),
-        logits=TensorSpec(LOGITS, (batch, len(classes), *graph.score_size), "float32", "NCHW"),
+        logits=TensorSpec(LOGITS, scores, "float32", "NCHW") if scores else None,
         classes=classes,
         files={},
         built_with={name: found for name in _TOOLS if (found := version(name))},
-        license=checkpoint.license,
+        license=facts.license,
     )
 
 

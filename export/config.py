@@ -30,6 +30,9 @@ class Export:
 
     python -m export --fp16 --frame-size 720 1280
 
+    python -m export model.onnx --classes road car sky --mean 0.485 0.456 0.406 --std 0.229 0.224 \
+0.225
+
     python -m export bundles/dlse_hed-mobilenet_v2-int8 --engine tensorrt_rtx --target sm86,sm89
 
     python -m export bundles/dlse_hed-mobilenet_v2-int8 --triton repository
@@ -38,8 +41,22 @@ class Export:
     """
 
     run: Annotated[Path | None, tyro.conf.Positional] = None
-    """Run folder or checkpoint file. Default: the newest run. With --engine, --triton or
-    --deepstream also a bundle, from which nothing is exported anew; by default the newest."""
+    """Run folder or checkpoint file. Default: the newest run. Or an ONNX file of any other
+    training: from float32 images (N, 3, H, W) to scores, of any stride, or to labels. With --engine,
+    --triton or --deepstream also a bundle, from which nothing is exported anew; by default the newest."""
+    classes: tuple[str, ...] = ()
+    """ONNX file: the names of its classes in its own order, or a classes.json. Default: those of
+    --data, else numbers."""
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """ONNX file: what is subtracted from red, green and blue in 0..1 (ImageNet: 0.485 0.456
+    0.406)."""
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """ONNX file: what they are divided by (ImageNet: 0.229 0.224 0.225; 0.00392157 thrice for a
+    network that takes 0..255)."""
+    bgr: bool = False
+    """ONNX file: it takes blue first; mean and std stay in the order red, green, blue."""
+    output: str | None = None
+    """ONNX file: which of several outputs are the scores or labels."""
     fp32: bool = False
     """Write an FP32 bundle (the default when no precision is named)."""
     fp16: bool = False
@@ -113,6 +130,13 @@ class Export:
             raise HedgeError("--target is for --engine tensorrt_rtx, which can build for others")
         if self.max_batch is not None and not self.engine:
             raise HedgeError("--max-batch is for --engine")
+        if min(self.std) <= 0:
+            raise HedgeError(f"--std {min(self.std)}: give numbers above 0")
+
+    def of_others(self) -> list[str]:
+        """The options given that are for networks of other trainings alone."""
+        options = ("classes", "mean", "std", "bgr", "output")
+        return [name for name in options if getattr(self, name) != getattr(Export, name)]
 
     def precisions(self) -> list[Precision]:
         """What to write; FP32 when nothing was named."""

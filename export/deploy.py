@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from export.network import Deployed
 from train.models import DeepLab
 from train.models.hed import upsample
 
@@ -28,7 +29,7 @@ class Planes(nn.Module):
         return frame.permute(0, 3, 1, 2)
 
 
-class DeployGraph(nn.Module):
+class DeployGraph(Deployed):
     """(N, H, W, 3) uint8 BGR frame as decoded → (N, H, W) uint8 labels; nothing is left outside.
 
     Beside them it answers the scores that they come from, (N, C, H/4, W/4) float32 logits, for

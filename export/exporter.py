@@ -10,16 +10,21 @@ from pathlib import Path
 
 import cv2
 import msgspec
+from torch import nn
 
 from export import bundle, golden, verify
 from export.config import PRECISIONS, Export, Precision
+from export.foreign.module import of_module
+from export.foreign.network import Foreign, of_file
 from export.fp16 import to_fp16
 from export.int8 import calibration, ranges, search, search_log
 from export.int8.calibration import SCALES, Images, Scales
-from export.int8.quantizer import Quantizer, best_method, fingerprint
+from export.int8.quantizer import Quantizer, best_method
 from export.int8.ranges import Method
+from export.network import Network
 from export.staging import scratch, staged
 from export.task import Task
+from export.trained import Trained
 from export.verify import Budget
 from runtime import cli, files
 from runtime.accuracy.metrics import ConfusionMatrix
@@ -31,9 +36,7 @@ from runtime.bundle.measured import Fastest, Int8, Measured
 from runtime.errors import GateError, HedgeError
 from runtime.machine import cpu_name
 from runtime.segment import Segmenter
-from train.checkpoint import Checkpoint, find_checkpoint
-from train.datasets import Index, is_data
-from train.evaluate import evaluation_index, load_model
+from train.datasets import is_data
 
 INT8_LOSS = Budget(miou=3.0, worst=None)  # plain INT8 that loses more is refused
 UNASKED = Budget(miou=0.5, worst=2.0)  # what INT8 is held to where no budget is named
@@ -50,42 +53,59 @@ class Bundle:
 
 
 def publish(
-    config: Export, on_bundle: Callable[[Bundle], None] = lambda bundle: None
+    source: Export | Path | str | nn.Module,
+    config: Export | None = None,
+    on_bundle: Callable[[Bundle], None] = lambda bundle: None,
 ) -> list[Bundle]:
     """Write, verify and publish every bundle that was asked for.
 
-    on_bundle: called with each as soon as it is there. Raises HedgeError, GateError where one does
-    not agree with PyTorch or loses too much.
+    source: all that is asked for; or a run, a checkpoint, an ONNX file, or a module of any training
+    from float32 (N, 3, H, W) images to logits of any stride or to labels, with the rest in
+    ``config``, whose ``size`` a module needs. on_bundle: called with each as soon as it is there.
+    Raises HedgeError, GateError where one does not agree with the network as it was given or loses
+    too much.
     """
+    module = source if isinstance(source, nn.Module) else None
+    config = source if isinstance(source, Export) else config or Export()
+    if isinstance(source, Path | str):
+        config = replace(config, run=Path(source))
     published = []
-    for made in _published(config):
+    for made in _published(config, _network(config, module)):
         published.append(made)
         on_bundle(made)
     return published
 
 
-def _published(config: Export) -> Iterator[Bundle]:
-    path = find_checkpoint(config.run)
-    checkpoint = Checkpoint.load(path)
-    name = config.name or path.parent.name
+def _published(config: Export, network: Network) -> Iterator[Bundle]:
+    name = config.name or network.facts.name
     if config.best:
         target = config.out / f"{name}-best"
-        yield Bundle(target, _publish_best(config, checkpoint, target))
+        yield Bundle(target, _publish_best(config, network, target))
         return
     with scratch() as work:
         for precision in config.precisions():
             target = config.out / f"{name}-{precision}"
-            yield Bundle(target, export(config, checkpoint, target, precision, work))
+            yield Bundle(target, export(config, network, target, precision, work))
 
 
-def _publish_best(config: Export, checkpoint: Checkpoint, target: Path) -> Manifest:
+def _network(config: Export, module: nn.Module | None) -> Network:
+    if module is not None:
+        return Foreign(of_module(module, config), config)
+    if config.run is not None and config.run.suffix == ".onnx":
+        return Foreign(of_file(config.run, config.output), config)
+    if told := config.of_others():
+        raise HedgeError(f"--{told[0]} is for an ONNX file: a run of ours knows it itself")
+    return Trained.open(config.run)
+
+
+def _publish_best(config: Export, network: Network, target: Path) -> Manifest:
     """Write all precisions, time them in every engine in turn, and publish the fastest."""
     with staged(target, config.force, FILE_NAME) as folder, ExitStack() as stack:
         work = stack.enter_context(scratch())
         engines: dict[str, Engine] = {}
         for precision in PRECISIONS:
             try:
-                export(config, checkpoint, work / precision / target.name, precision, work)
+                export(config, network, work / precision / target.name, precision, work)
             except GateError as error:
                 cli.warn(f"{precision} is out: {error}")
                 continue
@@ -106,15 +126,15 @@ def _publish_best(config: Export, checkpoint: Checkpoint, target: Path) -> Manif
 
 
 def export(
-    config: Export, checkpoint: Checkpoint, target: Path, precision: Precision, work: Path
+    config: Export, network: Network, target: Path, precision: Precision, work: Path
 ) -> Manifest:
     """Write one bundle, verify it, publish it at ``target``; GateError if it does not agree.
 
-    work: a scratch folder for this checkpoint and these settings alone.
+    work: a scratch folder for this network and these settings alone.
     """
-    size = config.size or checkpoint.size
+    size = config.size or network.facts.size
     frame_size = config.frame_size or size
-    task = Task(config, checkpoint, target, load_model(checkpoint), size, frame_size, work)
+    task = Task(config, network, target, size, frame_size, work)
     with staged(target, config.force, FILE_NAME) as folder:
         manifest = _WRITERS[precision](task, folder)
         manifest = _verified(task, folder, manifest)
@@ -133,7 +153,7 @@ def _write_fp16(task: Task, folder: Path) -> Manifest:
 
 
 def _write_int8(task: Task, folder: Path) -> Manifest:
-    model = fingerprint(task.checkpoint, task.size, task.frame_size)
+    model = task.network.fingerprint(task.size, task.frame_size)
     source = _source(task, model)  # what is wrong with it is told before the slow part
     fp32, fp16 = task.graph(), task.work / "fp16.onnx"
     to_fp16(fp32, fp16)
@@ -164,7 +184,7 @@ def _source(task: Task, model: str) -> Scales | Images:
     """What ranges come from, a table of them or whole images; never from the evaluation split."""
     config = task.config
     source = Scales.load(config.scales, model) if config.scales else _images(task)
-    if (evaluation := _evaluation(task)) is not None:
+    if (evaluation := task.index("val")) is not None:
         calibration.refuse_overlap(source.passport["images"], evaluation)
     if isinstance(source, Images):
         source.check()
@@ -190,26 +210,18 @@ def _observed(task: Task, quantizer: Quantizer, images: Images) -> Scales:
 
 def _images(task: Task) -> Images:
     """The images to calibrate with: a folder of them, or a data set's training split."""
-    config, checkpoint = task.config, task.checkpoint
+    config = task.config
     source = config.calibration_data or config.data
     if source is not None and not is_data(source):
         return calibration.from_folder(source, config.calibration)
-    known = source or checkpoint.config.data
-    if known is not None and not known.exists():
+    index = task.network.index(source, "train") if source else task.index("train")
+    if index is None:
+        known = task.network.facts.data
         raise HedgeError(
-            f"{known}: not on this machine, and INT8 needs real images to calibrate with; "
-            "--data PATH or --calibration-data FOLDER"
+            f"{known or task.network.facts.name}: {'not on this machine, and' if known else ''} "
+            "INT8 needs real images to calibrate with; --data PATH or --calibration-data FOLDER"
         )
-    index = evaluation_index(checkpoint, source, "train")
     return calibration.from_split(index, config.calibration)
-
-
-def _evaluation(task: Task) -> Index | None:
-    """The split that accuracy is measured on, None where it is not on this machine."""
-    known = task.config.data or task.checkpoint.config.data
-    if known is not None and not known.exists():
-        return None
-    return evaluation_index(task.checkpoint, task.config.data, "val")
 
 
 def _searched(task: Task, quantizer: Quantizer, fixed: tuple[str, ...], folder: Path) -> Int8:
@@ -254,12 +266,12 @@ def _searched(task: Task, quantizer: Quantizer, fixed: tuple[str, ...], folder: 
 
 
 def _trained(task: Task) -> ConfusionMatrix | None:
-    """What PyTorch answers on the evaluation frames, from which drops are counted.
+    """What the network as it was given answers on the frames, from which drops are counted.
 
     None where they have no labels.
     """
     frames = task.frames()
-    bar = cli.track(frames.frames, f"{task.target.name}: PyTorch", frames.count)
+    bar = cli.track(frames.frames, f"{task.target.name}: {task.network.facts.origin}", frames.count)
     confusion = verify.compare(task.reference(), [], bar)[verify.PYTORCH].confusion
     return confusion if confusion.counts.any() else None
 
@@ -291,8 +303,8 @@ def _verified(task: Task, folder: Path, manifest: Manifest) -> Manifest:
         asked = engines if manifest.precision == "int8" else []
         arithmetic = {engine.backend: engine.multiply_adds() for engine in asked}
     measured = msgspec.structs.replace(
-        verify.measured(results, frames),
-        multiply_adds=task.deployed().multiply_adds(),
+        verify.measured(results, frames, task.network.facts.origin),
+        multiply_adds=task.network.multiply_adds(task.size, task.frame_size),
         arithmetic=arithmetic,
         int8=manifest.measured.int8,
     )
@@ -302,12 +314,13 @@ def _verified(task: Task, folder: Path, manifest: Manifest) -> Manifest:
 def _require(task: Task, manifest: Manifest, results: dict[str, verify.Comparison]) -> None:
     """GateError, with a picture of the worst frame beside the bundle, if an engine fails."""
     try:
-        verify.require(results, manifest.precision, _allowed(task, manifest))
+        origin = task.network.facts.origin
+        verify.require(results, manifest.precision, _allowed(task, manifest), origin)
     except GateError as error:
         worst = min(verify.engines_only(results).values(), key=lambda result: result.worst_share)
         picture = task.target.parent / f"{task.target.name}-worst.png"
         with files.atomic_path(picture) as temporary:
-            cv2.imwrite(str(temporary), worst.picture(task.checkpoint.classes))
+            cv2.imwrite(str(temporary), worst.picture(task.network.facts.classes))
         raise GateError(f"{error}; see {picture}; not published") from error
 
 

@@ -55,7 +55,9 @@ def add(
     pictures: Sequence[np.ndarray],
     data: str,
 ) -> Manifest:
-    """Write the pictures into a bundle with PyTorch's labels; its manifest with their bounds.
+    """Write pictures, and the labels that the network as it was given has for them, into a bundle.
+
+    Gives its manifest with their bounds.
 
     engines: all that run here; data: where the pictures are from.
     """
@@ -63,9 +65,13 @@ def add(
     reference = verify.TorchEngine(task.deployed(), manifest)
     labels = golden.answers(reference.infer, manifest, shown)
     lost: dict[str, float] = {}
-    for arithmetic, infer in _ways(manifest, engines, reference.infer):
+    autocast = reference.infer if task.network.facts.autocasts else None
+    for arithmetic, infer in _ways(manifest, engines, autocast):
         share = float(np.mean(golden.answers(infer, manifest, shown) != labels))
         lost[arithmetic] = max(share, lost.get(arithmetic, 0.0))
+    if manifest.precision == "fp16" and not task.network.facts.autocasts:
+        # Nothing here shows what they lose, so they may lose what an export may.
+        lost |= {name: 1 - verify.AGREEMENT[name] for name in _AUTOCAST if name not in lost}
     bounds = {name: 1 - min(1.0, max(LEAST, MARGIN * share)) for name, share in lost.items()}
     own = Golden(data, len(shown), bounds)
     golden.save(folder, own, shown, labels)
@@ -76,11 +82,11 @@ Infer = Callable[[np.ndarray], np.ndarray]
 
 
 def _ways(
-    manifest: Manifest, engines: Iterable[Segmenter], infer: Infer
+    manifest: Manifest, engines: Iterable[Segmenter], infer: Infer | None
 ) -> Iterator[tuple[str, Infer]]:
     """Each arithmetic that the bundle may be computed in, and what shows its labels."""
     for engine in engines:
         yield engine.computes, engine.infer
-    if manifest.precision == "fp16":
+    if infer is not None and manifest.precision == "fp16":
         for name, kind in _AUTOCAST.items():
             yield name, torch.autocast("cpu", kind)(infer)

@@ -7,15 +7,12 @@ from pathlib import Path
 
 from export import bundle, verify
 from export.config import Export, Precision
-from export.deploy import DeployGraph
-from export.to_onnx import to_onnx
+from export.network import Deployed, Network
 from export.verify import Budget
 from runtime import cli
 from runtime.bundle.manifest import Manifest
 from runtime.segment import Segmenter
-from train.checkpoint import Checkpoint
-from train.evaluate import evaluation_index
-from train.models import DeepLab
+from train.datasets import Index
 
 DRAWN = 16  # frames, where there is no data set to verify on
 
@@ -28,9 +25,8 @@ class Task:
     """
 
     config: Export
-    checkpoint: Checkpoint
+    network: Network
     target: Path
-    model: DeepLab
     size: tuple[int, int]
     frame_size: tuple[int, int]
     work: Path
@@ -40,13 +36,13 @@ class Task:
         batch = batch or self.config.batch
         path = self.work / f"{batch}.onnx"
         if not path.exists():
-            with cli.err.status(f"{self.target.name}: PyTorch → ONNX"):
-                to_onnx(self.deployed(), batch, path)
+            with cli.err.status(f"{self.target.name}: {self.network.facts.origin} → ONNX"):
+                self.network.write(self.size, self.frame_size, batch, path)
         return path
 
-    def deployed(self) -> DeployGraph:
-        """The network from frame to labels."""
-        return DeployGraph(self.model, self.size, self.frame_size)
+    def deployed(self) -> Deployed:
+        """The network from frame to labels, as it was given."""
+        return self.network.deployed(self.size, self.frame_size)
 
     def budget(self) -> Budget | None:
         """What the command line lets coarse arithmetic lose; None where it says nothing."""
@@ -57,18 +53,26 @@ class Task:
         """The manifest of the bundle to be, without files or measurements."""
         batch = self.config.batch
         name = self.target.name
-        return bundle.describe(self.checkpoint, name, precision, batch, self.deployed())
+        return bundle.describe(self.network.facts, name, precision, batch, self.deployed())
 
     def reference(self) -> Segmenter:
-        """The trained network in PyTorch, at the sizes it is deployed at."""
+        """The network as it was given, at the sizes it is deployed at."""
         return Segmenter.of(verify.TorchEngine(self.deployed(), self.manifest("fp32")))
+
+    def index(self, split: str) -> Index | None:
+        """The data set's labelled images, None where there are none on this machine."""
+        given, known = self.config.data, self.network.facts.data
+        if given is None and known is not None and not known.exists():
+            return None
+        return self.network.index(given, split)
 
     def frames(self, count: int | None = None) -> verify.FrameSet:
         """The frames to verify on, or ``count`` of them; afresh at each call."""
         count = min(count or self.config.frames, self.config.frames)
-        known, data = self.checkpoint.config.data, self.config.data
-        if data is None and known is not None and not known.exists():
-            cli.warn(f"{known}: not on this machine; verifying on drawn streets (--data PATH)")
-            return verify.generated(min(count, DRAWN), self.frame_size)
-        index = evaluation_index(self.checkpoint, data, "val")
-        return verify.labelled(index, count)
+        if (index := self.index("val")) is not None:
+            return verify.labelled(index, count)
+        if (images := self.config.data or self.config.calibration_data) is not None:
+            return verify.unlabelled(images, count)
+        why = f"{known}: not on this machine" if (known := self.network.facts.data) else "no --data"
+        cli.warn(f"{why}; verifying on drawn streets (--data PATH)")
+        return verify.generated(min(count, DRAWN), self.frame_size)

@@ -45,7 +45,7 @@ def to_onnx(graph: DeployGraph, batch: int, path: Path) -> None:
     batch-norms folded into convolutions (``export.fold``). HedgeError if the checker refuses it.
     """
     frame = torch.zeros(batch, *graph.frame_size, 3, dtype=torch.uint8)
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             folded(graph),
             (frame,),
@@ -67,7 +67,7 @@ def to_onnx(graph: DeployGraph, batch: int, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporter narrates and warns about its own internals; none of it is for our users."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

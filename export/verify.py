@@ -5,22 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 
-from export.deploy import DeployGraph
+from export.network import Deployed
 from runtime.accuracy.metrics import ConfusionMatrix, known
 from runtime.backends.base import OneAtATime
 from runtime.bundle.classes import ClassSet
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.measured import Measured
-from runtime.errors import GateError
+from runtime.errors import GateError, HedgeError
+from runtime.images import IMAGE_SUFFIXES, read_rgb
 from runtime.latency import Latency
 from runtime.segment import Segmenter
-from train.datasets.index import Index, evenly_spaced
+from train.datasets.index import Index, evenly_spaced, files
 from train.datasets.synthetic.generate import still
 
 # Share of pixels whose label must equal PyTorch's, by precision, or by what an engine makes of it.
@@ -61,6 +63,19 @@ def labelled(index: Index, count: int) -> FrameSet:
     return FrameSet(index.root.name, index.split, len(items), frames())
 
 
+def unlabelled(folder: Path, count: int) -> FrameSet:
+    """At most ``count`` images of a folder, evenly spaced by name: they show parity alone."""
+    paths = evenly_spaced([p for p in files(folder) if p.suffix.lower() in IMAGE_SUFFIXES], count)
+    if not paths:
+        raise HedgeError(f"{folder}: no images to verify on")
+
+    def frames() -> Iterator[EvalFrame]:
+        for path in paths:
+            yield EvalFrame(path.stem, cv2.cvtColor(read_rgb(path), cv2.COLOR_RGB2BGR), None)
+
+    return FrameSet(folder.name, "folder", len(paths), frames())
+
+
 def generated(count: int, size: tuple[int, int]) -> FrameSet:
     """Drawn streets, for machines without the data set: they show parity, but have no labels."""
 
@@ -75,11 +90,11 @@ def generated(count: int, size: tuple[int, int]) -> FrameSet:
 
 
 class TorchEngine(OneAtATime):
-    """The FP32 DeployGraph in PyTorch behind the Engine protocol: the reference for parity."""
+    """A network as it was given, behind the Engine protocol: the reference for parity."""
 
     backend = PYTORCH
 
-    def __init__(self, graph: DeployGraph, manifest: Manifest) -> None:
+    def __init__(self, graph: Deployed, manifest: Manifest) -> None:
         self.manifest = manifest
         self._graph = graph.eval().to(memory_format=torch.channels_last)
 
@@ -192,11 +207,13 @@ class Budget:
         return " and ".join(parts)
 
 
-def require(results: dict[str, Comparison], precision: str, budget: Budget) -> None:
+def require(
+    results: dict[str, Comparison], precision: str, budget: Budget, origin: str = "PyTorch"
+) -> None:
     """The gate: GateError names an engine that agrees too little, or loses more than ``budget``.
 
-    precision: of the bundle. FP32 and FP16 must give PyTorch's labels, whatever they lose; COARSE
-    arithmetic may lose ``budget``.
+    precision: of the bundle. FP32 and FP16 must give the labels of ``origin``, which runs the
+    network as it was given, whatever they lose; COARSE arithmetic may lose ``budget``.
     """
     labelled = bool(results[PYTORCH].confusion.counts.any())
     for backend, result in engines_only(results).items():
@@ -204,7 +221,7 @@ def require(results: dict[str, Comparison], precision: str, budget: Budget) -> N
         if labelled and arithmetic in COARSE:
             _require_budget(backend, results[PYTORCH], result, budget)
         else:
-            _require_agreement(backend, result, arithmetic)
+            _require_agreement(backend, result, arithmetic, origin)
 
 
 def _require_budget(
@@ -222,11 +239,11 @@ def _or_any(value: float | None) -> float:
     return float("inf") if value is None else value
 
 
-def _require_agreement(backend: str, result: Comparison, arithmetic: str) -> None:
+def _require_agreement(backend: str, result: Comparison, arithmetic: str, origin: str) -> None:
     gate = AGREEMENT[arithmetic]
     if result.agreement < gate:
         raise GateError(
-            f"{backend} gives {100 * result.agreement:.3f} % of the pixels PyTorch's label, "
+            f"{backend} gives {100 * result.agreement:.3f} % of the pixels {origin}'s label, "
             f"the gate for {arithmetic} is {100 * gate:.1f} %; worst frame "
             f"{result.worst_name} ({100 * result.worst_share:.2f} %)"
         )
@@ -237,8 +254,8 @@ def engines_only(results: dict[str, Comparison]) -> dict[str, Comparison]:
     return {name: result for name, result in results.items() if name != PYTORCH}
 
 
-def measured(results: dict[str, Comparison], frames: FrameSet) -> Measured:
-    """What the manifest keeps: the deployed graph's mIoU beside PyTorch's, and the parity.
+def measured(results: dict[str, Comparison], frames: FrameSet, origin: str = "PyTorch") -> Measured:
+    """What the manifest keeps: the deployed graph's mIoU beside that of ``origin``, and the parity.
 
     mIoU and IoU are None where the frames have no labels.
     """
@@ -248,6 +265,7 @@ def measured(results: dict[str, Comparison], frames: FrameSet) -> Measured:
         data=frames.data,
         split=frames.split,
         images=frames.count,
+        reference=origin,
         miou=known(best.confusion.miou()),
         iou=best.confusion.iou_by_name(),
         miou_pytorch=known(results[PYTORCH].confusion.miou()),

@@ -214,9 +214,16 @@ def load_model(checkpoint: Checkpoint) -> DeepLab:
 
 
 def evaluation_index(checkpoint: Checkpoint, data: Path | None, split: str) -> Index:
-    """The split to measure ``checkpoint`` on; refuses other classes, warns of odd labels."""
-    index = open_index(data or checkpoint.config.data or default_data(), split)
-    there, known = index.classes.names, checkpoint.classes.names
+    """The split to measure ``checkpoint`` on; see ``matching_index``."""
+    return matching_index(
+        data or checkpoint.config.data or default_data(), checkpoint.classes, split
+    )
+
+
+def matching_index(data: Path, classes: ClassSet, split: str) -> Index:
+    """A split whose classes are those of a model; refuses others, warns of odd labels."""
+    index = open_index(data, split)
+    there, known = index.classes.names, classes.names
     if there != known:
         first = next(i for i, (a, b) in enumerate(zip_longest(there, known)) if a != b)
         raise HedgeError(

@@ -25,6 +25,7 @@ from benchmarks.cells.engine import EngineCell
 from benchmarks.cells.worker import Spec
 from export.bundle import describe
 from export.deploy import DeployGraph
+from export.trained import Trained
 from export.verify import TorchEngine
 from runtime import files
 from runtime.bundle.manifest import MODEL, Manifest
@@ -195,7 +196,7 @@ def deployed(checkpoints: Sequence[Path], bundle: Path) -> tuple[DeployGraph, Ma
         if checkpoint.classes == manifest.classes and _made_of(bundle / MODEL, checkpoint):
             graph = _at_sizes(checkpoint, manifest)
             batch = manifest.input.shape[0]
-            return graph, describe(checkpoint, manifest.name, "fp32", batch, graph)
+            return graph, describe(Trained(checkpoint).facts, manifest.name, "fp32", batch, graph)
     raise HedgeError(
         f"{', '.join(str(path) for path in checkpoints[:2])}{', …' * (len(checkpoints) > 2)}: not "
         f"the weights that {manifest.name} was made of (trained on since?); export it again, or "

@@ -17,6 +17,7 @@ import torch
 
 from export.config import Export, Precision
 from export.exporter import export
+from export.trained import Trained
 from runtime import files
 from runtime.bundle.classes import CITYSCAPES
 from runtime.bundle.manifest import FILE_NAME
@@ -108,7 +109,7 @@ def bundle(case: Case, precision: Precision, out: Path, force: bool) -> Path:
             frames=1, calibration=CALIBRATION, calibration_method="minmax", force=force
         )
         with tempfile.TemporaryDirectory() as work:
-            export(settings, random_checkpoint(case, out), target, precision, Path(work))
+            export(settings, Trained(random_checkpoint(case, out)), target, precision, Path(work))
     return target
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,7 +17,6 @@ from export.int8.ranges import METHODS, Histogram, Method
 from runtime.backends.registry import BACKENDS
 from runtime.bundle.manifest import MODEL, Manifest
 from runtime.segment import Segmenter
-from train.checkpoint import Checkpoint
 from train.datasets.index import evenly_spaced
 
 CPU_MODEL = "model.cpu.onnx"
@@ -106,15 +104,6 @@ def plain(quantizer: Quantizer, folder: Path) -> Path:
     manifest = replace(quantizer.manifest, precision="fp32", files=bundle.hashes(folder))
     manifest.save(folder)
     return folder
-
-
-def fingerprint(checkpoint: Checkpoint, size: tuple[int, int], frame_size: tuple[int, int]) -> str:
-    """sha256 of what ranges depend on: the weights, the network's size and the frame's."""
-    digest = hashlib.sha256(repr((size, frame_size)).encode())
-    for name, tensor in sorted(checkpoint.weights.items()):
-        digest.update(name.encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _labels(folder: Path, backend: str, frames: Sequence[np.ndarray]) -> np.ndarray:

@@ -64,10 +64,11 @@ def require(engine: Engine, arithmetic: str, library: str, bundle: Path) -> None
     if proof in kept.read(bundle / PROVEN, Proof):
         return
     share, bound = agreement(engine, bundle), golden.bound(arithmetic)
+    origin = engine.manifest.measured.reference
     if share < bound:
         raise GateError(
             f"{bundle}: {engine.backend} {library} on {engine.device} gives {100 * share:.2f} % of "
-            f"the golden frames' pixels PyTorch's label, the bundle's bound for {arithmetic} is "
+            f"the golden frames' pixels {origin}'s label, the bundle's bound for {arithmetic} is "
             f"{100 * bound:.2f} %: not used; take another --backend or version of the library, or "
             "export again on this machine"
         )

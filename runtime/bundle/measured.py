@@ -41,16 +41,17 @@ class Measured(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """On ``images`` frames of ``data``, all accuracies in 0..1.
 
     miou, iou: of the first engine; None where the frames have no labels; miou_pytorch, iou_pytorch:
-    of the trained model; agreement: share of pixels with PyTorch's label; computes: the arithmetic
-    of each engine; latency_ms: p50, p95 and p99 by engine, PyTorch included; multiply_adds: of a
-    frame; arithmetic: those of a batch of an INT8 bundle, by engine and by the arithmetic that it
-    computes them in, by its own word; worst_frame: name and agreement. foreign: what the file has
-    beyond this, key by key.
+    of the trained model, as ``reference`` runs it; agreement: share of pixels with its label;
+    computes: the arithmetic of each engine; latency_ms: p50, p95 and p99 by engine, PyTorch
+    included; multiply_adds: of a frame; arithmetic: those of a batch of an INT8 bundle, by engine
+    and by the arithmetic that it computes them in, by its own word; worst_frame: name and
+    agreement. foreign: what the file has beyond this, key by key.
     """
 
     data: Text = ""
     split: Text = ""
     images: Count = 0
+    reference: Text = "PyTorch"
     miou: Share | UnsetType | None = UNSET
     iou: ByName = {}
     miou_pytorch: Share | UnsetType | None = UNSET

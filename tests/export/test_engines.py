@@ -19,6 +19,7 @@ from export.deploy import DeployGraph
 from export.fp16 import to_fp16
 from export.int8 import qdq
 from export.to_onnx import to_onnx
+from export.trained import Trained
 from runtime.backends import trt, trt_builder
 from runtime.backends.trt_cache import BuildOptions, Sidecar
 from runtime.bundle.manifest import MODEL, Manifest
@@ -46,7 +47,7 @@ def engine(trained_run: Path, tmp_path: Path) -> Callable[..., Path]:
             to_fp16(tmp_path / "fp32" / MODEL, folder / MODEL)
         else:
             to_onnx(DeployGraph(model, size, size), 1, folder / MODEL)
-        manifest = describe(checkpoint, "x", kind, 1, DeployGraph(model, size, size))
+        manifest = describe(Trained(checkpoint).facts, "x", kind, 1, DeployGraph(model, size, size))
         replace(manifest, files=hashes(folder)).save(folder)
         return trt.build(folder, RTX)[0]
 
@@ -80,7 +81,9 @@ def test_every_variant_takes_any_number_of_frames(
     folder = tmp_path / "bundle"
     folder.mkdir()
     qdq.quantize(tmp_path / "fp16.onnx", folder / MODEL, ranges, qdq.TENSORRT, ())
-    manifest = describe(Checkpoint.load(trained_run / "best.pt"), "x", "int8", 2, graph)
+    manifest = describe(
+        Trained(Checkpoint.load(trained_run / "best.pt")).facts, "x", "int8", 2, graph
+    )
     replace(manifest, files=hashes(folder)).save(folder)
 
     parser = trt_builder.load(RTX).Builder(trt_builder.logger(RTX))

@@ -17,6 +17,7 @@ from export.__main__ import Export, main
 from export.bundle import describe, hashes
 from export.deploy import DeployGraph
 from export.to_onnx import to_onnx
+from export.trained import Trained
 from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.backends import golden
 from runtime.backends.registry import installed_backends, load_engine
@@ -62,7 +63,7 @@ def test_every_variant_exports_and_runs_alike_everywhere(
     counted = _multiply_adds(tmp_path / "model.onnx")
     # Blank edges are a constant, which export folds.
     assert graph.multiply_adds() == pytest.approx(counted, rel=1e-3 if hed == "blank" else 0)
-    manifest = describe(replace(source, config=config), "x", "fp32", 1, graph)
+    manifest = describe(Trained(source).facts, "x", "fp32", 1, graph)
     replace(manifest, files=hashes(tmp_path)).save(tmp_path)
     frame = np.random.default_rng(0).integers(256, size=(1, *SIZE, 3), dtype=np.uint8)
     expected = verify.TorchEngine(graph, manifest).infer(frame)
@@ -229,7 +230,7 @@ def test_a_drifting_engine_is_caught(trained_run: Path, blocks: Path, tmp_path: 
     checkpoint = Checkpoint.load(trained_run / "best.pt")
     model = load_model(checkpoint)
     graph = DeployGraph(model, (48, 64), (48, 64))
-    manifest = describe(checkpoint, "x", "fp32", 1, graph)
+    manifest = describe(Trained(checkpoint).facts, "x", "fp32", 1, graph)
     reference = verify.TorchEngine(graph, manifest)
     with torch.no_grad():
         model.classifier.bias[0] += 3

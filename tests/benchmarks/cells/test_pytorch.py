@@ -21,6 +21,7 @@ from benchmarks.results import YARDSTICKS
 from benchmarks.run.plan import COMPILED, NAIVE, PEERS
 from export.config import Export
 from export.exporter import export
+from export.trained import Trained
 from runtime.backends.registry import computes, load_engine
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
@@ -35,7 +36,7 @@ def bundle(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("bundles") / "tiny-fp32"
     with tempfile.TemporaryDirectory() as work:
         checkpoint = Checkpoint.load(trained_run / "best.pt")
-        export(Export(frames=1), checkpoint, target, "fp32", Path(work))
+        export(Export(frames=1), Trained(checkpoint), target, "fp32", Path(work))
     return target
 
 

@@ -1,0 +1,57 @@
+"""What a network's answer is made of, where its last steps are those that every deployment has."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import onnx_ir as ir
+
+_LINEAR = {"half_pixel", "pytorch_half_pixel"}  # the same where there is more than one pixel
+_RENAMED = {"Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape"}  # labels, and their order, stay
+_MONOTONE = {"Softmax", "LogSoftmax", "Sigmoid"}  # the largest score stays the largest
+_SOFTMAX = {"Softmax", "LogSoftmax"}
+_CLASSES = (1, -3)  # the axis, of (N, C, H, W)
+
+
+def behind_labels(labels: ir.Value) -> ir.Value | None:
+    """The scores (N, C, H, W) whose argmax ``labels`` are; None where that is not what they are."""
+    node = _before(labels, _RENAMED).producer()
+    scores = node.inputs[0] if node is not None and node.op_type == "ArgMax" else None
+    if node is None or scores is None or _axis(node) not in _CLASSES:
+        return None
+    return scores if scores.shape is not None and len(scores.shape) == 4 else None
+
+
+def behind_shares(scores: ir.Value) -> ir.Value:
+    """The scores that probabilities were made of, pixel by pixel; else themselves."""
+    return _before(scores, _MONOTONE)
+
+
+def behind_enlargement(scores: ir.Value) -> ir.Value:
+    """The scores that these are a bilinear enlargement of; themselves where they are none."""
+    node = scores.producer()
+    source = node.inputs[0] if node is not None and node.op_type == "Resize" else None
+    if node is None or source is None or source.shape is None or scores.shape is None:
+        return scores
+    given = {name: attribute.value for name, attribute in node.attributes.items()}
+    linear = given.get("mode") == "linear" and not given.get("antialias")
+    way = given.get("coordinate_transformation_mode", "half_pixel")
+    small, large = source.shape.numpy(), scores.shape.numpy()
+    enlarges = small[:2] == large[:2] and all(a <= b for a, b in zip(small, large, strict=True))
+    return source if linear and way in _LINEAR and enlarges else scores
+
+
+def _before(value: ir.Value, kinds: Collection[str]) -> ir.Value:
+    """What ``value`` is made of by nodes of these kinds alone."""
+    node = value.producer()
+    while node is not None and node.op_type in kinds and node.inputs[0] is not None:
+        if node.op_type in _SOFTMAX and _axis(node) not in _CLASSES:
+            break
+        value = node.inputs[0]
+        node = value.producer()
+    return value
+
+
+def _axis(node: ir.Node) -> int | None:
+    given = node.attributes.get("axis")
+    return given.as_int() if given is not None else None

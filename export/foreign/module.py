@@ -1,0 +1,80 @@
+"""A PyTorch module of somebody else as a network to export."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+import torch
+from torch import nn
+
+from export.config import Export
+from export.foreign.network import Run, Source
+from export.foreign.opened import Border, Opened
+from export.to_onnx import OPSET, quiet
+from runtime.errors import HedgeError, one_line
+
+
+class Chosen(nn.Module):
+    """(N, 3, H, W) → the one tensor, of those that a module answers, that is scores or labels.
+
+    output: its key, or its place; needed where there are several.
+    """
+
+    def __init__(self, module: nn.Module, output: str | None) -> None:
+        super().__init__()
+        self.module, self.output = copy.deepcopy(module).eval(), output
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Images → scores or labels."""
+        answer = self.module(image)
+        if isinstance(answer, torch.Tensor):
+            return answer
+        found = dict(_tensors(answer))
+        if self.output is None and len(found) == 1:
+            return next(iter(found.values()))
+        if self.output not in found:
+            raise HedgeError(
+                f"{type(self.module).__name__}: answers {', '.join(found) or 'no tensors'}; say "
+                "which are the scores: output"
+            )
+        return found[self.output]
+
+
+def of_module(module: nn.Module, config: Export) -> Source:
+    """A module from float32 (N, 3, H, W) images, run by PyTorch; config.size says H and W."""
+    called, size = type(module).__name__, config.size
+    if size is None:
+        raise HedgeError(f"{called}: takes images of any size; say which: size=(height, width)")
+    chosen = Chosen(module, config.output)
+
+    @cache
+    def opened(batch: int) -> Opened:
+        image = torch.zeros(batch, 3, *size)
+        try:
+            with quiet(), torch.inference_mode():
+                chosen(image)
+            with quiet():
+                program = torch.onnx.export(
+                    chosen, (image,), dynamo=True, opset_version=OPSET, verbose=False
+                )
+        except HedgeError:
+            raise
+        except Exception as error:  # whatever the module does, and the exporter's own
+            raise HedgeError(f"{called}: PyTorch does not export it: {one_line(error)}") from error
+        assert program is not None
+        return Opened(called, program.model_proto)
+
+    def run(border: Border) -> Run:
+        return chosen
+
+    return Source(called.lower(), called, "PyTorch", run, opened, None, autocasts=True)
+
+
+def _tensors(answer: object) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a dict or a sequence, by their keys or places."""
+    rows = answer.items() if isinstance(answer, Mapping) else enumerate(answer)  # type: ignore[call-overload]
+    for name, value in rows:
+        if isinstance(value, torch.Tensor):
+            yield str(name), value

@@ -1,0 +1,278 @@
+"""An ONNX file of somebody else: what it takes and answers, found and checked, its shapes fixed."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import onnxruntime
+from onnx import TensorProto, version_converter
+from onnx_ir.passes.common import ShapeInferencePass
+
+from export.foreign import ends
+from export.to_onnx import OPSET
+from runtime.errors import HedgeError, one_line
+
+COLORS = 3
+STANDARD = ("", "ai.onnx")
+_WHOLE = {ir.DataType.UINT8, ir.DataType.INT32, ir.DataType.INT64}
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Border:
+    """What a network takes and answers.
+
+    input, output: names of its tensors; size: (H, W) of its images; planes: whether they are
+    (N, 3, H, W), otherwise (N, H, W, 3); labels: whether it answers those; classes: how many it
+    scores, None where that is not to be seen; last: whether scores are (N, H, W, C); answer: (H, W)
+    of scores or labels.
+    """
+
+    input: str
+    output: str
+    size: Size
+    planes: bool
+    labels: bool
+    classes: int | None
+    last: bool
+    answer: Size
+
+
+class Opened:
+    """An ONNX graph; called: what messages call it.
+
+    Raises HedgeError that names the node, or the tensor, that stands in the way, and the fix.
+    """
+
+    def __init__(self, called: str, model: onnx.ModelProto) -> None:
+        self.called, self.model = called, model
+        try:
+            onnx.checker.check_model(model)
+        except onnx.checker.ValidationError as error:
+            raise HedgeError(f"{called}: not valid ONNX: {one_line(error)}") from error
+        self._check_operators()
+        self._input = self._only_input()
+        self.planes, self._side = self._layout()
+
+    @classmethod
+    def read(cls, path: Path) -> Opened:
+        """The graph of a file, with the weights that lie beside it."""
+        try:
+            model = onnx.load(str(path))
+        except Exception as error:  # protobuf's and the file system's own
+            raise HedgeError(f"{path}: not an ONNX file: {one_line(error)}") from error
+        return cls(str(path), model)
+
+    def size(self, asked: Size | None) -> Size:
+        """(H, W) of the images: the file's own, or the one that is asked for."""
+        first = 2 if self.planes else 1
+        own = self._side[first : first + 2]
+        height, width = (side or want for side, want in zip(own, asked or (0, 0), strict=True))
+        found = (height, width)
+        if 0 in found:
+            raise HedgeError(f"{self.called}: takes images of any size; say which: --size H W")
+        if asked is not None and found != asked:
+            raise HedgeError(
+                f"{self.called}: takes images of {found[0]}×{found[1]} alone, not {asked[0]}×"
+                f"{asked[1]}: leave --size away, or export it with dynamic axes (--frame-size H W "
+                "is what the camera gives)"
+            )
+        return found
+
+    def static(self, size: Size, batch: int) -> ir.Model:
+        """The file's graph for ``batch`` images of ``size``: all shapes known, constants folded."""
+        if self._side[0] not in (0, batch):
+            raise HedgeError(
+                f"{self.called}: takes {self._side[0]} images at once, not {batch}: --batch "
+                f"{self._side[0]}, or export it with a dynamic first axis"
+            )
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.model)
+        del proto.graph.value_info[:]
+        shape = (batch, COLORS, *size) if self.planes else (batch, *size, COLORS)
+        for value in proto.graph.input:
+            if value.name == self._input.name:
+                _set_shape(value, shape)
+        for value in proto.graph.output:
+            value.type.tensor_type.ClearField("shape")
+        if self._opset() < OPSET:
+            proto = self._converted(proto)
+        model = ir.from_proto(self._simplified(proto))
+        _pool(model.graph)
+        ShapeInferencePass()(model)
+        self._check_shapes(model)
+        return model
+
+    def border(self, size: Size, batch: int, output: str | None) -> Border:
+        """What the network answers to images of ``size``; output: which of several tensors."""
+        graph = self.static(size, batch).graph
+        value = self._output(graph, output)
+        shape = tuple(value.shape.numpy()) if value.shape else ()
+        found = f'{self.called}: its output "{value.name}", {value.dtype} {shape},'
+        if value.dtype in _WHOLE:
+            sides = [side for side in shape[1:] if side != 1]
+            if len(sides) != 2:
+                raise HedgeError(f"{found} is no label for each pixel: (N, H, W) is wanted")
+            scores = ends.behind_labels(value)
+            classes = int(scores.shape.numpy()[1]) if scores and scores.shape else None
+            return self._bordered(value, size, classes, (sides[0], sides[1]), labels=True)
+        if value.dtype != ir.DataType.FLOAT or len(shape) != 4:
+            raise HedgeError(
+                f"{found} is neither scores, float32 (N, C, h, w), nor whole numbers (N, H, W)"
+            )
+        last = _is_last(shape, size)
+        classes, height, width = (shape[3], *shape[1:3]) if last else shape[1:]
+        if classes < 2:
+            raise HedgeError(
+                f"{found} has one score a pixel; export it with one of each class, as "
+                "torch.cat((torch.zeros_like(y), y), 1)"
+            )
+        return self._bordered(value, size, classes, (height, width), last=last)
+
+    def _bordered(
+        self, value: ir.Value, size: Size, classes: int | None, answer: Size,
+        labels: bool = False, last: bool = False,
+    ) -> Border:  # fmt: skip
+        name = self._input.name
+        return Border(name, str(value.name), size, self.planes, labels, classes, last, answer)
+
+    def _output(self, graph: ir.Graph, asked: str | None) -> ir.Value:
+        outputs = {str(value.name): value for value in graph.outputs}
+        listed = ", ".join(
+            f"{name} {value.dtype} {tuple(value.shape.numpy()) if value.shape else ''}"
+            for name, value in outputs.items()
+        )
+        if asked is not None and asked not in outputs:
+            raise HedgeError(f"{self.called}: has no output {asked}; it has {listed}")
+        if asked is None and len(outputs) > 1:
+            raise HedgeError(
+                f"{self.called}: has several outputs, {listed}; say which: --output NAME"
+            )
+        return outputs[asked] if asked else next(iter(outputs.values()))
+
+    def _only_input(self) -> onnx.ValueInfoProto:
+        constants = {tensor.name for tensor in self.model.graph.initializer}
+        inputs = [value for value in self.model.graph.input if value.name not in constants]
+        if len(inputs) != 1:
+            names = ", ".join(value.name for value in inputs) or "none"
+            raise HedgeError(
+                f"{self.called}: takes {len(inputs)} inputs ({names}), not an image alone"
+            )
+        return inputs[0]
+
+    def _layout(self) -> tuple[bool, tuple[int, ...]]:
+        """Whether the input has planes, and its sides, 0 where they are free."""
+        tensor = self._input.type.tensor_type
+        found = f'{self.called}: its input "{self._input.name}"'
+        if tensor.elem_type != TensorProto.FLOAT:
+            kind = TensorProto.DataType.Name(tensor.elem_type)
+            raise HedgeError(f"{found} is {kind}; export it in FP32, with a float32 image")
+        sides = tuple(side.dim_value for side in tensor.shape.dim)
+        if len(sides) != 4:
+            raise HedgeError(f"{found} has {len(sides)} axes; an image has (N, 3, H, W)")
+        if sides[1] in (0, COLORS) and not (sides[1] == 0 and sides[3] == COLORS):
+            return True, sides
+        if sides[3] == COLORS:
+            return False, sides
+        raise HedgeError(f"{found} is {sides}: {COLORS} colours are wanted, as (N, 3, H, W)")
+
+    def _check_operators(self) -> None:
+        opset = self._opset()
+        for node in self.model.graph.node:
+            if node.domain not in STANDARD or not onnx.defs.has(node.op_type, opset):
+                kind = f"{node.domain}.{node.op_type}".lstrip(".")
+                raise HedgeError(
+                    f"{self.called}: node {_named(node)} is a {kind}, which is none of ONNX's "
+                    "operators and in no engine: export the network without it"
+                )
+
+    def _opset(self) -> int:
+        versions = [o.version for o in self.model.opset_import if o.domain in STANDARD]
+        return max(versions, default=1)
+
+    def _converted(self, proto: onnx.ModelProto) -> onnx.ModelProto:
+        try:
+            return version_converter.convert_version(proto, OPSET)
+        except Exception as error:  # the converter's own, which names the operator
+            raise HedgeError(
+                f"{self.called}: of opset {self._opset()}, and not to be converted to {OPSET} "
+                f"({one_line(error)}); export it with opset {OPSET} or later"
+            ) from error
+
+    def _simplified(self, proto: onnx.ModelProto) -> onnx.ModelProto:
+        """What ONNX Runtime makes of it with the rewrites that leave it standard ONNX."""
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        with tempfile.TemporaryDirectory() as folder:
+            options.optimized_model_filepath = str(Path(folder) / "basic.onnx")
+            try:
+                onnxruntime.InferenceSession(
+                    proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                )
+            except Exception as error:  # the library raises a dozen types with no common base
+                raise HedgeError(
+                    f"{self.called}: ONNX Runtime refuses it: {one_line(error)}"
+                ) from error
+            return onnx.load(options.optimized_model_filepath)
+
+    def _check_shapes(self, model: ir.Model) -> None:
+        for node in model.graph:
+            name = f'node "{node.name}" ({node.op_type})'
+            if node.domain not in STANDARD:
+                raise HedgeError(f"{self.called}: {name} is none of ONNX's own; export without it")
+            if any(
+                attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values()
+            ):
+                raise HedgeError(
+                    f"{self.called}: {name} chooses what to compute as it runs, which no engine of "
+                    "ours builds: export the network without it (torch.onnx.export, dynamo=True)"
+                )
+            for value in node.outputs:
+                if value.name and (value.shape is None or not value.shape.is_static()):
+                    raise HedgeError(
+                        f"{self.called}: {name}: how large its answer is depends on the image; "
+                        "export the network without it"
+                    )
+
+
+def _pool(graph: ir.Graph) -> None:
+    """Means over whole maps become GlobalAveragePool; see ``export.to_onnx``."""
+    for node in graph:
+        value, axes = (*node.inputs, None, None)[:2]
+        if node.op_type != "ReduceMean" or value is None or value.shape is None:
+            continue
+        known = axes.const_value.numpy().tolist() if axes and axes.const_value else []
+        kept = node.attributes.get("keepdims")
+        if (
+            len(value.shape) == 4
+            and sorted(axis % 4 for axis in known) == [2, 3]
+            and (kept is None or kept.as_int())
+        ):
+            pooled = ir.node("GlobalAveragePool", [value], name=node.name)
+            ir.convenience.replace_nodes_and_values(
+                graph, node, [node], [pooled], node.outputs, pooled.outputs
+            )
+
+
+def _named(node: onnx.NodeProto) -> str:
+    return f'"{node.name or node.output[0]}"'
+
+
+def _set_shape(value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> None:
+    value.type.tensor_type.ClearField("shape")
+    for side in shape:
+        value.type.tensor_type.shape.dim.add().dim_value = side
+
+
+def _is_last(shape: tuple[int, ...], size: Size) -> bool:
+    """Whether (N, H, W, C) rather than (N, C, H, W): the sides of maps are as those of images."""
+
+    def skew(height: int, width: int) -> float:
+        return abs(height * size[1] / (width * size[0]) - 1)
+
+    return skew(shape[1], shape[2]) < skew(shape[2], shape[3])

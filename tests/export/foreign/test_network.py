@@ -1,0 +1,109 @@
+"""A network that was trained elsewhere gets all that one of ours gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import hedge_seg
+from export.config import Export
+from runtime.backends.registry import installed_backends
+from runtime.bundle.manifest import Manifest
+from runtime.errors import HedgeError
+from runtime.segment import Segmenter
+from tests.equipment.foreign import write_network
+
+SIZE = (48, 64)
+
+
+class Brightest(nn.Module):
+    """The mean of 2×2 pixels in each colour, as scores; beside them, what nobody asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = nn.Conv2d(3, 3, 2, stride=2, bias=False)
+        self.scores = nn.Conv2d(3, 3, 1)
+        with torch.no_grad():
+            self.mean.weight.copy_(torch.eye(3)[..., None, None].expand(3, 3, 2, 2) / 4)
+            self.scores.weight.copy_(torch.eye(3)[..., None, None] * 8)
+
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        """(N, 3, H, W) → scores at half of that, twice."""
+        scores = self.scores(self.mean(image).relu())
+        return {"out": scores, "aux": -scores}
+
+
+def images(folder: Path, count: int = 6) -> Path:
+    """Pictures of eight areas, each of which one colour rules."""
+    import cv2
+
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(count):
+        rules = random.integers(3, size=(2, 4))
+        small = random.integers(60, size=(2, 4, 3)) + 150 * np.eye(3, dtype=int)[rules]
+        large = small.repeat(SIZE[0] // 2, 0).repeat(SIZE[1] // 4, 1)
+        cv2.imwrite(str(folder / f"{number}.png"), large.astype(np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The bundles of a module in all precisions, calibrated and verified on images alone."""
+    root = tmp_path_factory.mktemp("foreign")
+    config = Export(
+        classes=("red,green,blue",), size=SIZE, output="out", data=images(root / "images"),
+        fp32=True, fp16=True, int8=True, calibration_method="minmax", out=root / "bundles",
+    )  # fmt: skip
+    found = hedge_seg.export(Brightest(), config)
+    return {bundle.manifest.precision: bundle.path for bundle in found}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_module_is_answered_alike_in_every_engine(
+    precision: str, published: dict[str, Path]
+) -> None:
+    manifest = Manifest.load(published[precision])
+    assert manifest.name == f"brightest-{precision}" and manifest.backbone == "Brightest"
+    assert manifest.logits is not None and manifest.logits.shape == (1, 3, 24, 32)
+    measured = manifest.measured
+    assert measured.data == "images" and measured.images == 6 and measured.reference == "PyTorch"
+    assert (manifest.calibration is not None) == (precision == "int8")
+    frame = np.zeros((*SIZE, 3), np.uint8)
+    frame[:, :32, 0], frame[:, 32:, 2] = 200, 200  # blue, then red
+    for backend in installed_backends():
+        assert (measured.agreement[backend] or 0) > 0.995
+        with Segmenter(published[precision], backend) as segmenter:
+            labels = segmenter(frame)
+        assert (labels[:, :30] == 2).all() and (labels[:, 34:] == 0).all()
+
+
+def test_a_file_is_held_against_onnx_runtime(tmp_path: Path) -> None:
+    path = write_network(tmp_path / "net.onnx", sides=SIZE, ends=["enlarged"])
+    config = Export(fp16=True, data=images(tmp_path / "images", 3), out=tmp_path)
+    [bundle] = hedge_seg.export(path, config)
+    assert bundle.manifest.measured.reference.startswith("ONNX Runtime ")
+    assert bundle.manifest.golden is not None
+    assert bundle.manifest.golden.bounds.keys() == {"fp32", "fp16", "bf16"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        ({}, r"Brightest: takes images of any size; say which: size="),
+        ({"size": SIZE}, r"Brightest: answers out, aux; say which are the scores: output"),
+        ({"size": SIZE, "output": "top"}, r"Brightest: answers out, aux; say which"),
+    ],
+)
+def test_what_a_module_does_not_tell_is_asked_for(asked: dict, problem: str) -> None:
+    with pytest.raises(HedgeError, match=problem):
+        hedge_seg.export(Brightest(), Export(**asked))
+
+
+def test_a_run_of_ours_knows_its_own(tmp_path: Path) -> None:
+    with pytest.raises(HedgeError, match=r"--mean is for an ONNX file"):
+        hedge_seg.export(Export(tmp_path, mean=(0.5, 0.5, 0.5)))

@@ -1,0 +1,70 @@
+"""What is no network of images, or cannot be built around: a line that names node or tensor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import helper
+
+from export.config import Export
+from export.foreign.network import of_file
+from runtime.errors import HedgeError
+from tests.equipment.foreign import opened, write_network
+
+CUSTOM = helper.make_node("DeformConv2d", ["logits"], ["odd"], name="deform_7", domain="mmcv")
+COUNTED = helper.make_node("NonZero", ["logits"], ["odd"], name="found")
+UPPER = helper.make_node("Relu", ["logits"], ["aux"], name="aux")
+
+
+@pytest.mark.parametrize(
+    ("network", "asked", "problem"),
+    [
+        ({"more": [CUSTOM]}, {}, r'node "deform_7" is a mmcv\.DeformConv2d, .* in no engine'),
+        ({"more": [COUNTED]}, {}, r'node "found" \(NonZero\): how large its answer is depends'),
+        ({"channels": 4}, {}, r"\(1, 4, 32, 48\): 3 colours are wanted"),
+        ({"sides": ("h", "w")}, {}, r"images of any size; say which: --size H W"),
+        ({}, {"size": (48, 64)}, r"images of 32×48 alone, not 48×64"),
+        ({}, {"batch": 2}, r"takes 1 images at once, not 2: --batch 1"),
+        ({"more": [UPPER], "outputs": ["aux"]}, {}, r"several outputs, .*logits.*aux.* --output"),
+        ({}, {"output": "aux"}, r"has no output aux; it has logits"),
+        ({}, {"classes": ("road", "car")}, r"scores 4 classes, but 2 are named"),
+        ({"ends": ["labels"]}, {"classes": ("road",)}, r"scores 4 classes, but 1 are named"),
+        ({}, {"classes": ("a,b,a,c",)}, r"two classes share a name"),
+    ],
+)
+def test_refusals_name_what_is_in_the_way(
+    network: dict, asked: dict, problem: str, tmp_path: Path
+) -> None:
+    path = write_network(tmp_path / "net.onnx", **network)
+    if network.get("more") and "outputs" not in network:
+        model = onnx.load(path)  # its last node would go, were it of no use
+        model.graph.output.add().CopyFrom(helper.make_tensor_value_info("odd", 7, [None] * 2))
+        onnx.save(model, path)
+        asked = {"output": "logits"}
+    with pytest.raises(HedgeError, match=problem) as caught:
+        opened(Export(path, **asked))
+    assert "\n" not in str(caught.value)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(b"<html>404</html>")
+    with pytest.raises(HedgeError, match=r"net\.onnx: not an ONNX file"):
+        of_file(tmp_path / "net.onnx", None)
+    with pytest.raises(HedgeError, match=r"none\.onnx: not an ONNX file"):
+        of_file(tmp_path / "none.onnx", None)
+
+
+def test_classes_are_numbered_where_nobody_names_them(tmp_path: Path) -> None:
+    path = write_network(tmp_path / "net.onnx")
+    (tmp_path / "classes.json").write_text('["road", "car", "sky", "tree"]')
+    found = opened(Export(path)).facts.classes
+    assert found.names == ("class 0", "class 1", "class 2", "class 3")
+    listed = Export(path, classes=(str(tmp_path / "classes.json"),))
+    assert opened(listed).facts.classes.names == ("road", "car", "sky", "tree")
+
+
+def test_one_of_several_outputs_is_taken(tmp_path: Path) -> None:
+    path = write_network(tmp_path / "net.onnx", more=[UPPER], outputs=["aux"])
+    assert opened(Export(path, output="aux")).border.output == "aux"

@@ -1,0 +1,99 @@
+"""The graph around a network answers what the network does to a frame prepared by its author."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from export import verify
+from export.bundle import describe
+from export.config import Export
+from tests.equipment.foreign import CLASSES, SIDES, opened, write_network
+
+HALF = (SIDES[0] // 2, SIDES[1] // 2)
+TWICE = (2 * SIDES[0], 2 * SIDES[1])
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+BYTES = {"std": (1 / 255,) * 3}
+
+
+@pytest.mark.parametrize(
+    ("network", "asked", "frame_size", "scores"),
+    [
+        ({}, IMAGENET, SIDES, HALF),
+        ({}, {**IMAGENET, "bgr": True}, SIDES, HALF),
+        ({"begins": ["normal"]}, BYTES, SIDES, HALF),
+        ({"begins": ["padded"]}, IMAGENET, SIDES, HALF),
+        ({"ends": ["enlarged"]}, IMAGENET, SIDES, HALF),
+        ({"ends": ["enlarged", "softmax"]}, IMAGENET, SIDES, HALF),
+        ({"ends": ["enlarged", "softmax", "labels"]}, IMAGENET, SIDES, HALF),
+        ({"ends": ["enlarged", "labels"]}, IMAGENET, (40, 70), None),
+        ({"ends": ["labels"]}, IMAGENET, SIDES, None),
+        ({"ends": ["enlarged"]}, IMAGENET, (40, 70), SIDES),
+        ({"ends": ["enlarged"]}, IMAGENET, (20, 30), None),
+        ({}, IMAGENET, TWICE, HALF),
+        ({"begins": ["padded"]}, IMAGENET, TWICE, HALF),
+        ({"last": True}, IMAGENET, SIDES, HALF),
+        ({"last": True}, {**IMAGENET, "bgr": True}, TWICE, HALF),
+        ({"sides": ("h", "w"), "batch": "n"}, {**IMAGENET, "size": SIDES, "batch": 2}, SIDES, HALF),
+        ({"opset": 13, "ends": ["enlarged"]}, IMAGENET, SIDES, HALF),
+    ],
+)
+def test_labels_are_the_networks_own(
+    network: dict, asked: dict, frame_size: tuple[int, int], scores: object, tmp_path: Path
+) -> None:
+    path = write_network(tmp_path / "net.onnx", **network)
+    classes = tuple("abcd") if "labels" in network.get("ends", ()) else ()
+    config = Export(path, classes=classes, **asked)
+    foreign = opened(config)
+    foreign.write(SIDES, frame_size, config.batch, tmp_path / "whole.onnx")
+    original = foreign.deployed(SIDES, frame_size)
+    assert original.score_size == scores and len(foreign.facts.classes) == CLASSES
+    manifest = describe(foreign.facts, "x", "fp32", config.batch, original)
+    session = onnxruntime.InferenceSession(str(tmp_path / "whole.onnx"))
+    answers = [(value.name, tuple(value.shape)) for value in session.get_outputs()]
+    wanted = [manifest.output, manifest.logits] if scores else [manifest.output]
+    assert answers == [(spec.name, spec.shape) for spec in wanted]
+    frame = np.random.default_rng(1).integers(256, size=manifest.input.shape, dtype=np.uint8)
+    labels = session.run(["labels"], {"frame": frame})[0]
+    expected = verify.TorchEngine(original, manifest).infer(frame)
+    assert len(np.unique(expected)) > 1
+    assert (labels == expected).mean() > 0.999
+
+
+def operators(path: Path) -> Counter[str]:
+    return Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+def test_what_constants_can_carry_is_in_the_weights(tmp_path: Path) -> None:
+    """A mean is all that is left before the first convolution, its own normalisation included."""
+    path = write_network(tmp_path / "net.onnx", begins=["normal"], ends=["enlarged", "softmax"])
+    foreign = opened(Export(path, std=(1 / 255,) * 3))
+    foreign.write(SIDES, TWICE, 1, tmp_path / "whole.onnx")
+    foreign.write(SIDES, SIDES, 1, tmp_path / "same.onnx")
+    kinds = operators(tmp_path / "same.onnx")
+    assert not kinds.keys() & {"Div", "Mul", "Gather", "Softmax"}
+    assert kinds["Sub"] == 1 and kinds["Resize"] == 1 and kinds["Conv"] == 2
+    assert operators(tmp_path / "whole.onnx")["Resize"] == 2  # the network's own, and to the frame
+    [first] = (n for n in onnx.load(tmp_path / "same.onnx").graph.node if "frame" in n.input)
+    assert first.op_type == "Cast", "TensorRT wants nothing else there"
+
+
+def test_multiply_adds_are_those_of_the_convolutions(tmp_path: Path) -> None:
+    path = write_network(tmp_path / "net.onnx")
+    height, width = HALF
+    foreign = opened(Export(path))
+    assert foreign.multiply_adds(SIDES, SIDES) == height * width * (6 * 27 + CLASSES * 6)
+
+
+def test_ranges_are_of_one_network_and_one_preparation(tmp_path: Path) -> None:
+    path = write_network(tmp_path / "net.onnx")
+    alike, other = (opened(Export(path)) for _ in range(2))
+    changed = opened(Export(path, bgr=True))
+    assert alike.fingerprint(SIDES, SIDES) == other.fingerprint(SIDES, SIDES)
+    assert alike.fingerprint(SIDES, SIDES) != alike.fingerprint(SIDES, TWICE)
+    assert alike.fingerprint(SIDES, SIDES) != changed.fingerprint(SIDES, SIDES)
