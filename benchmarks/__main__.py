@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 from benchmarks.gate import judge
 from benchmarks.gate.rule import EXAMPLE
@@ -18,10 +18,11 @@ from benchmarks.run.runner import Settings
 from benchmarks.run.session import measured
 from runtime import cli
 from runtime.backends.registry import BACKENDS, installed_backends, on_device
-from runtime.errors import HedgeError
+from runtime.errors import HedgeError, MissingExtraError
 from runtime.sources.open import open_source
 
 QUICK_MINUTES = 2.7
+CALIBRATION = 128  # images, as many as an export takes unless told
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,10 @@ class Benchmark:
     Runtime (CUDA, TensorRT, DirectML, CoreML, QNN, …); those that have it here are measured.
     PyTorch runs beside them on an NVIDIA GPU, else on the CPU. Default: the CPU, and the GPU of
     TensorRT's engines."""
-    peers: Literal["first", "all", "none"] = "first"
-    """Which models PyTorch, ONNX Runtime as one first uses it, and the bare libraries run too."""
+    peers: plan.Peers = "first"
+    """Which models PyTorch, ONNX Runtime as one first uses it, and the bare libraries run too.
+    nncf: all models, beside the INT8 that NNCF makes of their FP32 bundles, with and without its
+    accuracy control; it calibrates with --data (extra: nncf)."""
     checkpoints: tuple[Path, ...] = ()
     """Runs that the bundles were made of, for PyTorch. Default: found under runs/ by name."""
     threads: int = 2
@@ -131,13 +134,16 @@ def main(config: Benchmark) -> None:
 
 def _measured(config: Benchmark, scratch: Path) -> tuple[Results, bool]:
     """What was found, and whether it was interrupted: then it is what there was by then."""
+    if config.peers == "nncf" and find_spec("nncf") is None:
+        raise MissingExtraError("nncf not installed; pip install 'hedge-seg[nncf]'")
     models, backends = plan.models(config.bundles), config.backends or installed_backends()
     places = on_device(config.device, backends) if config.device else dict.fromkeys(backends, "")
     if config.video is not None:
         with open_source(str(config.video)) as source:
             next(iter(source))  # what is wrong with it is told before the slow part
     shown = frames.gather(config.data, config.video, config.pace.frames, scratch)
-    asked = plan.Asked(tuple(places), config.peers, config.checkpoints, config.quick)
+    images = frames.calibration(config.data, CALIBRATION) if config.peers == "nncf" else ()
+    asked = plan.Asked(tuple(places), config.peers, config.checkpoints, config.quick, images)
     planned = plan.plan(models, asked, plan.Shared(config.threads, shown.path, scratch, places))
     settings = Settings(
         config.threads, config.seconds, config.pace, config.timeout, config.video, config.quick,

@@ -30,9 +30,9 @@ class Spec:
     module: whose ``load(spec)`` gives what is served; bundle: the model, of peers and bare cells
     as well; way: see ``benchmarks.results.Cell``; threads: of the CPU, 0 leaves them to the
     library; frames: the list that ``benchmarks.run.frames`` writes; weights: checkpoints of which a
-    PyTorch peer takes the bundle's, or ONNX file of the naive ONNX Runtime one; scratch: a folder
-    to write to; device: of our engine and of the bare library, see
-    ``runtime.backends.registry.on_device``.
+    PyTorch peer takes the bundle's, ONNX file of the naive ONNX Runtime one, or what NNCF
+    calibrates with; scratch: a folder to write to; device: of our engine and of the bare library,
+    see ``runtime.backends.registry.on_device``.
     """
 
     module: str

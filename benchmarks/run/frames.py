@@ -14,6 +14,7 @@ from PIL import Image
 
 from benchmarks.cells.engine import Scene
 from benchmarks.cells.worker import to_json
+from export.int8.calibration import from_folder, from_split
 from runtime import cli, files
 from runtime.bundle.classes import ClassSet
 from runtime.bundle.manifest import Manifest
@@ -67,6 +68,15 @@ def gather(data: Path | None, video: Path | None, count: int, scratch: Path) -> 
     path = scratch / "frames.json"
     files.write_bytes(path, to_json(scenes))
     return Frames(path, scenes, said, classes)
+
+
+def calibration(data: Path | None, count: int) -> tuple[Path, ...]:
+    """``count`` images to calibrate with, as an export chooses them; HedgeError without any."""
+    if data is None:
+        raise HedgeError("--peers nncf: NNCF calibrates with real images: --data")
+    if is_data(data):
+        return from_split(open_index(data, "train"), count).paths
+    return from_folder(data, count).paths
 
 
 def _labelled(index: Index, count: int, scratch: Path) -> Iterator[Scene]:

@@ -34,18 +34,23 @@ PEERS = {  # by the device that they share with the bundles they are compared wi
 }  # fmt: skip
 
 
+Peers = Literal["first", "all", "none", "nncf"]
+# OpenVINO's quantiser on the same FP32 graph, ways of ``benchmarks.cells.nncf``.
+NNCF = ("nncf int8", "nncf int8 + label tail", "nncf int8 accuracy control")
 Kind = Literal["bundle", "peer", "bare"]
 
 
 @dataclass(frozen=True)
 class Asked:
     """What a run compares its bundles with; checkpoints: of the peers, found by name where none is
-    given; quick: without what takes minutes to start, and with fewer bare libraries."""
+    given; quick: without what takes minutes to start, and with fewer bare libraries; calibration:
+    images for NNCF."""
 
     backends: Sequence[str]
-    peers: Literal["first", "all", "none"]
+    peers: Peers
     checkpoints: Sequence[Path]
     quick: bool
+    calibration: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ def models(paths: Sequence[Path]) -> list[Model]:
 def plan(found: Sequence[Model], asked: Asked, shared: Shared) -> list[Planned]:
     """The cells, bundle by bundle: those that are compared closely lie side by side."""
     keys = list(dict.fromkeys(model.key for model in found))
-    compared = {"first": keys[:1], "all": keys, "none": []}[asked.peers]
+    compared = {"first": keys[:1], "all": keys, "none": [], "nncf": keys}[asked.peers]
     planned: list[Planned] = []
     for model in found:
         for backend in asked.backends:
@@ -156,6 +161,9 @@ def plan(found: Sequence[Model], asked: Asked, shared: Shared) -> list[Planned]:
                 loops = bare_library.WAYS[backend][: 2 if asked.quick else None]
                 planned += bare(model, backend, loops, shared)
         if model.key in compared and model is next(m for m in found if m.key == model.key):
+            if asked.peers == "nncf":
+                planned += quantized(model, found, asked.calibration, shared)
+                continue
             weights = _checkpoints(model, asked.checkpoints)
             for device in dict.fromkeys(map(shared.device, asked.backends)):
                 ways = [way for way in PEERS[device] if not (asked.quick and way in COMPILED)]
@@ -192,6 +200,22 @@ def peers(
         else:
             trouble = f"no {model.weights} in {RUNS}/; name its run: --checkpoints RUN"
             yield Planned(replace(cell, error=trouble), model, None)
+
+
+def quantized(
+    model: Model, found: Sequence[Model], calibration: Sequence[Path], shared: Shared
+) -> Iterator[Planned]:
+    """NNCF on the FP32 bundle of ``model``'s weights, one of ``found``."""
+    alike = [one for one in found if one.key == model.key]
+    source = next((one for one in alike if one.manifest.precision == "fp32"), None)
+    for way in NNCF:
+        name = way if model is found[0] else f"{way} · {model.name}"
+        cell = model.cell("peer", "openvino", way, name)
+        if source is None:
+            trouble = f"no FP32 bundle of {model.weights} beside it: hedge export --fp32"
+            yield Planned(replace(cell, error=trouble), model, None)
+        else:
+            yield Planned(cell, source, shared.spec("nncf", source, cell, tuple(calibration)))
 
 
 def _checkpoints(model: Model, given: Sequence[Path]) -> tuple[Path, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 import torch
@@ -74,7 +74,7 @@ def of_module(module: nn.Module, config: Export) -> Source:
 
 def _tensors(answer: object) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors of a dict or a sequence, by their keys or places."""
-    rows = answer.items() if isinstance(answer, Mapping) else enumerate(answer)  # type: ignore[call-overload]
-    for name, value in rows:
+    parts = answer if isinstance(answer, Sequence) else ()
+    for name, value in answer.items() if isinstance(answer, Mapping) else enumerate(parts):
         if isinstance(value, torch.Tensor):
             yield str(name), value

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.cells import bare_library
 from benchmarks.run import runner
-from benchmarks.run.plan import COMPILED, PEERS, Asked, Planned, Shared, models, plan
+from benchmarks.run.plan import COMPILED, NNCF, PEERS, Asked, Planned, Shared, models, plan
 from benchmarks.run.record import Record
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.measured import Int8, Measured
@@ -50,6 +50,22 @@ def test_bundles_times_backends(make_bundle: Callable[..., Path], tmp_path: Path
     )
     scratches = {p.spec.scratch for p in planned if p.spec}
     assert len(scratches) == len(planned), "each process writes to a folder of its own"
+
+
+def test_nncf_quantises_the_fp32_bundle_of_the_same_weights(
+    make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    one, other = make_bundle(tmp_path / "one"), make_bundle(tmp_path / "other", size=(48, 64))
+    manifest = Manifest.load(other)
+    replace(manifest, precision="int8").save(other)
+    image = tmp_path / "calibration.png"
+    planned = _plan([one, other], tmp_path, peers="nncf", calibration=(image,))
+    cells = [p for p in planned if p.cell.kind == "peer"]
+    assert [p.cell.name for p in cells] == [*NNCF, *(f"{way} · other" for way in NNCF)]
+    for mine, none in zip(cells[:3], cells[3:], strict=True):
+        assert mine.spec is not None and mine.spec.bundle == one and mine.spec.weights == (image,)
+        assert mine.spec.module == "benchmarks.cells.nncf" and mine.cell.backend == "openvino"
+        assert none.spec is None and "no FP32 bundle of brightest" in (none.cell.error or "")
 
 
 def test_peers_and_bare_libraries_are_the_first_models(
