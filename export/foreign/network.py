@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from export.config import Export
 from export.foreign.opened import Border, Opened, Size
 from export.foreign.surround import Colors, surround
 from export.network import Deployed, Facts
+from runtime.backends import ort
 from runtime.bundle import class_list
 from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError
@@ -88,20 +90,19 @@ class Foreign:
             source.name, source.name, source.called, classes, size,
             origin=source.origin, autocasts=source.autocasts,
         )  # fmt: skip
-        self._scores: dict[Size, Size | None] = {}
+        self._built: dict[tuple[Size, int], tuple[ir.Model, Size | None]] = {}
 
     def deployed(self, size: Size, frame_size: Size) -> Original:
         """See ``Network``."""
         run = self._source.run(self.border)
         original = Original(run, self.border, self._colors, frame_size)
-        if frame_size not in self._scores:
-            self._surrounded(frame_size, self._batch)
-        original.score_size = self._scores[frame_size]
+        _, original.score_size = self._surrounded(frame_size, self._batch)
         return original
 
     def write(self, size: Size, frame_size: Size, batch: int, path: Path) -> None:
         """See ``Network``."""
-        ir.save(self._surrounded(frame_size, batch), path)
+        model, _ = self._surrounded(frame_size, batch)
+        ir.save(model, path)
         try:
             onnx.checker.check_model(str(path), full_check=True)
         except onnx.checker.ValidationError as error:
@@ -109,13 +110,14 @@ class Foreign:
 
     def multiply_adds(self, size: Size, frame_size: Size) -> int:
         """See ``Network``."""
-        nodes = self._surrounded(frame_size, self._batch).graph
-        return sum(map(_products, nodes)) // self._batch
+        model, _ = self._surrounded(frame_size, self._batch)
+        return sum(map(_products, model.graph)) // self._batch
 
     def fingerprint(self, size: Size, frame_size: Size) -> str:
         """See ``Network``."""
         digest = hashlib.sha256(repr((frame_size, self.border, self._colors)).encode())
-        for node in self._surrounded(frame_size, self._batch).graph:
+        model, _ = self._surrounded(frame_size, self._batch)
+        for node in model.graph:
             digest.update(node.op_type.encode())
             for value in node.inputs:
                 if value is not None and value.const_value is not None:
@@ -128,21 +130,26 @@ class Foreign:
             return None
         return matching_index(data, self.facts.classes, split)
 
-    def _surrounded(self, frame_size: Size, batch: int) -> ir.Model:
-        model = self._source.opened(batch).static(self.border.size, batch)
-        self._scores[frame_size] = surround(model, self.border, self._colors, frame_size, batch)
-        return model
+    def _surrounded(self, frame_size: Size, batch: int) -> tuple[ir.Model, Size | None]:
+        """The whole graph, and the size of its scores; made once, to be read alone."""
+        if (frame_size, batch) not in self._built:
+            model = self._source.opened(batch).static(self.border.size, batch)
+            scores = surround(model, self.border, self._colors, frame_size, batch)
+            self._built[frame_size, batch] = model, scores
+        return self._built[frame_size, batch]
 
 
 def of_file(path: Path, output: str | None) -> Source:
     """An ONNX file, run by ONNX Runtime as it is."""
     opened = Opened.read(path)
 
-    def run(border: Border) -> Run:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    @cache
+    def session() -> onnxruntime.InferenceSession:
+        return ort.session(path, 0)
 
+    def run(border: Border) -> Run:
         def answer(image: torch.Tensor) -> torch.Tensor:
-            found = session.run([border.output], {border.input: image.numpy()})[0]
+            found = session().run([border.output], {border.input: image.numpy()})[0]
             return torch.from_numpy(np.ascontiguousarray(found))
 
         return answer
