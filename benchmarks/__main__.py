@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.gate import judge
@@ -18,7 +17,7 @@ from benchmarks.run.runner import Settings
 from benchmarks.run.session import measured
 from runtime import cli
 from runtime.backends.registry import BACKENDS, installed_backends, on_device
-from runtime.errors import HedgeError, MissingExtraError
+from runtime.errors import HedgeError
 from runtime.sources.open import open_source
 
 QUICK_MINUTES = 2.7
@@ -134,8 +133,8 @@ def main(config: Benchmark) -> None:
 
 def _measured(config: Benchmark, scratch: Path) -> tuple[Results, bool]:
     """What was found, and whether it was interrupted: then it is what there was by then."""
-    if config.peers == "nncf" and find_spec("nncf") is None:
-        raise MissingExtraError("nncf not installed; pip install 'hedge-seg[nncf]'")
+    if config.peers == "nncf":
+        cli.require(("nncf",), "nncf")
     models, backends = plan.models(config.bundles), config.backends or installed_backends()
     places = on_device(config.device, backends) if config.device else dict.fromkeys(backends, "")
     if config.video is not None:

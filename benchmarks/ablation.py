@@ -16,8 +16,8 @@ from benchmarks.run.session import timed
 from benchmarks.studies.ablation_report import Cost, Report, Result, to_markdown
 from benchmarks.studies.untrained import Case, bundle, random_checkpoint
 from export.config import Export, Precision
-from export.deploy import DeployGraph
 from export.exporter import publish
+from export.own.deploy import DeployGraph
 from runtime import cli
 from runtime.accuracy.metrics import BOUNDARY_TOLERANCE_PX
 from runtime.errors import HedgeError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from export.network import Deployed, Facts
-from export.to_onnx import INPUT, LOGITS, OUTPUT
+from export.own.to_onnx import INPUT, LOGITS, OUTPUT
 from runtime import files
 from runtime.bundle.manifest import ENGINES, FILE_NAME, Manifest, Precision, TensorSpec
 from runtime.machine import version

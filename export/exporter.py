@@ -22,9 +22,9 @@ from export.int8.calibration import SCALES, Images, Scales
 from export.int8.quantizer import Quantizer, best_method
 from export.int8.ranges import Method
 from export.network import Network
+from export.own.trained import Trained
 from export.staging import scratch, staged
 from export.task import Task
-from export.trained import Trained
 from export.verify import Budget
 from runtime import cli, files
 from runtime.accuracy.metrics import ConfusionMatrix

@@ -64,38 +64,45 @@ class Quantized(OneAtATime):
 
 def load(spec: Spec) -> EngineCell:
     """The FP32 bundle ``spec.bundle``, calibrated with the images ``spec.weights``."""
-    manifest, way = Manifest.load(spec.bundle), WAYS[spec.way]
+    scenes = from_json(spec.frames.read_bytes(), list[Scene])
+    return EngineCell(
+        spec, quantized(spec.bundle, spec.way, spec.weights, scenes, spec.threads), "int8"
+    )
+
+
+def quantized(
+    bundle: Path, way: str, images: Sequence[Path], scenes: Sequence[Scene], threads: int
+) -> Quantized:
+    """An FP32 bundle as NNCF quantises it; way: of WAYS; scenes: labelled, for accuracy control.
+
+    threads: of the CPU, 0 leaves them to the library. HedgeError where control has no labels.
+    """
+    manifest, wanted = Manifest.load(bundle), WAYS[way]
     scores, tail = label_tail(manifest)
-    wanted, labels = (scores, tail) if way.tail else (manifest.output.name, np.copy)
-    model = ov.part(spec.bundle / manifest.graph("openvino"), wanted)
-    images = nncf.Dataset(list(_batches(spec.weights, manifest)))
-    quantized = (_controlled if way.control else _plain)(model, images, spec, manifest)
+    tensor, labels = (scores, tail) if wanted.tail else (manifest.output.name, np.copy)
+    model = ov.part(bundle / manifest.graph("openvino"), tensor)
+    shown = nncf.Dataset(list(_batches(images, manifest)))
+    if wanted.control:
+        model = _controlled(model, shown, scenes, manifest)
+    else:
+        model = nncf.quantize(model, shown, subset_size=len(images))
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-    if spec.threads:
-        config["INFERENCE_NUM_THREADS"] = spec.threads
-    compiled = ov.core().compile_model(quantized, "CPU", config)
-    return EngineCell(spec, Quantized(compiled, manifest, labels), "int8")
-
-
-def _plain(
-    model: openvino.Model, images: nncf.Dataset, spec: Spec, manifest: Manifest
-) -> openvino.Model:
-    return nncf.quantize(model, images, subset_size=len(spec.weights))
+    if threads:
+        config["INFERENCE_NUM_THREADS"] = threads
+    return Quantized(ov.core().compile_model(model, "CPU", config), manifest, labels)
 
 
 def _controlled(
-    model: openvino.Model, images: nncf.Dataset, spec: Spec, manifest: Manifest
+    model: openvino.Model, images: nncf.Dataset, scenes: Sequence[Scene], manifest: Manifest
 ) -> openvino.Model:
     """Layers go back to floating point until the mIoU on the labelled frames is within budget."""
-    scenes = [scene for scene in from_json(spec.frames.read_bytes(), list[Scene]) if scene.label]
-    if not scenes:
+    labelled = [scene for scene in scenes if scene.label]
+    if not labelled:
         raise HedgeError("accuracy control wants labelled frames: --data")
 
     def miou(candidate: openvino.CompiledModel, data: Iterable[Scene]) -> tuple[float, None]:
-        segmenter, confusion = (
-            Segmenter.of(Quantized(candidate, manifest)),
-            ConfusionMatrix(manifest.classes),
-        )
+        segmenter = Segmenter.of(Quantized(candidate, manifest))
+        confusion = ConfusionMatrix(manifest.classes)
         for scene in data:
             assert scene.label is not None
             confusion.update(read_ids(scene.label), segmenter(scene.read()))
@@ -103,8 +110,8 @@ def _controlled(
 
     assert UNASKED.miou is not None
     return nncf.quantize_with_accuracy_control(
-        model, images, nncf.Dataset(scenes), miou, subset_size=len(spec.weights),
-        max_drop=UNASKED.miou / 100, drop_type=DropType.ABSOLUTE,
+        model, images, nncf.Dataset(labelled), miou, max_drop=UNASKED.miou / 100,
+        drop_type=DropType.ABSOLUTE,
     )  # fmt: skip
 
 

@@ -24,8 +24,8 @@ from torch import nn
 from benchmarks.cells.engine import EngineCell
 from benchmarks.cells.worker import Spec
 from export.bundle import describe
-from export.deploy import DeployGraph
-from export.trained import Trained
+from export.own.deploy import DeployGraph
+from export.own.trained import Trained
 from export.verify import TorchEngine
 from runtime import files
 from runtime.bundle.manifest import MODEL, Manifest

@@ -35,7 +35,7 @@ PEERS = {  # by the device that they share with the bundles they are compared wi
 
 
 Peers = Literal["first", "all", "none", "nncf"]
-# OpenVINO's quantiser on the same FP32 graph, ways of ``benchmarks.cells.nncf``.
+# OpenVINO's quantiser on the same FP32 graph; the last is the one that takes minutes.
 NNCF = ("nncf int8", "nncf int8 + label tail", "nncf int8 accuracy control")
 Kind = Literal["bundle", "peer", "bare"]
 

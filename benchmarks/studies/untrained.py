@@ -17,7 +17,7 @@ import torch
 
 from export.config import Export, Precision
 from export.exporter import export
-from export.trained import Trained
+from export.own.trained import Trained
 from runtime import files
 from runtime.bundle.classes import CITYSCAPES
 from runtime.bundle.manifest import FILE_NAME

@@ -12,7 +12,7 @@ from torch import nn
 from export.config import Export
 from export.foreign.network import Run, Source
 from export.foreign.opened import Border, Opened
-from export.to_onnx import OPSET, quiet
+from export.own.to_onnx import OPSET, quiet
 from runtime.errors import HedgeError, one_line
 
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, version_converter
 from onnx_ir.passes.common import ShapeInferencePass
 
 from export.foreign import ends
-from export.to_onnx import OPSET
+from export.own.to_onnx import OPSET
 from runtime.errors import HedgeError, one_line
 
 COLORS = 3
@@ -241,7 +241,7 @@ class Opened:
 
 
 def _pool(graph: ir.Graph) -> None:
-    """Means over whole maps become GlobalAveragePool; see ``export.to_onnx``."""
+    """Means over whole maps become GlobalAveragePool; see ``export.own.to_onnx``."""
     for node in graph:
         value, axes = (*node.inputs, None, None)[:2]
         if node.op_type != "ReduceMean" or value is None or value.shape is None:

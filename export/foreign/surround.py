@@ -1,7 +1,7 @@
 """The graph from a camera's frame to labels, around a network that is given as ONNX.
 
-As in ``export.fold``, arithmetic that constants can carry is in the weights: the first
-convolutions read the frame's own bytes less a mean. And as in ``export.deploy`` the scores go
+As in ``export.own.fold``, arithmetic that constants can carry is in the weights: the first
+convolutions read the frame's own bytes less a mean. And as in ``export.own.deploy`` the scores go
 straight to the frame's size, so a network's own enlargement to it is left to the graph's end.
 """
 
@@ -17,7 +17,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass, Top
 from export.foreign import ends
 from export.foreign.opened import COLORS, Border, Size
 from export.int8.codes import constant
-from export.to_onnx import INPUT, LOGITS, OUTPUT
+from export.own.to_onnx import INPUT, LOGITS, OUTPUT
 
 FLOAT, UINT8, INT32 = ir.DataType.FLOAT, ir.DataType.UINT8, ir.DataType.INT32
 OWN = (INPUT, OUTPUT, LOGITS)  # names at the graph's border

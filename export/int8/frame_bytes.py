@@ -1,6 +1,6 @@
 """The frame's bytes as the INT8 activations of the layers that read it.
 
-``export.fold`` leaves a mean to subtract between the frame and its first convolution. In INT8 a
+``export.own.fold`` leaves a mean to subtract between the frame and its first convolution. In INT8 a
 byte less 128 is its own code, of scale 1, and the mean becomes the code's zero point, which is
 also what padding means; what is left of it goes into the bias. A frame that is not resized is
 read without loss. OpenVINO makes one convolution of it all, which takes the decoder's bytes as

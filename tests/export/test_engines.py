@@ -15,11 +15,11 @@ from onnx import TensorProto, helper
 from export.__main__ import main
 from export.bundle import describe, hashes
 from export.config import PRECISIONS, Export, Precision
-from export.deploy import DeployGraph
 from export.fp16 import to_fp16
 from export.int8 import qdq
-from export.to_onnx import to_onnx
-from export.trained import Trained
+from export.own.deploy import DeployGraph
+from export.own.to_onnx import to_onnx
+from export.own.trained import Trained
 from runtime.backends import trt, trt_builder
 from runtime.backends.trt_cache import BuildOptions, Sidecar
 from runtime.bundle.manifest import MODEL, Manifest

@@ -15,9 +15,9 @@ import torch
 from export import verify
 from export.__main__ import Export, main
 from export.bundle import describe, hashes
-from export.deploy import DeployGraph
-from export.to_onnx import to_onnx
-from export.trained import Trained
+from export.own.deploy import DeployGraph
+from export.own.to_onnx import to_onnx
+from export.own.trained import Trained
 from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.backends import golden
 from runtime.backends.registry import installed_backends, load_engine

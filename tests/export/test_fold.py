@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from export.deploy import DeployGraph
-from export.fold import folded
-from export.to_onnx import to_onnx
+from export.own.deploy import DeployGraph
+from export.own.fold import folded
+from export.own.to_onnx import to_onnx
 from train.config import EdgeName, ModelConfig
 from train.models import DeepLab
 

@@ -21,7 +21,7 @@ from benchmarks.results import YARDSTICKS
 from benchmarks.run.plan import COMPILED, NAIVE, PEERS
 from export.config import Export
 from export.exporter import export
-from export.trained import Trained
+from export.own.trained import Trained
 from runtime.backends.registry import computes, load_engine
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint

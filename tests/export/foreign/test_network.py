@@ -15,7 +15,7 @@ from runtime.backends.registry import installed_backends
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
 from runtime.segment import Segmenter
-from tests.equipment.foreign import write_network
+from tests.export.foreign.networks import write_network
 
 SIZE = (48, 64)
 

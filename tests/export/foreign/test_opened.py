@@ -11,7 +11,7 @@ from onnx import helper
 from export.config import Export
 from export.foreign.network import of_file
 from runtime.errors import HedgeError
-from tests.equipment.foreign import opened, write_network
+from tests.export.foreign.networks import opened, write_network
 
 CUSTOM = helper.make_node("DeformConv2d", ["logits"], ["odd"], name="deform_7", domain="mmcv")
 COUNTED = helper.make_node("NonZero", ["logits"], ["odd"], name="found")

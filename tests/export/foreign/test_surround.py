@@ -13,7 +13,7 @@ import pytest
 from export import verify
 from export.bundle import describe
 from export.config import Export
-from tests.equipment.foreign import CLASSES, SIDES, opened, write_network
+from tests.export.foreign.networks import CLASSES, SIDES, opened, write_network
 
 HALF = (SIDES[0] // 2, SIDES[1] // 2)
 TWICE = (2 * SIDES[0], 2 * SIDES[1])

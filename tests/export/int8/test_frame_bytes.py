@@ -12,12 +12,12 @@ import openvino
 import pytest
 import torch
 
-from export.deploy import DeployGraph
 from export.fp16 import to_fp16
 from export.int8 import frame_bytes, qdq
 from export.int8.qdq import CPU, TENSORRT, Form
 from export.int8.ranges import observe
-from export.to_onnx import to_onnx
+from export.own.deploy import DeployGraph
+from export.own.to_onnx import to_onnx
 from train.config import ModelConfig
 from train.models import DeepLab
 

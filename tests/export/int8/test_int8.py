@@ -12,10 +12,10 @@ import numpy as np
 import onnx
 import pytest
 
-from export import task
 from export.__main__ import main
 from export.config import Export
 from export.int8.calibration import Scales
+from export.own import trained
 from runtime import files
 from runtime.backends.registry import installed_backends, load_engine
 from runtime.bundle.manifest import MODEL, Manifest
@@ -137,7 +137,7 @@ def test_a_damaged_calibration_image_is_named(
     config: Export, blocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before a graph is written, let alone read by an engine."""
-    monkeypatch.setattr(task, "to_onnx", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr(trained, "to_onnx", lambda *_: pytest.fail("too late"))
     photos = tmp_path / "photos"
     shutil.copytree(blocks / "images" / "train", photos)
     (photos / "train3.png").write_bytes(b"not a picture")

@@ -14,12 +14,12 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from export.deploy import DeployGraph
 from export.fp16 import to_fp16
 from export.int8 import qdq
 from export.int8.qdq import CPU, TENSORRT
 from export.int8.ranges import observe
-from export.to_onnx import to_onnx
+from export.own.deploy import DeployGraph
+from export.own.to_onnx import to_onnx
 from runtime.errors import HedgeError
 from train.config import ModelConfig
 from train.models import DeepLab

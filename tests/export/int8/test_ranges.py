@@ -16,10 +16,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.deploy import DeployGraph
 from export.int8 import qdq, ranges
 from export.int8.ranges import BINS, Histogram, Method
-from export.to_onnx import to_onnx
+from export.own.deploy import DeployGraph
+from export.own.to_onnx import to_onnx
 from runtime.errors import HedgeError
 from train.config import ModelConfig
 from train.models import DeepLab

@@ -15,8 +15,8 @@ import torch
 from onnxscript import opset18 as op
 from onnxscript.onnx_types import TensorType
 
-from export.deploy import DeployGraph
-from export.fold import folded
+from export.own.deploy import DeployGraph
+from export.own.fold import folded
 from runtime.errors import HedgeError
 
 OPSET = 18  # TensorRT 10 and 11, OpenVINO and ONNX Runtime all read it
@@ -42,7 +42,7 @@ def to_onnx(graph: DeployGraph, batch: int, path: Path) -> None:
 
     Input ``frame``: uint8 (batch, H, W, 3) BGR; outputs ``labels``: uint8 (batch, H, W), and the
     ``logits`` they come from: float32 (batch, C, H/4, W/4); all shapes static, normalisation and
-    batch-norms folded into convolutions (``export.fold``). HedgeError if the checker refuses it.
+    batch-norms folded into convolutions (``export.own.fold``). HedgeError if it is not valid.
     """
     frame = torch.zeros(batch, *graph.frame_size, 3, dtype=torch.uint8)
     with quiet():

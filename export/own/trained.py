@@ -6,9 +6,9 @@ import hashlib
 from functools import cached_property
 from pathlib import Path
 
-from export.deploy import DeployGraph
 from export.network import Facts
-from export.to_onnx import to_onnx
+from export.own.deploy import DeployGraph
+from export.own.to_onnx import to_onnx
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.datasets import Index
 from train.evaluate import evaluation_index, load_model

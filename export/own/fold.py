@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from export.deploy import DeployGraph, Planes
+from export.own.deploy import DeployGraph, Planes
 from train.models import DeepLab
 from train.models.blocks import Normalize
 
