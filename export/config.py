@@ -42,8 +42,9 @@ class Export:
 
     run: Annotated[Path | None, tyro.conf.Positional] = None
     """Run folder or checkpoint file. Default: the newest run. Or an ONNX file of any other
-    training: from float32 images (N, 3, H, W) to scores, of any stride, or to labels. With --engine,
-    --triton or --deepstream also a bundle, from which nothing is exported anew; by default the newest."""
+    training: from float32 images (N, 3, H, W) to scores, of any stride, or to labels. With
+    --engine, --triton or --deepstream also a bundle, from which nothing is exported anew; by
+    default the newest."""
     classes: tuple[str, ...] = ()
     """ONNX file: the names of its classes in its own order, or a classes.json. Default: those of
     --data, else numbers."""
