@@ -14,15 +14,13 @@ from torch import nn
 
 from export import bundle, golden, verify
 from export.config import PRECISIONS, Export, Precision
-from export.foreign.module import of_module
-from export.foreign.network import Foreign, of_file
 from export.fp16 import to_fp16
+from export.given import given
 from export.int8 import calibration, ranges, search, search_log
 from export.int8.calibration import SCALES, Images, Scales
 from export.int8.quantizer import Quantizer, best_method
 from export.int8.ranges import Method
 from export.network import Network
-from export.own.trained import Trained
 from export.staging import scratch, staged
 from export.task import Task
 from export.verify import Budget
@@ -70,7 +68,7 @@ def publish(
     if isinstance(source, Path | str):
         config = replace(config, run=Path(source))
     published = []
-    for made in _published(config, _network(config, module)):
+    for made in _published(config, given(config, module)):
         published.append(made)
         on_bundle(made)
     return published
@@ -86,16 +84,6 @@ def _published(config: Export, network: Network) -> Iterator[Bundle]:
         for precision in config.precisions():
             target = config.out / f"{name}-{precision}"
             yield Bundle(target, export(config, network, target, precision, work))
-
-
-def _network(config: Export, module: nn.Module | None) -> Network:
-    if module is not None:
-        return Foreign(of_module(module, config), config)
-    if config.run is not None and config.run.suffix == ".onnx":
-        return Foreign(of_file(config.run, config.output), config)
-    if told := config.of_others():
-        raise HedgeError(f"--{told[0]} is for an ONNX file: a run of ours knows it itself")
-    return Trained.open(config.run)
 
 
 def _publish_best(config: Export, network: Network, target: Path) -> Manifest:

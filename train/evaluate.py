@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -22,8 +21,9 @@ from runtime.errors import HedgeError, one_line
 from runtime.outputs import sheet
 from runtime.outputs.checks import check_outputs
 from train.checkpoint import Checkpoint, find_checkpoint
-from train.datasets import audit, default_data, open_index
+from train.datasets import default_data
 from train.datasets.index import Index, Item
+from train.datasets.matching import matching_index
 from train.device import exact_fp32
 from train.models import DeepLab
 from train.models.deeplab import Segmentation
@@ -218,20 +218,6 @@ def evaluation_index(checkpoint: Checkpoint, data: Path | None, split: str) -> I
     return matching_index(
         data or checkpoint.config.data or default_data(), checkpoint.classes, split
     )
-
-
-def matching_index(data: Path, classes: ClassSet, split: str) -> Index:
-    """A split whose classes are those of a model; refuses others, warns of odd labels."""
-    index = open_index(data, split)
-    there, known = index.classes.names, classes.names
-    if there != known:
-        first = next(i for i, (a, b) in enumerate(zip_longest(there, known)) if a != b)
-        raise HedgeError(
-            f"{index.root}: {len(there)} classes, but the model knows {len(known)}; class {first} "
-            f"is {(*there, 'none')[first]} here and {(*known, 'none')[first]} there"
-        )
-    audit.warn_of(index)
-    return index
 
 
 def main(config: Evaluate) -> None:

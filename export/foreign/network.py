@@ -25,7 +25,7 @@ from runtime.bundle import class_list
 from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError
 from train.datasets import Index, is_data, open_index
-from train.evaluate import matching_index
+from train.datasets.matching import matching_index
 from train.models.hed import upsample
 
 Run = Callable[[torch.Tensor], torch.Tensor]
