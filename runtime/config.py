@@ -96,6 +96,8 @@ class VideoConfig:
     """File for one JSON line a frame: times, and the mIoU so far."""
     shares: Path | None = None
     """CSV to write: which share of each frame every class has."""
+    annotations: Path | None = None
+    """File of outlines to correct in a labelling tool: COCO (.json) or CVAT XML 1.1 (.xml)."""
     confidence: bool = False
     """Tell how sure the model is of each class (the mean of the softmax's maximum), in the table
     and in --json. It takes its own time beside the stream."""
@@ -164,7 +166,9 @@ class VideoConfig:
     @property
     def asks_nothing(self) -> bool:
         """Whether neither an output nor a comparison is asked for."""
-        wanted = (self.out, self.save_labels, self.json, self.metrics, self.shares)
+        wanted = (
+            self.out, self.save_labels, self.json, self.metrics, self.shares, self.annotations
+        )  # fmt: skip
         compared = (self.labels, self.reference, self.serve)
         return all(option is None for option in (*wanted, *compared))
 
@@ -175,7 +179,7 @@ class VideoConfig:
         parts = []
         for number, source in enumerate((self.source, *self.more), 1):
             own = replace(self, source=source, more=())
-            for name in ("out", "save_labels", "json", "metrics", "shares"):
+            for name in ("out", "save_labels", "json", "metrics", "shares", "annotations"):
                 path = getattr(self, name)
                 if path is not None:
                     numbered = path.with_name(f"{path.stem}-{number}{path.suffix}")

@@ -37,6 +37,7 @@ from runtime.errors import EXIT_INTERRUPTED, EXIT_OK, AlarmError, HedgeError, In
 from runtime.interrupt import interruptible
 from runtime.outputs import checks, pictures, video_file
 from runtime.outputs.alarms import Watch
+from runtime.outputs.annotations import check_annotations
 from runtime.outputs.json_files import Row, write_report
 from runtime.outputs.overlay import Overlay
 from runtime.outputs.report import table
@@ -175,7 +176,9 @@ def _check_outputs(config: VideoConfig, source: Source, bundle: Path) -> None:
     single = None if folder else config.out
     if config.shares is not None:
         check_table(config.shares)
-    told = (single, config.json, config.metrics, config.shares)
+    if config.annotations is not None:
+        check_annotations(config.annotations)
+    told = (single, config.json, config.metrics, config.shares, config.annotations)
     written = [path for path in told if path is not None]
     checks.check_outputs(written, config.save_labels, inputs, config.force)
     for place in (config.worst, folder):
@@ -239,6 +242,7 @@ def _stream(
     wanted = Wanted(
         config.out, config.save_labels, config.metrics, config.overlay, config.look,
         config.shares, config.unknown is not None, config.zones,
+        config.annotations,
     )  # fmt: skip
     run.begin()
     with (
@@ -297,7 +301,7 @@ def _finish(config: VideoConfig, run: Run, interrupted: bool) -> int:
         write_report(config.json, report)
     cli.out.print(table(report, run.segmenter.manifest.name))
     drawn = (*run.videos, run.pictures)
-    told = (config.metrics, config.shares, config.json)
+    told = (config.metrics, config.shares, config.annotations, config.json)
     written = (*drawn, config.save_labels, config.worst, *told)
     for path in written:
         if path is not None:

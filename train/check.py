@@ -9,15 +9,19 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import msgspec
+import tyro
 from rich.table import Column, Table
 from rich.text import Text
 
 from runtime import cli, files
 from runtime.bundle.classes import IGNORE
 from runtime.errors import EXIT_OK, HedgeError
+from runtime.outputs import sheet
 from runtime.outputs.checks import check_outputs
+from train.datasets import disagreements
 from train.datasets.audit import SPLITS, Findings, Size, SplitReport, audit, size_text
 
 _SHOWN = 3  # files of each problem, unless all are asked for
@@ -27,11 +31,20 @@ _SHOWN = 3  # files of each problem, unless all are asked for
 class Check:
     """List every problem of a data set; exit code 0 without problems, 2 with some.
 
-    Example: python -m train.check --data data/camvid
+    Examples:
+
+    python -m train.check data/camvid
+
+    python -m train.check data/camvid --with bundles/mycamera-int8
     """
 
-    data: Path
-    """A data set folder, or a list file."""
+    data: Annotated[Path, tyro.conf.Positional]
+    """A data set folder, a list file, or a zip of a labelling tool."""
+    model: Annotated[Path | None, tyro.conf.arg(name="with", metavar="BUNDLE")] = None
+    """List the images and regions where this bundle (or street19) most surely disagrees with the
+    labels, the worst first: there labels may be wrong. Classes are matched by name."""
+    sheet: Path = Path("disagreements.png")
+    """With --with: picture of the worst images, with labels, predictions and disagreements."""
     json: Path | None = None
     """Write the findings to this file."""
     all: bool = False
@@ -71,6 +84,17 @@ def _summary(reports: dict[str, SplitReport]) -> Table:
     return table
 
 
+def _compared(bundle: Path, findings: Findings, picture: Path) -> list[dict[str, Any]]:
+    """Show where a bundle and the labels differ; what ``--json`` says of it."""
+    indexes = [report.index for report in findings.splits.values()]
+    worst = disagreements.found(bundle, indexes)
+    cli.out.print(disagreements.table(worst))
+    if worst:
+        sheet.save(disagreements.picture(worst, indexes[0].classes), picture)
+        cli.say(f"→ {picture}")
+    return [disagreements.as_json(each) for each in worst]
+
+
 def _sizes(sizes: Counter[Size]) -> str:
     common = sizes.most_common(_SHOWN)
     rest = [f"{len(sizes) - len(common)} more sizes"] if len(sizes) > len(common) else []
@@ -79,11 +103,18 @@ def _sizes(sizes: Counter[Size]) -> str:
 
 def main(config: Check) -> int:
     """Check, print, write the JSON file if asked for; the exit code."""
-    check_outputs([config.json] if config.json else [], None, [config.data], force=True)
+    outputs = [config.json] if config.json else []
+    outputs += [config.sheet] if config.model else []
+    check_outputs(outputs, None, [config.data], force=True)
     findings = audit(config.data)
     show(findings, config.all)
+    found = findings.to_json()
+    if config.model and findings.faults:
+        cli.warn(f"not compared with {config.model}: mend the problems first")
+    elif config.model:
+        found["disagreements"] = _compared(config.model, findings, config.sheet)
     if config.json:
-        files.write_bytes(config.json, msgspec.json.format(msgspec.json.encode(findings.to_json())))
+        files.write_bytes(config.json, msgspec.json.format(msgspec.json.encode(found)))
     return HedgeError.exit_code if findings.faults else EXIT_OK
 
 

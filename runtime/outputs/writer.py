@@ -13,10 +13,11 @@ import numpy as np
 
 from runtime import files
 from runtime.outputs.alarms import Zone
+from runtime.outputs.annotations import annotation_sink
 from runtime.outputs.json_files import Row, RowSink
 from runtime.outputs.label_images import LabelSink
 from runtime.outputs.overlay import Look, Overlay
-from runtime.outputs.pictures import PictureSink, takes_pictures
+from runtime.outputs.pictures import PictureSink, are_photos, takes_pictures
 from runtime.outputs.shares import ShareSink
 from runtime.outputs.video_file import VideoSink
 from runtime.segment import Prediction, Segmenter
@@ -33,7 +34,7 @@ class Wanted:
     out: a video, or the place of photos' pictures; labels: a folder of palette PNGs; metrics: a
     file of JSON lines; shares: a CSV of the classes' shares; blend: show the frames under the
     colours; look: how classes are drawn; unknown: labels may be 255; zones: are
-    outlined.
+    outlined; annotations: outlines for a labelling tool.
     """
 
     out: Path | None = None
@@ -44,6 +45,7 @@ class Wanted:
     shares: Path | None = None
     unknown: bool = False
     zones: Sequence[Zone] = ()
+    annotations: Path | None = None
 
 
 class Writer:
@@ -69,6 +71,10 @@ class Writer:
         self._shares = None
         if wanted.shares is not None:
             self._shares = ShareSink(wanted.shares, manifest.classes, wanted.unknown)
+        self._annotations = None
+        if wanted.annotations is not None:
+            self._annotations = annotation_sink(wanted.annotations, manifest.classes)
+        self._photos = source.files if are_photos(source) else []
         self._clocked = source.timed or source.live
         self._video = None if out is None or photos else _video_sink(out, source)
         self._pictures = PictureSink(out) if out is not None and photos else None
@@ -88,6 +94,8 @@ class Writer:
         start = time.perf_counter()
         if self._shares is not None:
             self._shares.write(prediction.frame, prediction.labels)
+        if self._annotations is not None:
+            self._annotations.write(self._file_name(prediction.frame), prediction.labels)
         if self._labels is not None:
             self._labels.write(prediction.frame.name, prediction.labels)
         watched = self._view is not None and self._view.wants()
@@ -99,6 +107,10 @@ class Writer:
         if self._rows is not None:
             self._rows.write({**_row(prediction, write_ms), **known})
         return write_ms
+
+    def _file_name(self, frame: Frame) -> str:
+        """The photo's own, else the one that CVAT gives a frame."""
+        return self._photos[frame.index].name if self._photos else f"frame_{frame.index:06d}.png"
 
     def _draw(self, picture: np.ndarray, frame: Frame, watched: bool) -> None:
         if self._video is not None:
@@ -120,7 +132,7 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         with ExitStack() as stack:  # all are closed, also when the first one cannot be
-            for sink in (self._video, self._rows, self._shares):
+            for sink in (self._video, self._rows, self._shares, self._annotations):
                 if sink is not None:
                     stack.callback(sink.close)
 

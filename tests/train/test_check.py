@@ -14,6 +14,9 @@ from PIL import Image
 from runtime import cli, files
 from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError
+from runtime.outputs.sheet import WIDTH
+from tests.equipment.bundles import make_bundle
+from tests.equipment.pictures import make_blocks
 from train import check
 from train.check import Check
 from train.datasets.audit import audit
@@ -202,3 +205,37 @@ def test_turned_images_are_counted(data: Path) -> None:
     findings = audit(data)
     assert not findings.faults
     assert "train: 1 of the images that were read are turned" in findings.warnings[0]
+
+
+def test_labels_that_a_model_surely_contradicts_are_listed_worst_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bundle that knows blue, green and red; two images whose labels were tampered with."""
+    monkeypatch.chdir(tmp_path)
+    data, report = make_blocks(tmp_path / "data"), tmp_path / "report.json"
+    (data / "classes.json").write_bytes(
+        ClassSet(("Blue", "green", "red"), ((0, 0, 255), (0, 255, 0), (255, 0, 0))).to_json()
+    )
+    for blue, path in enumerate(sorted(data.glob("labels/*/*.png")), 220):
+        image = data / "images" / path.parent.name / path.name
+        save(image, np.full((48, 64, 3), (0, 0, blue), np.uint8))
+        label = np.zeros((48, 64), np.uint8)
+        if path.stem in ("train3", "val1"):
+            label[8:40, 4 : 20 if path.stem == "val1" else 60] = 1
+        save(path, label)
+    bundle = make_bundle(tmp_path / "bundle", scores=True)
+    assert check.main(Check(data, bundle, tmp_path / "sheet.png", json=report)) == 0
+    found = json.loads(report.read_text())["disagreements"]
+    assert [(each["split"], Path(each["image"]).stem) for each in found] == [
+        ("train", "train3"), ("val", "val1"),
+    ]  # fmt: skip
+    assert found[0]["share"] == pytest.approx(32 * 56 / (48 * 64), abs=0.05)
+    [region] = found[1]["regions"]
+    assert (region["labelled"], region["predicted"]) == ("green", "Blue")
+    assert region["confidence"] > 0.9 and region["box"] == [4, 8, 16, 32]
+    assert "train/train3" in capsys.readouterr().out
+    assert Image.open(tmp_path / "sheet.png").width == WIDTH
+    other = ClassSet(("sea", "land", "air"), ((1, 1, 1), (2, 2, 2), (3, 3, 3)))
+    (data / "classes.json").write_bytes(other.to_json())
+    with pytest.raises(HedgeError, match=r"--with .*none of its classes \(blue, green, red\)"):
+        check.main(Check(data, bundle))

@@ -28,7 +28,7 @@ def open_index(data: Path, split: str, quiet: bool = False) -> Index:
     found = survey(data, split, quiet)
     for fault in found.faults:
         if fault.problem is not Problem.ORPHAN_LABEL:
-            raise HedgeError(f"{fault} (python -m train.check --data {data} lists everything)")
+            raise HedgeError(f"{fault} (python -m train.check {data} lists everything)")
     return found.index
 
 
