@@ -23,8 +23,9 @@ from runtime.fleet.plan import Span
 from runtime.fleet.work import Bench, Job, segment_span
 from runtime.interrupt import Closing
 
-# Nothing is told to anybody.
-_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0"}
+# Nothing is told to anybody, and workers are what the machine is for: Ray would have them wait for
+# everything else that runs (niceness 15).
+_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 _STORE = 80 << 20  # bytes of shared memory: frames never enter it
 _ASK_S = 5.0  # until a cluster's address answers
 _TRIES = 3  # workers of a machine that may end while they load

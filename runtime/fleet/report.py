@@ -169,8 +169,10 @@ def reported(
     progress: Progress, summary: Summary, seconds: float, out: Path,
 ) -> Report:  # fmt: skip
     """What was done; seconds: that it took since the first worker was ready."""
-    failures = [Failure(one.video, None, one.why) for one in unplanned]
-    failures += [Failure(row.video, row.start_s, row.error) for row in progress.failures]
+    failures = [Failure(one.video, None, _bare(one.why, one.video)) for one in unplanned]
+    failures += [
+        Failure(row.video, row.start_s, _bare(row.error, row.video)) for row in progress.failures
+    ]
     return Report(
         **vars(summary.scores()),
         videos=len(videos), spans=len(spans), spans_done_before=len(spans) - progress.total,
@@ -205,7 +207,12 @@ def tell(report: Report, name: str, json: Path | None) -> int:
 
 def _line(failure: Failure) -> str:
     where = "" if failure.from_s is None else f" from {failure.from_s:.0f} s on"
-    return f"{failure.video}{where}: {failure.error.removeprefix(f'{failure.video}: ')}"
+    return f"{failure.video}{where}: {failure.error}"
+
+
+def _bare(error: str, video: str) -> str:
+    """Without the name of the video, which stands before it already."""
+    return error.removeprefix(f"{video}: ")
 
 
 def _table(report: Report, name: str) -> Table:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import platform
 import time
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 
@@ -19,7 +21,7 @@ from runtime.accuracy.flicker import scaled_size
 from runtime.accuracy.ground_truth import LabelFolder, Scorer
 from runtime.accuracy.metrics import ConfusionMatrix, known
 from runtime.bundle.classes import ClassSet
-from runtime.errors import HedgeError
+from runtime.errors import HedgeError, one_line
 from runtime.fleet.label_video import SUFFIX, LabelVideo
 from runtime.fleet.places import local_bundle
 from runtime.fleet.plan import Span
@@ -113,6 +115,7 @@ def segment_span(span: Span, bench: Bench, attempt: int = 1) -> SpanRow:
             stack.enter_context(writing(part))
             kept = stack.enter_context(files.atomic_path(part, first_wins=True))
             labels = stack.enter_context(LabelVideo(kept, source.fps, part))
+        stack.enter_context(_reading(span.video))
         for prediction in stack.enter_context(closing(stream(source, bench.segmenter))):
             differences = {} if drift is None else drift.update(prediction)
             if prediction.frame.index < span.first:
@@ -136,6 +139,15 @@ def segment_span(span: Span, bench: Bench, attempt: int = 1) -> SpanRow:
     row.work_s = time.perf_counter() - start
     job.shards.write(rows.table(span.video), row, shown.picture())
     return row
+
+
+@contextmanager
+def _reading(video: str) -> Iterator[None]:
+    """Tell what a disk or FFmpeg says of a video from what they say of our own files."""
+    try:
+        yield
+    except (OSError, av.FFmpegError) as error:
+        raise HedgeError(f"{video}: cannot be read ({one_line(error)})") from error
 
 
 class _Shown:

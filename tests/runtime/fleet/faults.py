@@ -67,7 +67,7 @@ def serially(videos: list[Path], bundle: Path) -> tuple[Truth, dict[str, list[np
 @contextmanager
 def cluster(machines: int) -> Iterator[Cluster]:
     """A head without cores, so that every machine that works can be killed, and the machines."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0"}
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     options = {"include_dashboard": False, "object_store_memory": 80 << 20}
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **options})
     try:
