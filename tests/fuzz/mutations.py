@@ -60,7 +60,8 @@ def _huge(data: bytearray, at: int, number: int) -> None:
 
 
 def _repeat(data: bytearray, at: int, number: int) -> None:
-    data[at:at] = data[at : at + number % _LONGEST]
+    """Half of it at most: a file behind itself is two recordings, of both of which all is shown."""
+    data[at:at] = data[at : at + min(number % _LONGEST, len(data) // 2)]
 
 
 def _move(data: bytearray, at: int, number: int) -> None:

@@ -91,7 +91,8 @@ class Worker:
         self._known: set[tuple[Judge, Path]] = set()
         self._connection, theirs = context.Pipe()
         arguments = (theirs, self._folder, _HARD * self._memory, self._prepare)
-        self._process = context.Process(target=_serve, args=arguments, daemon=True)
+        # No daemon, for a training starts processes of its own. It ends when the pipe is closed.
+        self._process = context.Process(target=_serve, args=arguments)
         self._process.start()
         theirs.close()
         assert self._connection.poll(_START_S), "the worker does not start"
