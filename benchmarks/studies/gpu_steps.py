@@ -31,11 +31,13 @@ from export.config import Precision
 from runtime import cli, machine
 from runtime.backends.registry import BACKENDS, installed_backends
 from runtime.bundle.manifest import FILE_NAME
-from runtime.doctor import trial
+from runtime.doctor import decoding, trial
 from runtime.errors import HedgeError
 from runtime.interrupt import Closing
+from runtime.sources.hardware.decoder import HARDWARE, Decode
+from runtime.sources.open import open_source
 
-Kind = Literal["shipped", "export", "engine", "pipeline", "peer", "training"]
+Kind = Literal["shipped", "decode", "export", "engine", "pipeline", "peer", "training"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Figures = dict[str, float | str]
 BACKBONES = ("mobilenet_v2", "resnet50")
@@ -102,6 +104,7 @@ def steps(place: Place) -> Iterator[Step]:
     ours = list(_ours())
     cases = [[Case(name, "dlse_hed", size) for name in BACKBONES] for size in place.sizes]
     yield from (_shipped(place, backend) for backend in BACKENDS)
+    yield Step("decode", "video decoded by hardware", 90, partial(_decode, place))
     for number, row in enumerate(cases):
         for precision in ("int8", "fp16"):
             for case in row:
@@ -159,6 +162,29 @@ def _try_shipped(place: Place, backend: str, found: Figures, limit: float) -> No
         raise HedgeError("; ".join(filter(None, wrong)))
 
 
+def _decode(place: Place, found: Figures, limit: float) -> None:
+    video = _drawn(place, VIDEOS[0])
+    tried = decoding.run(place.scratch)
+    found |= {f"{one.name} levels": one.levels for one in tried if one.levels is not None}
+    names: list[Decode] = [
+        "cpu",
+        *(name for name, one in zip(HARDWARE, tried, strict=True) if one.works),
+    ]
+    for name in names:
+        with open_source(str(video), decode=name) as source:
+            start = time.perf_counter()
+            count = sum(1 for _ in source)
+            found[f"{name} fps"] = count / (time.perf_counter() - start)
+    if len(names) == 1:
+        raise HedgeError("; ".join(f"{one.name} {one.error}" for one in tried))
+
+
+def _drawn(place: Place, size: tuple[int, int]) -> Path:
+    height, width = size if place.seconds > 1 else (90, 160)
+    name = f"street-{width}x{height}-{place.video}.mp4"
+    return drawn_drive(place.out / name, place.video, (height, width))
+
+
 def _export(place: Place, case: Case, precision: Precision) -> Step:
     run = partial(_write_bundle, place, case, precision)
     return Step("export", f"{case} {precision}, export", 240, run)
@@ -213,8 +239,7 @@ def _stream(
     place: Place, case: Case, size: tuple[int, int], backend: str, found: Figures, limit: float
 ) -> None:
     end = time.perf_counter() + limit
-    name = f"street-{size[1]}x{size[0]}-{place.video}.mp4"
-    video = drawn_drive(place.out / name, place.video, size)
+    video = _drawn(place, size)
     spec = _spec(place, "engine", place.bundle(case, "int8"), backend)
     with Asked(spec, max(1.0, end - time.perf_counter())) as cell:
         cell.ask("warm_up", type(None))

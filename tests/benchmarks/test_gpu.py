@@ -20,6 +20,7 @@ from benchmarks.studies import gpu_steps
 from benchmarks.studies.gpu_steps import Asked, Figures, Place, Step
 from runtime import machine
 from runtime.errors import HedgeError
+from runtime.sources.hardware.decoder import HARDWARE, LEVELS
 
 MODEL = "mobilenet_v2-dlse_hed-64x96"
 QUICK = Gpu(quick=True, sizes=("64x96",), threads=1)
@@ -107,6 +108,16 @@ def test_a_step_that_hangs_is_ended_with_its_time(shared_bundle: Path, tmp_path:
     spec = Spec("benchmarks.cells.engine", shared_bundle, "onnxruntime", 1, frames, tmp_path)
     with pytest.raises(LostError, match="no answer to"), Asked(spec, 4.0) as cell:
         cell.ask("sustained", list[float], seconds=600)
+
+
+def test_decoding_is_measured_on_the_cpu_and_by_what_opens(tmp_path: Path) -> None:
+    main(replace(QUICK, steps=("decode",), bundles=tmp_path, out=tmp_path))
+    (row,) = (row for row in _rows(tmp_path).values() if row["state"] != "not reached")
+    assert row["figures"]["cpu fps"] > 0
+    works = [name for name in HARDWARE if f"{name} fps" in row["figures"]]
+    assert row["state"] == ("done" if works else "failed")
+    assert all(row["figures"][f"{name} levels"] <= LEVELS for name in works)
+    assert works or all(f"{name} " in row["reason"] for name in HARDWARE)
 
 
 def test_the_most_telling_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
