@@ -37,7 +37,7 @@ State = Literal["done", "failed", "not here", "not reached"]
 class Gpu:
     """Measure everything on a machine with an NVIDIA GPU, the most telling first: the shipped
     bundle's golden frames, engines in INT8 and FP16 with and without CUDA graphs, PyTorch's ways
-    on the same GPU, the whole pipeline, training.
+    on the same GPU, decoding, the whole pipeline, training.
 
     Models have random weights. Each step has a process and a time limit of its own, and what was
     found is on disk after every step: gpu.json and gpu.md. What cannot run here is a row with its

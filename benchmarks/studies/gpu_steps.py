@@ -175,8 +175,7 @@ def _decode(place: Place, found: Figures, limit: float) -> None:
             start = time.perf_counter()
             count = sum(1 for _ in source)
             found[f"{name} fps"] = count / (time.perf_counter() - start)
-    if len(names) == 1:
-        raise HedgeError("; ".join(f"{one.name} {one.error}" for one in tried))
+    found |= {one.name: one.error for one in tried if one.error}
 
 
 def _drawn(place: Place, size: tuple[int, int]) -> Path:

@@ -111,13 +111,13 @@ def test_a_step_that_hangs_is_ended_with_its_time(shared_bundle: Path, tmp_path:
 
 
 def test_decoding_is_measured_on_the_cpu_and_by_what_opens(tmp_path: Path) -> None:
-    main(replace(QUICK, steps=("decode",), bundles=tmp_path, out=tmp_path))
-    (row,) = (row for row in _rows(tmp_path).values() if row["state"] != "not reached")
+    assert main(replace(QUICK, steps=("decode",), bundles=tmp_path, out=tmp_path)) == 0
+    (row,) = (row for row in _rows(tmp_path).values() if row["state"] == "done")
     assert row["figures"]["cpu fps"] > 0
-    works = [name for name in HARDWARE if f"{name} fps" in row["figures"]]
-    assert row["state"] == ("done" if works else "failed")
-    assert all(row["figures"][f"{name} levels"] <= LEVELS for name in works)
-    assert works or all(f"{name} " in row["reason"] for name in HARDWARE)
+    for name in HARDWARE:
+        works = f"{name} fps" in row["figures"]
+        assert works == (name not in row["figures"])
+        assert not works or row["figures"][f"{name} levels"] <= LEVELS
 
 
 def test_the_most_telling_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
