@@ -27,7 +27,7 @@ INPUTS: dict[str, list[str]] = {
     "train": ["--data", "nowhere"],
     "export": ["bundle", "--triton", "triton"],
     "video": ["clip.mp4", "--bundle", "bundle", "--backend", "onnxruntime", "--max-frames", "2"],
-    "check": ["--data", "."],
+    "check": ["."],
     "draw": ["drawn", "--train", "1", "--val", "1", "--size", "32", "32", "--video-frames", "2"],
     "evaluate": ["tiny.pt", "--data", "."],
     "release": ["tiny.pt"],

@@ -17,7 +17,7 @@ from train.loop.task import Epoch
 def draw(history: Sequence[Epoch], path: Path) -> None:
     """Write loss by part, cross-entropy, mIoU, learning rate and IoU by class of a run as a PNG."""
     figure = Figure(figsize=(12, 7.5))
-    figure.subplots_adjust(left=0.05, right=0.98, top=0.95, bottom=0.16, hspace=0.3)
+    figure.subplots_adjust(left=0.06, right=0.98, top=0.95, bottom=0.16, hspace=0.3)
     (loss, entropy, score), (rate, *_) = axes = figure.subplots(2, 3)
     _line(loss, history, [row.loss for row in history], "all")
     for name in dict.fromkeys(name for row in history for name in row.losses):
@@ -41,7 +41,7 @@ def draw(history: Sequence[Epoch], path: Path) -> None:
     if scored:
         best = max(scored, key=lambda row: row.miou or 0)
         score.plot(best.epoch, _percent(best.miou), "*", color="tab:orange", markersize=14)
-        score.set_title(f"validation, %: best mIoU {_percent(best.miou):.2f} in epoch {best.epoch}")
+        score.set_title(f"validation, %: {_percent(best.miou):.2f} in epoch {best.epoch}")
         _classes(figure.add_subplot(grid[1, 1:]), best)
     with files.atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=100, format="png")
@@ -66,5 +66,5 @@ def _classes(axes: Axes, best: Epoch) -> None:
     axes.set(title=f"IoU by class, %, epoch {best.epoch}", ylim=(0, 105))
 
 
-def _percent(share: float | None) -> float:
-    return np.nan if share is None else 100 * share
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share

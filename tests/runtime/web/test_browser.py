@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from runtime.outputs.video_file import VideoSink
 from runtime.run import Run
 from runtime.segment import Segmenter
 from runtime.sources.open import open_source
+from runtime.web import server
 from runtime.web.server import WebView
 
 Make = Callable[..., Path]
@@ -129,3 +132,22 @@ def test_videos_play_in_their_colors(
     page.write_text("<body style='margin: 0'><video src='a.mp4' autoplay muted loop></video>")
     picture = browser.picture(page.as_uri())
     assert share(picture[:270, :480], color) > 0.95
+
+
+def test_the_page_draws_latency_and_takes_a_snapshot(view: WebView, browser: Browser) -> None:
+    """A script that presses the button when the picture is there, and tells what came of it."""
+    page = browser.elements(view.url)
+    assert 'id="snapshot"' in page and re.search(r'<canvas id="times" width="\d{3,}', page)
+    press = """<script>
+    HTMLAnchorElement.prototype.click = function () {  // a real one would ask for a file
+      document.body.dataset.kept = this.download + " " + this.href.slice(0, 22);
+      document.body.dataset.large = this.href.length > 500;
+    };
+    at("picture").addEventListener("load", () => at("snapshot").click());
+    </script></body>"""
+    pressed = browser.folder / "pressed.html"
+    pressed.write_text(server._PAGE.read_text().replace("</body>", press))
+    with patch.object(server, "_PAGE", pressed):
+        page = browser.elements(view.url)
+    assert re.search(r'data-kept="hedge-20[-\dT]+\.png data:image/png;base64,"', page)
+    assert 'data-large="true"' in page
