@@ -114,8 +114,9 @@ class RayPool(Closing):
         return new
 
     def give(self, worker: str, span: Span, attempt: int) -> None:
-        """See ``Pool``."""
-        self._tasks[self._actors[worker].handle.work.remote(span, attempt)] = worker, span.id
+        """See ``Pool``; of one that is lost, which the driver is about to hear, nothing comes."""
+        if worker in self._actors:
+            self._tasks[self._actors[worker].handle.work.remote(span, attempt)] = worker, span.id
 
     def wait(self, seconds: float) -> list[Answer | Lost]:
         """See ``Pool``."""
@@ -128,9 +129,13 @@ class RayPool(Closing):
 
     def retire(self, worker: str, why: str) -> None:
         """See ``Pool``."""
-        node = self._nodes[self._actors[worker].node]
-        node.failures += [why] * _TRIES
-        self._drop(worker)
+        if worker in self._actors:
+            self._nodes[self._actors[worker].node].failures += [why] * _TRIES
+            self._drop(worker)
+
+    def machine(self, worker: str) -> str:
+        """See ``Pool``."""
+        return worker.rpartition(".")[0]
 
     def close(self) -> None:
         """End all workers, and Ray where it was started here."""

@@ -53,6 +53,9 @@ class Pool(Protocol):
     def retire(self, worker: str, why: str) -> None:
         """Let a worker go, and give its machine no other."""
 
+    def machine(self, worker: str) -> str:
+        """The name of the machine that a worker is on."""
+
 
 @dataclass
 class Progress:
@@ -157,13 +160,23 @@ class Driver:
         return found
 
     def _backup(self, worker: str) -> Span | None:
-        """What one other worker holds: rather what waits behind another, then the longest out."""
-        single = [id for id, holders in self._holders.items() if len(holders) == 1]
+        """What one other worker holds: what waits behind another, else what has been out longest.
+
+        Work that goes on is doubled on another machine alone: a process that dies here is known at
+        once, and two of one machine would share its cores.
+        """
         running = {holds[0] for holds in self._holds.values() if holds}
-        own = self._failed_on
-        fit = [id for id in single if id in self._open and worker not in own.get(id, ())]
-        chosen = next((id for id in fit if id not in running), next(iter(fit), None))
-        return None if chosen is None else self._open[chosen]
+        chosen = None
+        for id, holders in self._holders.items():
+            passed = id not in self._open or worker in self._failed_on.get(id, ())
+            if passed or len(holders) != 1 or worker in holders:
+                continue
+            if id not in running:
+                return self._open[id]
+            (holder,) = holders
+            if chosen is None and self.pool.machine(holder) != self.pool.machine(worker):
+                chosen = self._open[id]
+        return chosen
 
     def _answered(self, answer: Answer) -> None:
         holds = self._holds.get(answer.worker)

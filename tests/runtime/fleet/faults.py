@@ -160,12 +160,8 @@ class Trial:
             [] if process.returncode == code else [f"code {process.returncode}: {told[-400:]}"]
         )
         report = json.loads(out.with_suffix(".json").read_text())
-        counts = (
-            f"{report['frames']} frames, {report['retries']} again, {report['spans_failed']} failed"
-        )
-        return (
-            f"{name}: {'; '.join(faults) or 'as the serial run'} ({counts}, {report['warnings']})"
-        )
+        counts = ", ".join(f"{report[key]} {key}" for key in ("frames", "workers", "retries"))
+        return f"{name}: {'; '.join(faults) or 'as the serial run'} ({counts})"
 
     def kill_worker(self, process: Process) -> None:
         """kill -9 of one worker."""
@@ -183,6 +179,10 @@ class Trial:
                 gap, seen, last = max(gap, time.monotonic() - last), now, time.monotonic()
             time.sleep(0.005)
         print(f"  longest time without a new span on the survivors: {gap:.2f} s", flush=True)
+
+    def add_machine(self, process: Process) -> None:
+        """Another machine joins; the report tells how many workers there were at most."""
+        self.cluster.add_node(num_cpus=1, wait=False, object_store_memory=80 << 20)
 
     def kill_driver(self, process: Process) -> None:
         """kill -9 of the command, and a second start."""
@@ -221,6 +221,7 @@ def main(folder: Path) -> None:
         cut.write_bytes(whole[:middle] + bytes(20_000) + whole[middle + 20_000 :])
         print(trial.run("poison", code=3, extra=(poison,)), flush=True)
         print(trial.run("damaged", code=3, extra=(cut,)), flush=True)
+        print(trial.run("joins", trial.add_machine), flush=True)
         print(trial.run("machine", trial.kill_machine), flush=True)
 
 

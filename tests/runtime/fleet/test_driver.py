@@ -57,6 +57,9 @@ class Workers:
                 del self.queues[worker]
         return events
 
+    def machine(self, worker: str) -> str:
+        return worker[0]  # so that "a1" and "a2" are on one
+
     def retire(self, worker: str, why: str) -> None:
         self.retired.append(worker)
         del self.queues[worker]
@@ -128,6 +131,19 @@ def test_nobody_waits_for_a_silent_machine() -> None:
     progress = drive(pool)
     assert progress.done == 12
     assert {worker for worker, _ in pool.worked} == {"b"}
+
+
+def test_work_that_goes_on_is_not_doubled_on_its_own_machine() -> None:
+    waits = iter([False] * 9)
+
+    def act(worker: str, span: Span, attempt: int) -> Answer | None:
+        slow = worker == "a1" and not next(waits, True)
+        return None if slow else done(worker, span, attempt)
+
+    pool = Workers(["a1", "a2"], act)
+    drive(pool)
+    (first,) = [span for worker, span in pool.worked if worker == "a1"][:1]
+    assert pool.given[first] == 1
 
 
 def test_what_two_have_done_counts_once() -> None:
