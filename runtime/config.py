@@ -10,7 +10,7 @@ import msgspec
 import tyro
 
 from runtime.errors import HedgeError
-from runtime.numbers import Count, Positive, Ratio, Side, Threads, check_numbers
+from runtime.numbers import Count, Positive, Ratio, Side, Threads, Tiles, check_numbers
 from runtime.outputs.alarms import Alarm, Zone
 from runtime.outputs.overlay import Look, Style
 from runtime.sources.hardware.decoder import Decode
@@ -61,6 +61,9 @@ class VideoConfig:
     in_flight: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     """Frames the engine works on at once: of files, 2 or more give more frames per second in
     OpenVINO and TensorRT for more milliseconds a frame."""
+    tiles: Annotated[tuple[Tiles, Tiles] | None, tyro.conf.arg(metavar="ROWS COLUMNS")] = None
+    """Cut frames into overlapping tiles of the bundle's frame size, for frames that are larger than
+    that: each is segmented, their scores are blended. Takes a tile's time for each."""
     decode: Decode = "cpu"
     """What decodes videos: the CPU, NVIDIA's cuda, Intel's qsv, vaapi, videotoolbox, or auto: the
     first of them that opens here and gives the CPU's pixels on the first frame."""

@@ -14,6 +14,7 @@ from runtime.errors import HedgeError
 Threads = Annotated[int, msgspec.Meta(ge=0, le=1024)]  # 0: the library's choice
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 Side = Annotated[int, msgspec.Meta(ge=32, le=16_384)]  # of an image or a network's input, in pixels
+Tiles = Annotated[int, msgspec.Meta(ge=1, le=16)]  # along a side of a frame
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 Weight = Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # of a part of a sum
 Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]

@@ -37,7 +37,7 @@ class Run:
     stages: times by stage; "total" is the sum of a frame's stages, without the waiting in between;
     "age", of a live source, is from a frame's arrival to its results written. The clock starts
     with ``begin`` and stops at the last frame. videos: the files of the video written so far;
-    pictures: where those of photos are written.
+    pictures: where those of photos are written; tiles: rows and columns that frames are cut into.
     """
 
     source: Source
@@ -49,6 +49,7 @@ class Run:
     watch: Watch | None = None
     videos: list[Path] = field(default_factory=list)
     pictures: Path | None = None
+    tiles: tuple[int, int] | None = None
     read: int = 0
     written: int = 0
     seconds: float = 0.0
@@ -131,6 +132,7 @@ class Run:
             drift=None if self.drift is None else self.drift.report(),
             miou_of_bundle=manifest.measured.miou_in(self.segmenter.backend),
             miou_of_pytorch=measured.known(manifest.measured.miou_pytorch),
+            tiles=self.tiles,
             backend=self.segmenter.backend,
             precision=manifest.precision,
             bundle=files.printable(str(self.bundle)),

@@ -16,8 +16,9 @@ import numpy as np
 
 from runtime import images
 from runtime.accuracy.confidence import certain, confidences
-from runtime.backends.base import Engine, check_labels
+from runtime.backends.base import Engine, check_labels, require_scores
 from runtime.backends.registry import computes, load_engine
+from runtime.backends.tiled import tiled
 from runtime.bundle.classes import ClassSet
 from runtime.bundle.shipped import find_bundle
 from runtime.errors import HedgeError
@@ -72,6 +73,8 @@ class Segmenter(Closing):
     the graph takes at once (fewer are padded by repeating the last); ``in_flight`` how many batches
     the engine works on at once; ``computes`` the arithmetic it calculates in, "bf16" among others.
     confidence: also tell how sure it is of each pixel, in predictions; HedgeError without scores.
+    tiles: rows and columns of overlapping tiles, each of the graph's size, that images are cut into
+    after they were resized to what the tiles cover; HedgeError without scores, which are blended.
     Threads may share it: calls wait for each other. ``submit`` and ``results`` belong together and
     are for one thread. Raises HedgeError for a damaged bundle, a missing library, and in a process
     that was forked after the bundle was loaded.
@@ -85,9 +88,10 @@ class Segmenter(Closing):
         in_flight: int = 1,
         device: str = "",
         confidence: bool = False,
+        tiles: tuple[int, int] | None = None,
     ) -> None:
         engine = load_engine(find_bundle(Path(bundle)), backend, threads, in_flight, device)
-        self._use(engine, confidence)
+        self._use(tiled(engine, tiles), confidence)
 
     @classmethod
     def of(cls, engine: Engine, confidence: bool = False) -> Segmenter:
@@ -203,8 +207,8 @@ class Segmenter(Closing):
         ]
 
     def _use(self, engine: Engine, confidence: bool) -> None:
-        if confidence and not engine.keep_scores():
-            raise HedgeError(_without_scores(engine))
+        if confidence:
+            require_scores(engine, "so how sure it is is not known")
         self._engine, self._confident = engine, confidence
         self.manifest = engine.manifest
         self.backend = engine.backend
@@ -241,16 +245,6 @@ class Segmenter(Closing):
             fill(slot, image)
         self._input[len(images) :] = self._input[len(images) - 1]
         self._engine.submit(self._input)
-
-
-def _without_scores(engine: Engine) -> str:
-    name = engine.manifest.name
-    if engine.manifest.logits is None:
-        return f"{name}: this bundle answers labels without scores, so how sure it is is not known"
-    return (
-        f"{name}: {engine.backend} answers labels without scores, so how sure it is is not known; "
-        "take --backend openvino or onnxruntime"
-    )
 
 
 def _pixels(image: Picture) -> np.ndarray:

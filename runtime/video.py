@@ -30,6 +30,7 @@ from runtime.accuracy.streaming import Clock
 from runtime.backends.base import Engine
 from runtime.backends.registry import load_engine
 from runtime.backends.shared import shared
+from runtime.backends.tiled import tiled
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.shipped import find_bundle
 from runtime.config import VideoConfig
@@ -93,9 +94,10 @@ def main(config: VideoConfig) -> int:
 
 def _run(config: VideoConfig, source: Source, engine: Engine, bundle: Path) -> Run:
     sure = config.confidence or config.unknown is not None
-    segmenter = Segmenter.of(engine, sure)
+    segmenter = Segmenter.of(tiled(engine, config.tiles), sure)
     config.look.shown(segmenter.manifest.classes)  # a class that there is not, before any work
     run = Run(source, segmenter, bundle, _scorer(config, source, segmenter.manifest))
+    run.tiles = config.tiles
     if alarms := config.alarms:
         run.watch = Watch(alarms, config.zones, segmenter.manifest.classes)
     run.confidence = ClassConfidence(segmenter.manifest.classes) if sure else None
@@ -221,7 +223,7 @@ def _drift(config: VideoConfig, run: Run) -> Iterator[None]:
         return
     classes = run.segmenter.manifest.classes
     with Segmenter(
-        config.reference, config.backend, config.threads, device=config.device
+        config.reference, config.backend, config.threads, device=config.device, tiles=config.tiles
     ) as reference:
         if reference.manifest.classes.names != classes.names:
             raise HedgeError(f"{config.reference}: has other classes than the bundle it is for")

@@ -91,6 +91,20 @@ class OneAtATime(LabelsOnly, Closing):
         """See ``Engine``."""
 
 
+def require_scores(engine: Engine, lost: str) -> None:
+    """Let ``engine`` keep its scores; HedgeError, which tells what is ``lost``, if it has none."""
+    if engine.keep_scores():
+        return
+    if engine.manifest.logits is None:
+        raise HedgeError(
+            f"{engine.manifest.name}: this bundle answers labels without scores, {lost}"
+        )
+    raise HedgeError(
+        f"{engine.manifest.name}: {engine.backend} answers labels without scores, {lost}; "
+        "take --backend openvino or onnxruntime"
+    )
+
+
 def check_batch(manifest: Manifest, batch: np.ndarray) -> None:
     """Raise ValueError unless ``batch`` is exactly what the graph was exported for."""
     if batch.shape != manifest.input.shape or batch.dtype != np.uint8:

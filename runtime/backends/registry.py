@@ -14,9 +14,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from runtime import machine
-from runtime.backends import golden, memory
+from runtime.backends import golden
 from runtime.backends.auto import Setting, fastest
 from runtime.backends.base import Engine, check_labels
+from runtime.bundle import memory
 from runtime.bundle.manifest import ENGINES, Manifest
 from runtime.errors import HedgeError, one_line
 

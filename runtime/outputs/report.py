@@ -39,6 +39,7 @@ class Report(Scores):
     drift: DriftReport | None
     miou_of_bundle: float | None
     miou_of_pytorch: float | None
+    tiles: tuple[int, int] | None
     backend: str
     precision: str
     bundle: str
@@ -88,7 +89,8 @@ def _facts_grid(report: Report) -> Table:
     if report.alarms is not None:
         grid.add_row("alarms", f"{report.alarms.count} rang")
     decoded = "" if report.decoder in (None, "cpu") else f"; decoded by {report.decoder}"
-    grid.add_row("engine", f"{report.backend}, {report.precision}{decoded}")
+    tiles = "" if report.tiles is None else "; {} × {} tiles".format(*report.tiles)
+    grid.add_row("engine", f"{report.backend}, {report.precision}{tiles}{decoded}")
     grid.add_row("bundle", report.bundle)
     return grid
 

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from runtime.backends import memory
+from runtime.bundle import memory
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
 from tests.equipment.bundles import resign
