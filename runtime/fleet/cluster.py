@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+from ray._private.state import state  # what is drained is told nowhere else
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -94,6 +95,7 @@ class RayPool(Closing):
         _connect(address)
         self._remote = ray.remote(max_restarts=0, max_task_retries=0)(worker)
         self._nodes: dict[str, _Node] = {}
+        self._staying: set[str] = set()
         self._actors: dict[str, _Actor] = {}
         self._tasks: dict[Any, tuple[str, str]] = {}  # worker and span by what Ray will answer
         self._started: Counter[str] = Counter()
@@ -101,6 +103,7 @@ class RayPool(Closing):
     def joined(self) -> list[str]:
         """See ``Pool``: workers are started where machines have room, and told once they loaded."""
         alive = self._look()
+        self._staying = {node.id for node in alive}
         for node in alive:
             running = sum(actor.node == node.id for actor in self._actors.values())
             for _ in range(0 if node.given_up else node.slots - running):
@@ -112,6 +115,10 @@ class RayPool(Closing):
         for name in new:
             self._actors[name].ready = False
         return new
+
+    def leaving(self) -> list[str]:
+        """See ``Pool``: a cluster's scaler, or ``ray drain-node``, says so before it ends them."""
+        return [name for name, actor in self._actors.items() if actor.node not in self._staying]
 
     def give(self, worker: str, span: Span, attempt: int) -> None:
         """See ``Pool``; of one that is lost, which the driver is about to hear, nothing comes."""
@@ -144,10 +151,10 @@ class RayPool(Closing):
         ray.shutdown()
 
     def _look(self) -> list[_Node]:
-        """The machines that are alive."""
-        alive = []
+        """The machines that are alive and stay."""
+        alive, drained = [], state.get_draining_nodes()
         for found in ray.nodes():
-            if found["Alive"]:
+            if found["Alive"] and found["NodeID"] not in drained:
                 node = self._nodes.setdefault(found["NodeID"], self._node(found))
                 alive.append(node)
         return alive

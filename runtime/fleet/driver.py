@@ -44,6 +44,9 @@ class Pool(Protocol):
     def joined(self) -> Iterable[str]:
         """Workers that are ready and were not before; HedgeError where none can ever be."""
 
+    def leaving(self) -> Iterable[str]:
+        """Workers on machines that are about to go, at every look."""
+
     def give(self, worker: str, span: Span, attempt: int) -> None:
         """Let a worker do a span after what it was given before."""
 
@@ -93,7 +96,8 @@ class Driver:
     What a dead worker held is handed to any live one at once. Where nothing is left to hand out, an
     idle worker takes what another one holds as well: nobody waits for a machine that is slow, or
     silent and not yet known to be dead; the first that writes a span's file has done it. A worker
-    that cannot write is let go, and its spans are given to others without a word against them.
+    that cannot write is let go, and its spans are given to others without a word against them. One
+    whose machine is about to go ends what it works on, and is let go without loss.
     done: whether a span's file is there already, from wherever; told: called after every change;
     look_s: seconds between two looks at who has joined.
     """
@@ -116,6 +120,7 @@ class Driver:
         self._attempts: Counter[str] = Counter()
         self._losses: Counter[str] = Counter()  # workers that died over a span
         self._failed_on: dict[str, set[str]] = {}
+        self._leaving: set[str] = set()
         looked = -self.look_s
         while self._open:
             if time.monotonic() - looked >= self.look_s:
@@ -124,6 +129,8 @@ class Driver:
                     self.progress.started = self.progress.started or time.monotonic()
                     self._holds[worker] = deque()
                     self._feed(worker)
+                for worker in self.pool.leaving():
+                    self._leave(worker)
             self.progress.workers = len(self._holds)
             self.progress.most = max(self.progress.most, len(self._holds))
             self.told(self.progress)
@@ -134,6 +141,11 @@ class Driver:
 
     def _feed(self, worker: str) -> None:
         holds = self._holds[worker]
+        if worker in self._leaving:
+            if not holds:
+                del self._holds[worker]
+                self.pool.retire(worker, "its machine leaves")
+            return
         while len(holds) < IN_FLIGHT:
             span = self._next(worker) or (None if holds else self._backup(worker))
             if span is None:
@@ -223,8 +235,21 @@ class Driver:
             raise OutputError(answer.error)
         self._feed_all()
 
+    def _leave(self, worker: str) -> None:
+        """Let a worker end what it works on; what waits behind that is for the others."""
+        holds = self._holds.get(worker)
+        if holds is None or worker in self._leaving:
+            return
+        self._leaving.add(worker)
+        while len(holds) > 1:
+            id = holds.pop()
+            self._holders.get(id, set()).discard(worker)
+            if id in self._open and not self._holders.get(id):
+                self._waiting.appendleft(self._open[id])
+        self._feed_all()
+
     def _feed_all(self) -> None:
-        for worker in self._holds:
+        for worker in list(self._holds):
             self._feed(worker)
 
     def _fail(self, id: str, why: str) -> None:

@@ -26,6 +26,7 @@ from runtime.fleet.work import Job
 from runtime.outputs.checks import writing
 from runtime.outputs.json_files import write_report
 
+LOG_S = 30.0  # between two lines of a log
 _SWEEP_S = 5.0  # in which killed workers leave what they were writing
 
 
@@ -96,9 +97,9 @@ def _plan(
 
 @contextmanager
 def _shown(total: int) -> Iterator[Callable[[driver.Progress], None]]:
-    """A function that shows how far it is, where somebody looks."""
+    """A function that shows how far it is: a bar on a terminal, now and then a line in a log."""
     if not cli.err.is_terminal:
-        yield lambda progress: None
+        yield logged(LOG_S)
         return
     text = TextColumn("{task.description}", markup=False)
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), text)
@@ -109,6 +110,19 @@ def _shown(total: int) -> Iterator[Callable[[driver.Progress], None]]:
             bars.update(task, completed=now.done, description=_line(now))
 
         yield show
+
+
+def logged(every_s: float) -> Callable[[driver.Progress], None]:
+    """A function that prints how far it is every so many seconds, the first time after as many."""
+    next_s = time.monotonic() + every_s
+
+    def show(now: driver.Progress) -> None:
+        nonlocal next_s
+        if time.monotonic() >= next_s:
+            next_s = time.monotonic() + every_s
+            cli.err.print(f"{now.done} of {now.total} spans, {_line(now)}")
+
+    return show
 
 
 def _line(now: driver.Progress) -> str:

@@ -181,8 +181,28 @@ class Trial:
         print(f"  longest time without a new span on the survivors: {gap:.2f} s", flush=True)
 
     def add_machine(self, process: Process) -> None:
-        """Another machine joins; the report tells how many workers there were at most."""
+        """Another machine joins while all others stand still, and does two spans at least."""
+        before = workers()
+        for worker in before:
+            worker.suspend()
+        done = len(shards(self.folder / "joins"))
         self.cluster.add_node(num_cpus=1, wait=False, object_store_memory=80 << 20)
+        wait_for(lambda: len(shards(self.folder / "joins")) > done + 1)
+        for worker in before:
+            worker.resume()
+
+    def drain_machine(self, process: Process) -> None:
+        """A machine is told to leave: no span of its is handed out again as lost."""
+        node = next(iter(self.cluster.worker_nodes)).node_id
+        ray_command = str(Path(sys.executable).with_name("ray"))
+        subprocess.run(
+            [
+                ray_command, "drain-node", "--address", self.cluster.address, "--node-id", node,
+                "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a trial",
+                "--deadline-remaining-seconds", "600",
+            ],
+            check=True, capture_output=True,
+        )  # fmt: skip
 
     def kill_driver(self, process: Process) -> None:
         """kill -9 of the command, and a second start."""
@@ -222,6 +242,7 @@ def main(folder: Path) -> None:
         print(trial.run("poison", code=3, extra=(poison,)), flush=True)
         print(trial.run("damaged", code=3, extra=(cut,)), flush=True)
         print(trial.run("joins", trial.add_machine), flush=True)
+        print(trial.run("drains", trial.drain_machine), flush=True)
         print(trial.run("machine", trial.kill_machine), flush=True)
 
 

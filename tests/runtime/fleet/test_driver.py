@@ -10,6 +10,7 @@ import pytest
 from runtime.errors import OutputError
 from runtime.fleet.driver import ATTEMPTS, Answer, Driver, Lost, Progress
 from runtime.fleet.plan import Span
+from runtime.fleet.run import logged
 from runtime.fleet.shards import row_of
 
 Act = Callable[[str, Span, int], Answer | Lost | None]
@@ -33,11 +34,15 @@ class Workers:
         self.given: Counter[str] = Counter()
         self.worked: list[tuple[str, str]] = []
         self.retired: list[str] = []
+        self.drained: set[str] = set()
 
     def joined(self) -> list[str]:
         new, self.new = self.new, []
         self.queues |= {name: deque() for name in new}
         return new
+
+    def leaving(self) -> list[str]:
+        return [worker for worker in self.queues if worker in self.drained]
 
     def give(self, worker: str, span: Span, attempt: int) -> None:
         self.queues[worker].append((span, attempt))
@@ -193,3 +198,28 @@ def test_who_joins_later_gets_work() -> None:
     pool = Late(["a"], act)
     assert drive(pool).most == 2
     assert {"a", "b"} == set(answers)
+
+
+def test_who_leaves_ends_what_it_works_on_and_loses_nothing() -> None:
+    late = iter([False] * 3)  # "b" works on while its machine is drained
+
+    def act(worker: str, span: Span, attempt: int) -> Answer | None:
+        if worker == "b":
+            pool.drained.add("b")
+            return done(worker, span, attempt) if next(late, True) else None
+        return done(worker, span, attempt)
+
+    pool = Workers(["b", "a"], act)
+    progress = drive(pool)
+    assert pool.retired == ["b"]
+    assert [worker for worker, _ in pool.worked].count("b") == 1
+    assert (progress.done, progress.retries, progress.warnings) == (12, 0, [])
+
+
+def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    quiet, chatty = logged(3600.0), logged(0.0)
+    now = Progress(total=12, done=5, workers=2, retries=1)
+    quiet(now)
+    assert capsys.readouterr().err == ""
+    chatty(now)
+    assert capsys.readouterr().err == "5 of 12 spans, 0.00 hours an hour, 2 workers, 1 retries\n"
