@@ -210,7 +210,7 @@ def _web_view(config: VideoConfig, run: Run) -> Iterator[WebView | None]:
     cli.require(("starlette", "uvicorn", "prometheus_client"), "web")
     from runtime.web.server import WebView  # an extra: a box that only writes files needs none
 
-    with WebView(run, config.serve_host, config.serve) as view:
+    with WebView(run, config.serve_host, config.serve, config.look, config.zones) as view:
         cli.say(f"watch it: {view.shown}", cli.err)
         yield view
 

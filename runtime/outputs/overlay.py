@@ -38,6 +38,11 @@ class Look:
     opacity: float | None = None
     only: tuple[str, ...] = ()
 
+    @property
+    def alpha(self) -> float:
+        """The opacity, also where none is given."""
+        return _OPACITY[self.style] if self.opacity is None else self.opacity
+
     def shown(self, classes: ClassSet) -> np.ndarray:
         """(256,) bool: the label values that are drawn; HedgeError for a name of no class."""
         if not self.only:
@@ -66,7 +71,7 @@ class Overlay:
         self.footer, self._zones = footer, zones
         self._names = {**dict(enumerate(classes.names)), IGNORE: "unknown"}
         self._style = look.style
-        self._opacity = _OPACITY[look.style] if look.opacity is None else look.opacity
+        self._opacity = look.alpha
         self._shown = look.shown(classes)
         self._palette = classes.palette() if look.style == "fill" else _bright(classes.palette())
         self._palette[IGNORE] = UNKNOWN
@@ -83,11 +88,16 @@ class Overlay:
 
         status: the line of live numbers. A panel that does not fit the image is left out.
         """
-        canvas = self.blend(image, labels)
-        self._draw_zones(canvas)
+        canvas = self.zoned(image, labels)
         size = _text_size(canvas.shape[0])
         self._draw_status(canvas, status, size)
         self._draw_legend(canvas, labels, max(size - 2, 10))
+        return canvas
+
+    def zoned(self, image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Blend ``image`` with its labels as ``blend`` does, the zones on top."""
+        canvas = self.blend(image, labels)
+        self._draw_zones(canvas)
         return canvas
 
     def blend(self, image: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -98,9 +98,10 @@ class Writer:
             self._annotations.write(self._file_name(prediction.frame), prediction.labels)
         if self._labels is not None:
             self._labels.write(prediction.frame.name, prediction.labels)
-        watched = self._view is not None and self._view.wants()
-        if self._video is not None or self._pictures is not None or watched:
-            self._draw(self._picture(prediction, status), prediction.frame, watched)
+        if self._video is not None or self._pictures is not None:
+            self._draw(self._picture(prediction, status), prediction.frame)
+        if self._view is not None and self._view.wants():
+            self._view.show(prediction.frame.image, prediction.labels)
         if self._view is not None:
             self._view.count(prediction.labels)
         write_ms = (time.perf_counter() - start) * 1e3
@@ -112,14 +113,12 @@ class Writer:
         """The photo's own, else the one that CVAT gives a frame."""
         return self._photos[frame.index].name if self._photos else f"frame_{frame.index:06d}.png"
 
-    def _draw(self, picture: np.ndarray, frame: Frame, watched: bool) -> None:
+    def _draw(self, picture: np.ndarray, frame: Frame) -> None:
         if self._video is not None:
             time_s = frame.time_s if self._clocked else None
             self._video.write(picture, time_s, frame.pixel_aspect)
         if self._pictures is not None:
             self._pictures.write(picture, frame.name)
-        if self._view is not None and watched:
-            self._view.show(picture)
 
     def _picture(self, prediction: Prediction, status: str) -> np.ndarray:
         if self._blend:

@@ -2,6 +2,7 @@
 
 One slot holds the latest picture. Clients that are slow, or never read, keep nobody waiting: they
 get whatever is the latest when they are ready. Nothing is drawn or encoded while nobody looks.
+Which classes are drawn, and how strongly, each client says in the query of its stream.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -27,6 +29,8 @@ from starlette.routing import Route
 from runtime.errors import HedgeError
 from runtime.files import safe_json
 from runtime.interrupt import Closing
+from runtime.outputs.alarms import Zone
+from runtime.outputs.overlay import Look, Overlay
 from runtime.outputs.report import Report
 from runtime.run import Run
 from runtime.web.access import HEADERS, TOKEN_VARIABLE, Guard, token_for
@@ -38,16 +42,22 @@ _QUALITY = 80  # of its JPEG
 _SEND_BYTES = 128 * 1024
 _STATE_S = 0.5  # the numbers are added up at most so often, however many ask
 _HISTORY = 180  # seconds of class shares
+_LOOKS = 8  # whose memory is kept, whatever clients ask for
 _PAGE = Path(__file__).with_name("page.html")
 
 
 @dataclass(frozen=True)
 class State:
-    """All the page shows; shares: of each class in the pictures of the last minutes."""
+    """All the page shows.
+
+    shares: of each class in the pictures of the last minutes; opacity: of the colours, unless a
+    client asks for another.
+    """
 
     report: Report
     shares: list[list[float]]
     classes: list[dict[str, str]]
+    opacity: float
     passport: dict[str, object]
 
 
@@ -56,11 +66,17 @@ class WebView(Closing):
 
     Listens as soon as it is made. A host that others can reach needs a token, in the environment
     variable HEDGE_TOKEN, which ``url`` carries as ``?token=``; ``shown`` is the same for logs, with
-    the variable's name. Raises HedgeError where the address cannot be used.
+    the variable's name. look: how classes are drawn for who asks for nothing else; zones: are
+    outlined. Raises HedgeError where the address cannot be used.
     """
 
-    def __init__(self, run: Run, host: str, port: int) -> None:
+    def __init__(
+        self, run: Run, host: str, port: int, look: Look | None = None, zones: Sequence[Zone] = ()
+    ) -> None:
         self._run = run
+        self._look = look or Look()
+        classes = run.segmenter.manifest.classes
+        self._overlay = lru_cache(_LOOKS)(lambda wanted: Overlay(classes, "", wanted, zones))
         self._token = token_for(host)
         self._socket = _listen(host, port)
         named = f"[{host}]" if ":" in host else host
@@ -70,9 +86,9 @@ class WebView(Closing):
             self.url = f"{place}/?token={self._token}"
             self.shown = f"{place}/?token=${TOKEN_VARIABLE}"
         self._lock = threading.Lock()
-        self._image: np.ndarray | None = None
-        self._number = 0  # of the latest picture
-        self._jpeg: tuple[int, bytes] = (0, b"")
+        self._frame: tuple[np.ndarray, np.ndarray] | None = None  # image and labels
+        self._number = 0  # of the latest frame
+        self._jpegs: dict[Look, bytes] = {}  # of it
         self._watchers = 0
         self._taken = 0.0
         self._shares: deque[list[float]] = deque(maxlen=_HISTORY)
@@ -100,14 +116,16 @@ class WebView(Closing):
         """Whether somebody looks and is due a new picture."""
         return self._watchers > 0 and time.monotonic() - self._taken > 1 / PICTURES_PER_S
 
-    def show(self, image: np.ndarray) -> None:
-        """Make (H, W, 3) uint8 BGR ``image`` the latest picture; it is copied, smaller."""
+    def show(self, image: np.ndarray, labels: np.ndarray) -> None:
+        """Make (H, W, 3) uint8 BGR ``image`` and its (H, W) labels the latest; copied, smaller."""
         scale = min(1.0, WIDTH / image.shape[1])
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         small = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-        small = small.copy() if small is image else small
+        own = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+        small, own = small.copy() if small is image else small, own.copy() if own is labels else own
         with self._lock:
-            self._image, self._number = small, self._number + 1
+            self._frame, self._number = (small, own), self._number + 1
+            self._jpegs.clear()
         self._taken = time.monotonic()
 
     def count(self, labels: np.ndarray) -> None:
@@ -141,9 +159,30 @@ class WebView(Closing):
 
     async def _stream(self, request: Request) -> Response:
         kind = "multipart/x-mixed-replace; boundary=frame"
-        return StreamingResponse(self._pictures(), media_type=kind, headers=HEADERS)
+        try:
+            look = self._asked(request)
+        except ValueError:
+            text = "hidden is numbers of classes, as in 0,3; opacity is a number of 0 to 1"
+            return PlainTextResponse(text, 400, headers=HEADERS)
+        return StreamingResponse(self._pictures(look), media_type=kind, headers=HEADERS)
 
-    async def _pictures(self) -> AsyncIterator[bytes]:
+    def _asked(self, request: Request) -> Look:
+        """The look that a stream's query asks for: ``hidden`` classes and ``opacity``."""
+        opacity = float(request.query_params.get("opacity", self._look.alpha))
+        hidden = {
+            int(number) for number in request.query_params.get("hidden", "").split(",") if number
+        }
+        if not 0 <= opacity <= 1:
+            raise ValueError(opacity)
+        look = replace(self._look, opacity=round(opacity, 2))
+        if not hidden:
+            return look
+        classes = self._run.segmenter.manifest.classes
+        drawn = self._look.shown(classes)
+        only = tuple(n for i, n in enumerate(classes.names) if drawn[i] and i not in hidden)
+        return replace(look, only=only) if only else replace(look, opacity=0.0)
+
+    async def _pictures(self, look: Look) -> AsyncIterator[bytes]:
         """The latest picture whenever the client has taken the one before."""
         sent = 0
         self._watchers += 1
@@ -152,20 +191,21 @@ class WebView(Closing):
                 if self._number == sent:
                     await asyncio.sleep(0.5 / PICTURES_PER_S)
                     continue
-                if self._jpeg[0] != self._number:
-                    await asyncio.to_thread(self._encode)
-                sent, jpeg = self._jpeg
+                sent, jpeg = await asyncio.to_thread(self._encode, look)
                 head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
                 yield head.encode() + jpeg + b"\r\n"
         finally:
             self._watchers -= 1
 
-    def _encode(self) -> None:
-        """Make the latest picture a JPEG, once for all clients."""
+    def _encode(self, look: Look) -> tuple[int, bytes]:
+        """The latest frame's number and its JPEG, made once for all clients that look alike."""
         with self._lock:
-            if self._jpeg[0] != self._number and self._image is not None:
+            if look not in self._jpegs:
+                assert self._frame is not None, "its number is not 0"
+                picture = self._overlay(look).zoned(*self._frame)
                 quality = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-                self._jpeg = (self._number, cv2.imencode(".jpg", self._image, quality)[1].tobytes())
+                self._jpegs[look] = cv2.imencode(".jpg", picture, quality)[1].tobytes()
+            return self._number, self._jpegs[look]
 
     def _current(self) -> State:
         if self._state is None or time.monotonic() - self._taken_up > _STATE_S:
@@ -178,6 +218,7 @@ class WebView(Closing):
                     {"name": name, "color": color}
                     for name, color in zip(classes.names, colors, strict=True)
                 ],
+                opacity=self._look.alpha,
                 passport=_passport(self._run),
             )
             self._taken_up = time.monotonic()

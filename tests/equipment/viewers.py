@@ -80,10 +80,10 @@ def port_of(view: WebView) -> int:
     return int(view.url.split("?")[0].rstrip("/").rsplit(":", 1)[1])
 
 
-def watch(port: int) -> socket.socket:
+def watch(port: int, path: str = "/stream.mjpeg") -> socket.socket:
     """Ask the page at ``port`` for its stream; the answer has yet to be read."""
     client = socket.create_connection(("127.0.0.1", port))
-    client.sendall(b"GET /stream.mjpeg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return client
 
 

@@ -28,6 +28,7 @@ Make = Callable[..., Path]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 EVIL = "<img src=x onerror=document.title='broken'>.mp4"
 TEAL = (120, 140, 20)  # BGR, and nowhere else on the page
+GREENED = (60, 198, 10)  # half of it green, as the class's colour is
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
 
@@ -76,14 +77,14 @@ def browser(tmp_path: Path) -> Browser:
 
 @pytest.fixture
 def view(shared_bundle: Path, make_clip: Make, tmp_path: Path) -> Iterator[WebView]:
-    """The page of a run over a video with an evil name, whose picture is all teal."""
+    """The page of a run over a video with an evil name, whose picture is all teal, and green."""
     over = threading.Event()
 
     def keep_showing() -> None:
         while not over.wait(0.05):
             view.count(np.ones((8, 8), np.uint8))
             if view.wants():
-                view.show(np.full((360, 640, 3), TEAL, np.uint8))
+                view.show(np.full((360, 640, 3), TEAL, np.uint8), np.ones((360, 640), np.uint8))
 
     clip = str(make_clip(tmp_path / EVIL, 6))
     with Segmenter(shared_bundle, "onnxruntime", 1) as segmenter, open_source(clip) as source:
@@ -107,7 +108,34 @@ def share(picture: np.ndarray, color: tuple[int, int, int], tolerance: int = 8) 
 
 
 def test_the_page_shows_the_stream(view: WebView, browser: Browser) -> None:
-    assert share(browser.picture(view.url), TEAL) > 0.15
+    assert share(browser.picture(view.url), GREENED) > 0.15
+
+
+@pytest.mark.parametrize(
+    ("act", "expected"),
+    [
+        ("entries.get(1).click()", TEAL),
+        ("at('all').click()", TEAL),
+        ("at('all').click(); at('all').click()", GREENED),
+        ("at('opacity').value = 0; at('opacity').onchange()", TEAL),
+    ],
+)
+def test_the_legend_and_the_slider_say_what_is_drawn(
+    act: str, expected: tuple[int, int, int], view: WebView, browser: Browser
+) -> None:
+    """A script that acts once the class is in the legend."""
+    script = f"""<script>
+    const acting = setInterval(() => {{
+      if (entries.has(1)) {{ clearInterval(acting); {act}; }}
+    }}, 50);
+    </script></body>"""
+    acted = browser.folder / "acted.html"
+    acted.write_text(server._PAGE.read_text().replace("</body>", script))
+    with patch.object(server, "_PAGE", acted):
+        picture = browser.picture(view.url)
+    other = GREENED if expected == TEAL else TEAL
+    assert share(picture, expected) > 0.15
+    assert share(picture, other) < 0.01
 
 
 def test_the_page_shows_the_numbers_and_runs_no_name(view: WebView, browser: Browser) -> None:

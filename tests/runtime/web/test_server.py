@@ -74,7 +74,8 @@ def pictures(view: WebView, client: socket.socket, count: int) -> list[np.ndarra
     while len(found) < count:
         assert time.monotonic() < deadline
         if view.wants():
-            view.show(np.full((48, 64, 3), 40 * len(found) + 40, np.uint8))
+            image = np.full((48, 64, 3), 40 * len(found) + 40, np.uint8)
+            view.show(image, np.full((48, 64), 255, np.uint8))
         with suppress(TimeoutError):
             data += client.recv(65536)
         while b"\xff\xd8" in data and b"\xff\xd9\r\n" in data:
@@ -158,13 +159,43 @@ def test_who_watches_gets_the_latest_pictures(view: WebView) -> None:
     assert found[2].mean() > found[0].mean() + 20
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", [178, 50, 50, 178]),
+        ("?opacity=0", [100, 100, 100, 100]),
+        ("?opacity=1", [255, 0, 0, 255]),
+        ("?hidden=2", [178, 50, 100, 100]),
+        ("?hidden=0,1,2", [100, 100, 100, 100]),
+        ("?hidden=0&opacity=1", [100, 100, 0, 255]),
+    ],
+)
+def test_each_client_says_what_is_drawn(query: str, expected: list[int], view: WebView) -> None:
+    """Of a gray frame, left of class blue, right of class red: blue and red left, then right."""
+    labels = np.repeat(np.array([[0, 2]], np.uint8), 32, axis=1).repeat(48, axis=0)
+    view.show(np.full((48, 64, 3), 100, np.uint8), labels)
+    with watch(port_of(view), f"/stream.mjpeg{query}") as client:
+        data = b""
+        while b"\xff\xd9\r\n" not in data:
+            data += client.recv(65536)
+    found = cv2.imdecode(np.frombuffer(data[data.index(b"\xff\xd8") :], np.uint8), cv2.IMREAD_COLOR)
+    told = found[24, [8, 56]][:, [0, 2]].ravel()
+    assert np.abs(told.astype(int) - expected).max() <= 6
+
+
+@pytest.mark.parametrize("query", ["opacity=2", "opacity=nan", "opacity=x", "hidden=a"])
+def test_a_look_that_there_is_not_is_refused(query: str, view: WebView) -> None:
+    answer, body = ask(view, f"/stream.mjpeg?{query}")
+    assert (answer.status, body[:9]) == (400, b"hidden is")
+
+
 def test_clients_that_never_read_hold_nobody_up(view: WebView) -> None:
     large = np.random.default_rng(0).integers(256, size=(540, 960, 3), dtype=np.uint8)
     idle = [watch(port_of(view)) for _ in range(45)]
     try:
         wait_for_watchers(view)
         for _ in range(20):  # 20 × 45 pictures of half a megabyte: far beyond what buffers hold
-            view.show(large)
+            view.show(large, np.zeros((540, 960), np.uint8))
             time.sleep(0.02)
         with watch(port_of(view)) as client:
             assert len(pictures(view, client, 2)) == 2
