@@ -34,6 +34,7 @@ class SearchBar(Progress):
         self._task = self.add_task("INT8", left="")
         self._tries_s: list[float] = []
         self._ahead = 0
+        self._begun = time.perf_counter()
 
     def layers(self, names: Iterable[Thing], total: int) -> Iterator[Thing]:
         """Iterate over the layers that are looked at alone."""
@@ -47,6 +48,7 @@ class SearchBar(Progress):
 
     def begin(self, number: int, most: int, kept: int) -> None:
         """Before the engine of the ``number``-th try is built, of at most ``most``."""
+        self._begun = time.perf_counter()
         most = max(most, number)
         self._ahead = most - number
         text = f"try {number} of at most {most}, {kept} in floating point"
@@ -55,24 +57,26 @@ class SearchBar(Progress):
     def frames(self, frames: Iterable[Thing], total: int) -> Iterator[Thing]:
         """Iterate over the frames of the try that began."""
         started = time.perf_counter()
+        built_s = started - self._begun  # of an engine for a GPU most of it
         self.update(self._task, total=total)
         for count, frame in enumerate(frames):
-            gone = time.perf_counter() - started
-            whole = gone / count * total if count else 0.0
+            gone = time.perf_counter() - self._begun
+            whole = built_s + (gone - built_s) / count * total if count else 0.0
             mean_s = sum([*self._tries_s, whole]) / (len(self._tries_s) + 1)
             left = max(whole - gone, 0.0) + mean_s * self._ahead
             text = f"at most {_left(left)}" if whole or self._tries_s else ""
             self.update(self._task, completed=count, left=text)
             yield frame
         self.update(self._task, completed=total)
-        self._tries_s.append(time.perf_counter() - started)
+        self._tries_s.append(time.perf_counter() - self._begun)
 
     def tried(self, number: int, step: Step) -> None:
         """A line of what a try lost, which stays."""
         drop, held = step.drop, "within" if self._budget.holds(step.drop) else "over"
         self.console.print(
             f"try {number}: lost {drop.miou:.2f} of mIoU, {drop.worst:.2f} of {drop.worst_class}, "
-            f"{held} the budget; {step.ms:.1f} ms; in floating point: {kept_names(step.kept, 2)}",
+            f"{held} the budget; {step.ms:.1f} ms; took {self._tries_s[-1]:.1f} s; "
+            f"in floating point: {kept_names(step.kept, 2)}",
             soft_wrap=True,
         )
 
