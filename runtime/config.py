@@ -13,6 +13,7 @@ from runtime.errors import HedgeError
 from runtime.numbers import Count, Positive, Ratio, Side, Threads, Tiles, check_numbers
 from runtime.outputs.alarms import Alarm, Zone
 from runtime.outputs.overlay import Look, Style
+from runtime.outputs.window import require_window
 from runtime.sources.hardware.decoder import Decode
 from runtime.sources.open import PIPE
 
@@ -114,6 +115,9 @@ class VideoConfig:
     """Rules on the share of a class, as in "road < 0.3 for 2 s" (in every --zone, or the frame) or
     "car in lane > 0.05". One that holds that long is told at once, in --metrics and --json, and
     ends the command with code 6."""
+    show: bool = False
+    """Show the frames with the classes laid over them in a window; q, Escape or its button ends the
+    run. Needs the package opencv-python in the place of opencv-python-headless."""
     serve: Annotated[int, msgspec.Meta(ge=0, le=65_535)] | None = None
     """Port of a page to watch on, http://127.0.0.1:PORT: the overlay, latency, drops, classes and
     the bundle's passport; /metrics is for Prometheus. 0 takes a free port."""
@@ -172,7 +176,7 @@ class VideoConfig:
         wanted = (
             self.out, self.save_labels, self.json, self.metrics, self.shares, self.annotations
         )  # fmt: skip
-        compared = (self.labels, self.reference, self.serve)
+        compared = (self.labels, self.reference, self.serve, self.show or None)
         return all(option is None for option in (*wanted, *compared))
 
     def parts(self) -> list[VideoConfig]:
@@ -198,8 +202,10 @@ class VideoConfig:
             raise HedgeError("--zone: two zones share a name; give each its own")
         if names and not self.alarms:
             raise HedgeError("--zone is what --alarm watches; give --alarm as well")
-        if self.more and (self.serve is not None or self.reference is not None):
-            raise HedgeError("--serve and --reference take one source; give one")
+        if self.more and (self.serve is not None or self.show or self.reference is not None):
+            raise HedgeError("--serve, --show and --reference take one source; give one")
+        if self.show:
+            require_window()
         if self.more and PIPE in (self.source, *self.more):
             raise HedgeError("standard input (-) is read alone; give it no other source")
         if self.in_flight > 1 and self.clocked:

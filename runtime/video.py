@@ -240,11 +240,11 @@ def _stream(
     view: WebView | None,
     advance: Callable[[str], None],
 ) -> None:
-    """Stream to the end, to --max-frames or to the first interrupt; all files are finished."""
+    """Stream to the end, to --max-frames, an interrupt or a closed window; all files are whole."""
     wanted = Wanted(
         config.out, config.save_labels, config.metrics, config.overlay, config.look,
         config.shares, config.unknown is not None, config.zones,
-        config.annotations,
+        config.annotations, config.show,
     )  # fmt: skip
     run.begin()
     with (
@@ -260,7 +260,7 @@ def _stream(
             known: Row = {"miou": run.miou(), **differences, **_rings(run, prediction)}
             run.add(prediction, writer.write(prediction, status, known))
             advance(status)
-            if stop.is_set():
+            if stop.is_set() or writer.left:
                 return
 
 

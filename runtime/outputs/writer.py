@@ -20,6 +20,7 @@ from runtime.outputs.overlay import Look, Overlay
 from runtime.outputs.pictures import PictureSink, are_photos, takes_pictures
 from runtime.outputs.shares import ShareSink
 from runtime.outputs.video_file import VideoSink
+from runtime.outputs.window import Window
 from runtime.segment import Prediction, Segmenter
 from runtime.sources.base import Frame, Source
 
@@ -34,7 +35,7 @@ class Wanted:
     out: a video, or the place of photos' pictures; labels: a folder of palette PNGs; metrics: a
     file of JSON lines; shares: a CSV of the classes' shares; blend: show the frames under the
     colours; look: how classes are drawn; unknown: labels may be 255; zones: are
-    outlined; annotations: outlines for a labelling tool.
+    outlined; annotations: outlines for a labelling tool; window: show the frames on the screen.
     """
 
     out: Path | None = None
@@ -46,6 +47,7 @@ class Wanted:
     unknown: bool = False
     zones: Sequence[Zone] = ()
     annotations: Path | None = None
+    window: bool = False
 
 
 class Writer:
@@ -78,6 +80,7 @@ class Writer:
         self._clocked = source.timed or source.live
         self._video = None if out is None or photos else _video_sink(out, source)
         self._pictures = PictureSink(out) if out is not None and photos else None
+        self._window = Window(manifest.name, bool(self._photos)) if wanted.window else None
 
     @property
     def videos(self) -> list[Path]:
@@ -89,6 +92,11 @@ class Writer:
         """The picture of a photo, or the folder of several."""
         return None if self._pictures is None else self._pictures.place
 
+    @property
+    def left(self) -> bool:
+        """Whether who looked at the window has closed it."""
+        return self._window is not None and self._window.closed
+
     def write(self, prediction: Prediction, status: str, known: Row) -> float:
         """Write a frame's results; the milliseconds it took, without the row that holds them."""
         start = time.perf_counter()
@@ -98,8 +106,10 @@ class Writer:
             self._annotations.write(self._file_name(prediction.frame), prediction.labels)
         if self._labels is not None:
             self._labels.write(prediction.frame.name, prediction.labels)
-        if self._video is not None or self._pictures is not None:
-            self._draw(self._picture(prediction, status), prediction.frame)
+        picture = None
+        if not (self._video is self._pictures is self._window is None):
+            picture = self._picture(prediction, status)
+            self._draw(picture, prediction.frame)
         if self._view is not None and self._view.wants():
             self._view.show(prediction.frame.image, prediction.labels)
         if self._view is not None:
@@ -107,6 +117,8 @@ class Writer:
         write_ms = (time.perf_counter() - start) * 1e3
         if self._rows is not None:
             self._rows.write({**_row(prediction, write_ms), **known})
+        if self._window is not None and picture is not None:  # whose waiting is no work
+            self._window.show(picture)
         return write_ms
 
     def _file_name(self, frame: Frame) -> str:
@@ -131,7 +143,9 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         with ExitStack() as stack:  # all are closed, also when the first one cannot be
-            for sink in (self._video, self._rows, self._shares, self._annotations):
+            for sink in (
+                self._video, self._rows, self._shares, self._annotations, self._window,
+            ):  # fmt: skip
                 if sink is not None:
                     stack.callback(sink.close)
 
