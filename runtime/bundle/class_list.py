@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import msgspec
 import numpy as np
 
@@ -16,6 +17,17 @@ from runtime.bundle.classes import IGNORE, ClassSet
 from runtime.errors import HedgeError
 
 Color = tuple[int, int, int]
+
+# Linear RGB as most people see it, and as those without red or without green cones do (F. Viénot,
+# H. Brettel, J. D. Mollon, 1999).
+_EYES = np.array(
+    [
+        [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        [[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]],
+        [[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]],
+    ]
+)
+_DARK = 20  # of CIELAB's lightness: colours below it look black, which is what is ignored
 
 
 class _Class(msgspec.Struct, forbid_unknown_fields=True):
@@ -153,15 +165,30 @@ def _color(color: Color | str) -> Color:
 
 
 def _distinct(count: int, taken: Iterable[Color]) -> list[Color]:
-    """``count`` colours, each as far as possible from the others, from ``taken`` and from black."""
-    steps = np.linspace(0, 255, 8).round().astype(int)
+    """``count`` colours, each as far as possible from the others, from ``taken`` and from black.
+
+    Far for everybody: two colours are as far apart as for the eyes that tell them apart least.
+    """
+    steps = np.linspace(0, 255, 8).round().astype(np.uint8)
     lattice = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 3)
-    nearest = np.full(len(lattice), np.inf)
+    lattice = lattice[_seen(lattice)[0, :, 0] > _DARK]
+    seen, nearest = _seen(lattice), np.full(len(lattice), np.inf)
     found: list[Color] = []
     for color in ((0, 0, 0), *taken):
-        nearest = np.minimum(nearest, np.linalg.norm(lattice - color, axis=1))
+        own = _seen(np.array([color], np.uint8))
+        nearest = np.minimum(nearest, np.linalg.norm(seen - own, axis=2).min(0))
     for _ in range(count):
-        red, green, blue = map(int, lattice[nearest.argmax()])
+        best = nearest.argmax()
+        red, green, blue = map(int, lattice[best])
         found.append((red, green, blue))
-        nearest = np.minimum(nearest, np.linalg.norm(lattice - found[-1], axis=1))
+        own = seen[:, best : best + 1]
+        nearest = np.minimum(nearest, np.linalg.norm(seen - own, axis=2).min(0))
     return found
+
+
+def _seen(colors: np.ndarray) -> np.ndarray:
+    """(N, 3) uint8 RGB → (3, N, 3) float32 CIELAB, as each of ``_EYES`` sees them."""
+    share = colors.astype(np.float32) / 255
+    light = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    linear = (light @ _EYES.transpose(0, 2, 1)).clip(0, 1).astype(np.float32)
+    return cv2.cvtColor(linear, cv2.COLOR_LRGB2Lab)

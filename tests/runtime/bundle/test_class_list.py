@@ -158,14 +158,41 @@ def test_names_are_of_one_unicode_form(tmp_path: Path) -> None:
     assert load(["Ba\u0308ume"], tmp_path).names == ("B\u00e4ume",)
 
 
+# Of linear RGB, for most people and for those without red or green cones (G. M. Machado, 2009).
+EYES = [
+    np.eye(3),
+    np.array([
+        [0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ]),
+    np.array([
+        [0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ]),
+]  # fmt: skip
+
+
+def least_difference(colors: np.ndarray, eyes: np.ndarray) -> float:
+    """Of any two of (N, 3) RGB colours, in CIELAB (CIE76), as ``eyes`` see them."""
+    share = colors / 255
+    light = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([
+        [0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505],
+    ])  # fmt: skip
+    xyz = (light @ eyes.T).clip(0, 1) @ to_xyz.T / to_xyz.sum(1)
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    lab = np.stack([116 * f[:, 1], 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
+    apart = np.linalg.norm(lab[:, None] - lab, axis=2)
+    return float(apart[~np.eye(len(colors), dtype=bool)].min())
+
+
 def test_missing_colors_are_assigned_far_from_all_others(tmp_path: Path) -> None:
     found = load(
         [SKY, *(f"class {i}" for i in range(19)), {"name": "b", "colour": "#0a0B0c"}], tmp_path
     )
     assert (found.colors[0], found.colors[-1]) == ((0, 0, 255), (10, 11, 12))
     assigned = np.array([*found.colors, (0, 0, 0)])[:-2]
-    others = np.abs(assigned[:, None] - assigned).sum(2) + 999 * np.eye(20)
-    assert others.min() > 100
     assert assigned[1:].sum(1).min() > 100, "black is what is ignored"
+    assert min(least_difference(assigned, eyes) for eyes in EYES) > 12
     many = load([str(i) for i in range(255)], tmp_path)
     assert len(set(many.colors)) == 255
