@@ -26,7 +26,7 @@ from train.checkpoint import Checkpoint
 from train.config import EDGES, EdgeName, TrainConfig, VariantName
 from train.datasets import default_data, open_index
 from train.device import half_precision
-from train.evaluate import evaluate, evaluation_index, load_model
+from train.evaluation.scoring import evaluate, evaluation_index, load_model
 from train.segmentation import default_size
 
 BACKEND = "openvino"

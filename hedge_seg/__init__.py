@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from runtime.latency import Latency
     from train.config import TrainConfig
     from train.evaluate import Evaluate as EvaluateConfig
-    from train.evaluate import Evaluation
     from train.evaluate import evaluate_run as evaluate
+    from train.evaluation.scoring import Evaluation
     from train.run import RunResult, train
 
 _PACKAGES = ("runtime", "train", "export", "benchmarks")
@@ -41,7 +41,7 @@ _HOMES = {
     "BenchmarkConfig": ("benchmarks.__main__", "Benchmark"),
     "Bundle": ("export.exporter", "Bundle"),
     "EvaluateConfig": ("train.evaluate", "Evaluate"),
-    "Evaluation": ("train.evaluate", "Evaluation"),
+    "Evaluation": ("train.evaluation.scoring", "Evaluation"),
     "ExportConfig": ("export.config", "Export"),
     "HedgeError": ("runtime.errors", "HedgeError"),
     "Latency": ("runtime.latency", "Latency"),

@@ -16,7 +16,7 @@ from runtime.errors import HedgeError
 from runtime.images import IMAGE_SUFFIXES, read_rgb
 from runtime.outputs.checks import check_outputs
 from train.checkpoint import Checkpoint, find_checkpoint
-from train.evaluate import load_model
+from train.evaluation.scoring import load_model
 from train.models import DeepLab
 from train.models.hed import Hed, read_hed, upsample
 

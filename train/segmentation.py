@@ -21,7 +21,8 @@ from train.checkpoint import Checkpoint, find_checkpoint, last_good, start_from
 from train.config import TrainConfig, to_builtins
 from train.datasets.index import Index
 from train.device import half_precision
-from train.evaluate import evaluate, worst_and_median
+from train.evaluate import worst_and_median
+from train.evaluation.scoring import evaluate
 from train.loop.distributed import World
 from train.loop.task import State, Task, Validation, require_same_settings
 from train.losses import edge_loss, jaccard_loss, segmentation_loss

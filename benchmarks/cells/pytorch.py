@@ -32,7 +32,7 @@ from runtime.bundle.manifest import MODEL, Manifest
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
 from train.device import cpu_has_bf16
-from train.evaluate import load_model
+from train.evaluation.scoring import load_model
 from train.models import DeepLab
 
 BIAS = "classifier.bias"

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from train.checkpoint import Checkpoint
 from train.datasets import open_index
-from train.evaluate import load_model
+from train.evaluation.scoring import load_model
 
 EVERY = (1, 6, 60)  # of FULL, SEQUENCES and SMALL: 26 + 10 + 50 frames
 

@@ -11,7 +11,7 @@ from export.own.deploy import DeployGraph
 from export.own.to_onnx import to_onnx
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.datasets import Index
-from train.evaluate import evaluation_index, load_model
+from train.evaluation.scoring import evaluation_index, load_model
 from train.models import DeepLab
 
 

@@ -89,7 +89,7 @@ class BoundaryF:
         self.classes = classes
         self.tolerance = tolerance
         self._disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * tolerance + 1,) * 2)
-        self._counts = np.zeros((len(classes), 4), np.int64)  # matched, predicted, found, true
+        self.counts = np.zeros((len(classes), 4), np.int64)  # matched, predicted, found, true
 
     def update(self, target: np.ndarray, labels: np.ndarray) -> None:
         """Add a frame: (H, W) uint8 training ids against (H, W) uint8 labels."""
@@ -97,7 +97,7 @@ class BoundaryF:
         for index in np.union1d(target[counted], labels[counted]):
             true = _boundary(target == index) & counted
             predicted = _boundary(labels == index) & counted
-            self._counts[index] += (
+            self.counts[index] += (
                 (predicted & self._near(true)).sum(),
                 predicted.sum(),
                 (true & self._near(predicted)).sum(),
@@ -107,7 +107,7 @@ class BoundaryF:
     def f(self) -> np.ndarray:
         """(C,) F-measure in 0..1; NaN for a class without any boundary, and for all where labels
         have none, as those that leave a band around every object unlabelled."""
-        matched, predicted, found, true = self._counts.T.astype(np.float64)
+        matched, predicted, found, true = self.counts.T.astype(np.float64)
         precision = matched / np.maximum(predicted, 1)
         recall = found / np.maximum(true, 1)
         score = 2 * precision * recall / np.maximum(precision + recall, 1e-12)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 from ray._private.state import state  # what is drained is told nowhere else
@@ -21,7 +21,8 @@ from runtime.backends.registry import BACKENDS
 from runtime.errors import EXIT_BUG, HedgeError, one_line
 from runtime.fleet.driver import Answer, Lost
 from runtime.fleet.plan import Span
-from runtime.fleet.work import Bench, Job, segment_span
+from runtime.fleet.shards import SpanRow
+from runtime.fleet.work import Bench, segment_span
 from runtime.interrupt import Closing
 
 # Nothing is told to anybody, and workers are what the machine is for: Ray would have them wait for
@@ -33,26 +34,42 @@ _TRIES = 3  # workers of a machine that may end while they load
 _HELLO = ""  # what a worker answers before its first span
 
 
+class Task(Protocol):
+    """What a pool has to know of a job: where it computes."""
+
+    @property
+    def backend(self) -> str:
+        """An engine, which may be one for CPUs alone."""
+
+    @property
+    def device(self) -> str:
+        """Of that engine; "" for any."""
+
+
 class Worker:
     """What an actor is: the engines, loaded once, and one span after another."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Any) -> None:
         self._job = job
-        self._bench: Bench | None = None
+
+    def _open(self) -> None:
+        self._bench = Bench(self._job)
+
+    def _do(self, span: Span, attempt: int) -> SpanRow:
+        return segment_span(span, self._bench, attempt)
 
     def hello(self) -> tuple[None, str, int]:
         """Load the engines; what went wrong, and the code of its kind."""
         try:
-            self._bench = Bench(self._job)
+            self._open()
         except (HedgeError, OSError) as error:
             return None, one_line(error), getattr(error, "exit_code", HedgeError.exit_code)
         return None, "", 0
 
     def work(self, span: Span, attempt: int) -> tuple[Any, str, int]:
         """A span's row, or what went wrong."""
-        assert self._bench is not None, "a worker says hello first"
         try:
-            return segment_span(span, self._bench, attempt), "", 0
+            return self._do(span, attempt), "", 0
         except (HedgeError, OSError) as error:
             return None, one_line(error), getattr(error, "exit_code", HedgeError.exit_code)
 
@@ -88,7 +105,7 @@ class RayPool(Closing):
     driver's business. Raises HedgeError where there is no cluster.
     """
 
-    def __init__(self, job: Job, cores: int, address: str | None, worker: type = Worker) -> None:
+    def __init__(self, job: Task, cores: int, address: str | None, worker: type = Worker) -> None:
         self._job, self._cores = job, cores
         for name, value in _SETTINGS.items():
             os.environ.setdefault(name, value)

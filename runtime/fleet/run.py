@@ -43,11 +43,11 @@ def main(config: FleetConfig) -> int:
     open_ = [span for span in spans if span.id not in done]
     progress, seconds = driver.Progress(), 0.0
     if open_:
-        with RayPool(job, config.cores, config.address) as pool, _shown(len(open_)) as told:
+        with RayPool(job, config.cores, config.address) as pool, shown(len(open_)) as told:
             drive = Driver(pool, lambda span: job.shards.path(span.id).exists(), told, progress)
             drive.run(open_)
             seconds = progress.seconds
-    _sweep(job.shards.folder)
+    sweep(job.shards.folder)
     summary = summarize(spans, progress.failures, job.shards, manifest.classes, job.out)
     if config.save_labels:
         _join(spans, summary, job)
@@ -96,7 +96,7 @@ def _plan(
 
 
 @contextmanager
-def _shown(total: int) -> Iterator[Callable[[driver.Progress], None]]:
+def shown(total: int) -> Iterator[Callable[[driver.Progress], None]]:
     """A function that shows how far it is: a bar on a terminal, now and then a line in a log."""
     if not cli.err.is_terminal:
         yield logged(LOG_S)
@@ -126,13 +126,14 @@ def logged(every_s: float) -> Callable[[driver.Progress], None]:
 
 
 def _line(now: driver.Progress) -> str:
-    parts = [f"{now.speed:.2f} hours an hour", f"{now.workers} workers"]
+    parts = [f"{now.speed:.2f} hours an hour"] if now.video_s else []
+    parts += [f"{now.workers} workers"]
     parts += [f"{now.retries} retries"] if now.retries else []
     parts += [f"{len(now.failures)} failed"] if now.failures else []
     return ", ".join(parts)
 
 
-def _sweep(folder: Path) -> None:
+def sweep(folder: Path) -> None:
     """Remove what killed workers were writing; they may take a moment to be gone."""
     until = time.monotonic() + _SWEEP_S
     while True:

@@ -28,7 +28,7 @@ from runtime.segment import Segmenter
 from train.checkpoint import Checkpoint
 from train.config import VARIANTS, TrainConfig
 from train.datasets import open_index
-from train.evaluate import load_model
+from train.evaluation.scoring import load_model
 from train.models import DeepLab
 
 SIZE = (40, 56)

@@ -140,7 +140,7 @@ def checkpoint(path: Path) -> str:
 def network(path: Path) -> str:
     """A checkpoint whose digest is right, as a network; it may be anything but an accident."""
     from train.checkpoint import Checkpoint
-    from train.evaluate import load_model
+    from train.evaluation.scoring import load_model
 
     load_model(Checkpoint.load(path))
     return "a network"

@@ -21,7 +21,7 @@ from train.checkpoint import (
     write_tensors,
 )
 from train.config import ModelConfig, TrainConfig
-from train.evaluate import load_model
+from train.evaluation.scoring import load_model
 from train.models import DeepLab
 
 

@@ -15,7 +15,7 @@ from runtime.images import read_rgb
 from train.checkpoint import Checkpoint
 from train.config import EdgeName
 from train.edges import Edges, main
-from train.evaluate import load_model, predict
+from train.evaluation.scoring import load_model, predict
 from train.models import DeepLab
 
 

@@ -13,7 +13,8 @@ from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
 from train.datasets import open_index
-from train.evaluate import Evaluate, evaluate, load_model, main, predict
+from train.evaluate import Evaluate, main
+from train.evaluation.scoring import evaluate, load_model, predict
 
 
 def test_report_keys_pictures_and_the_figure_itself(

@@ -17,7 +17,7 @@ from train.__main__ import main as train
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.config import TrainConfig
 from train.datasets import open_index
-from train.evaluate import evaluate, load_model
+from train.evaluation.scoring import evaluate, load_model
 from train.release import Release, main
 
 

@@ -218,7 +218,7 @@ def test_who_leaves_ends_what_it_works_on_and_loses_nothing() -> None:
 
 def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
     quiet, chatty = logged(3600.0), logged(0.0)
-    now = Progress(total=12, done=5, workers=2, retries=1)
+    now = Progress(total=12, done=5, video_s=300.0, workers=2, retries=1)
     quiet(now)
     assert capsys.readouterr().err == ""
     chatty(now)

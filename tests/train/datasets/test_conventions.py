@@ -21,7 +21,7 @@ from train.datasets import open_index, survey
 from train.datasets.audit import audit as check
 from train.datasets.audit import before_training, look, split_warnings
 from train.datasets.index import Problem
-from train.evaluate import evaluation_index
+from train.evaluation.scoring import evaluation_index
 
 SKY = {"name": "sky", "color": [70, 130, 180]}
 CAR = {"name": "car", "color": [0, 0, 142]}

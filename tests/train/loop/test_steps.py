@@ -19,7 +19,8 @@ from train.checkpoint import Checkpoint
 from train.config import TrainConfig
 from train.datasets import open_index
 from train.device import exact_fp32
-from train.evaluate import _scores
+from train.evaluation import scoring
+from train.evaluation.scoring import _scores
 from train.hed.task import EdgeTask
 from train.loop.distributed import World
 from train.loop.task import Step
@@ -171,6 +172,6 @@ def test_the_gpu_computes_fp32_in_full_and_looks_for_kernels_where_sizes_stay(
         return _scores(*given)
 
     seen.clear()
-    monkeypatch.setattr(evaluate, "_scores", noted)
+    monkeypatch.setattr(scoring, "_scores", noted)
     evaluate.evaluate_run(evaluate.Evaluate(config.run))
     assert set(seen) == {(False, "ieee")} and flags() == before

@@ -1,0 +1,1 @@
+"""Accuracy of a checkpoint: image by image, and in parts on many machines."""
