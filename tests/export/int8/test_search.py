@@ -236,7 +236,8 @@ def test_the_bar_tells_the_try_what_it_lost_and_the_time_left(
         bar.tried(number, step)
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("try 1: lost 1.50 of mIoU, 6.00 of car, over the budget; 30.0 ms;")
-    assert second.endswith("within the budget; 33.0 ms; in floating point: 4: a, b, … 2 more")
+    assert "within the budget; 33.0 ms; took " in second
+    assert second.endswith(" s; in floating point: 4: a, b, … 2 more")
 
 
 @pytest.mark.parametrize("layers", [[Layer("a", 0.1, 1.0)], []])
