@@ -124,7 +124,7 @@ def fitting(
     try:
         context = _context(name, stream, inside)
         decoded = [frame for packet in (*packets, None) for frame in context.decode(packet)]
-    except (av.FFmpegError, ValueError, RuntimeError, NotImplementedError) as error:
+    except (av.FFmpegError, ValueError, RuntimeError) as error:
         raise UnfitError(_cause(error)) from None
     return Decoder(name, inside, check_same(frames, decoded))
 
