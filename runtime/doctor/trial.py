@@ -18,7 +18,7 @@ import cv2
 import msgspec
 import numpy as np
 
-from runtime import cli
+from runtime import cli, machine
 from runtime.backends import golden
 from runtime.backends.base import Engine
 from runtime.backends.registry import BACKENDS, computes, devices, load_engine
@@ -114,6 +114,7 @@ def main(bundle: Path, backend: str, threads: int, folder: Path) -> None:
 
 def _tried(engine: Engine, device: str, bundle: Path, folder: Path) -> Trial:
     manifest, arithmetic = engine.manifest, computes(engine)
+    library = machine.version(BACKENDS[engine.backend].library) or ""
     frame = generated(manifest.input.shape)
     np.save(folder / f"{engine.backend}-{device}.npy", engine.infer(frame))
     return Trial(
@@ -121,7 +122,7 @@ def _tried(engine: Engine, device: str, bundle: Path, folder: Path) -> Trial:
         device,
         works=True,
         computes=arithmetic,
-        agreement=golden.agreement(engine, bundle) if manifest.golden else None,
+        agreement=golden.checked(engine, arithmetic, library, bundle) if manifest.golden else None,
         bound=manifest.golden.bound(arithmetic) if manifest.golden else None,
         ms=median(settled_ms(partial(engine.infer, frame)) for _ in range(_CALLS)),
         int8=int8_share(engine.multiply_adds()),

@@ -218,7 +218,7 @@ BAD = {
     "int32": "from 0 to 65535000", "raw": "begins with a thumbnail",
     "large": "more than 67 million pixels",
     "bomb": "more than 67 million pixels", "claims": "not a readable image",
-    "text": "none of AVIF", "video": "none of AVIF",
+    "text": "none of BMP", "video": "none of BMP",
 }  # fmt: skip
 
 

@@ -22,17 +22,27 @@ from runtime.errors import GateError, HedgeError
 from runtime.video import main
 from tests.equipment.bundles import make_bundle
 
-CALLS: list[str] = []
+BLACK, GOLDEN = "black", "golden"
+CALLS: list[str] = []  # what each was about
+FIRST: list[np.ndarray] = []  # the first of them
 
 
 class Watched(ort.OrtEngine):
-    """ONNX Runtime; ``wrong`` labels the upper half of each frame with one class."""
+    """ONNX Runtime; ``wrong`` labels the upper half of each frame with one class.
+
+    ``unlike`` does so with the first frame alone, ``foreign`` answers a class that there is not.
+    """
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
-        CALLS.append(self.backend)
         labels = super().infer(batch)
-        if self.backend == "wrong":
+        CALLS.append(GOLDEN if batch.any() else BLACK)
+        if not FIRST:
+            FIRST.append(batch)
+        first = np.array_equal(batch, FIRST[0])
+        if self.backend == "wrong" or (self.backend == "unlike" and first):
             labels[:, : labels.shape[1] // 2] = 0
+        if self.backend == "foreign":
+            labels[:] = 3
         return labels
 
 
@@ -56,6 +66,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def run(*planted: str) -> None:
         CALLS.clear()
+        FIRST.clear()
         rows = {name: Backend(__name__, "onnxruntime", "runtime", "cpu") for name in planted}
         monkeypatch.setattr(registry, "BACKENDS", rows)
 
@@ -97,12 +108,12 @@ def test_what_was_proven_here_is_not_asked_again(
 ) -> None:
     plant("right")
 
-    def calls() -> int:
+    def calls() -> list[str]:
         CALLS.clear()
         load_engine(golden_bundle, threads=1).close()
-        return len(CALLS)
+        return list(CALLS)
 
-    assert [calls(), calls()] == [1 + 3, 1], "once on black, and on three golden frames"
+    assert [calls(), calls()] == [[GOLDEN], [BLACK]], "one answer a start, whatever it is about"
     changes: list[tuple[object, str, object]] = [
         (machine, "gpu_driver", lambda: "580.1"),
         (machine, "gpus", lambda: ("L4",)),
@@ -112,22 +123,47 @@ def test_what_was_proven_here_is_not_asked_again(
     for place, name, answer in changes:  # each is another machine
         with monkeypatch.context() as patch:
             patch.setattr(place, name, answer)
-            assert [calls(), calls()] == [4, 1], name
-        assert calls() == 1, "what was proven before is still known"
+            assert [calls(), calls()] == [[GOLDEN], [BLACK]], name
+        assert calls() == [BLACK], "what was proven before is still known"
     replace(Manifest.load(golden_bundle), name="exported-again").save(golden_bundle)
-    assert [calls(), calls()] == [4, 1]
+    assert [calls(), calls()] == [[GOLDEN], [BLACK]]
     (golden_bundle / PROVEN).write_bytes(b"[")
-    assert calls() == 4
+    assert calls() == [GOLDEN]
+
+
+@pytest.mark.parametrize("bound", [0.80, 0.95])
+def test_a_first_frame_below_the_bound_lets_all_decide(
+    bound: float, plant: Callable[..., None], golden_bundle: Path
+) -> None:
+    manifest = Manifest.load(golden_bundle)
+    golden = replace(manifest.golden, bounds={"fp32": bound})
+    replace(manifest, golden=golden).save(golden_bundle)
+    plant("unlike")  # it gives 67 % of the first frame, so 89 % of all three
+    if bound == 0.80:
+        load_engine(golden_bundle, threads=1).close()
+    else:
+        with pytest.raises(GateError, match=r"unlike .* gives 88\.76 % of the golden frames"):
+            load_engine(golden_bundle, threads=1)
+    assert CALLS == 4 * [GOLDEN]
+
+
+def test_a_class_that_there_is_not_is_refused(
+    plant: Callable[..., None], golden_bundle: Path
+) -> None:
+    plant("foreign")
+    with pytest.raises(HedgeError, match="answers class 3, but its manifest names 3 classes"):
+        load_engine(golden_bundle, threads=1)
+    assert not (golden_bundle / PROVEN).exists()
 
 
 def test_golden_frames_are_sealed(golden_bundle: Path, resign: Callable[[Path], None]) -> None:
-    picture = golden_bundle / "golden" / "1.png"
+    picture = golden_bundle / "golden" / "0.png"
     cv2.imwrite(str(picture), np.zeros((24, 32, 3), np.uint8))
-    with pytest.raises(HedgeError, match=r"golden.1\.png: sha256 differs"):
+    with pytest.raises(HedgeError, match=r"golden.0\.png: sha256 differs"):
         load_engine(golden_bundle, "onnxruntime")
     cv2.imwrite(str(picture), np.zeros((9, 9, 3), np.uint8))
     resign(golden_bundle)
-    with pytest.raises(HedgeError, match=r"golden.1\.png: golden frames are \(24, 32\)"):
+    with pytest.raises(HedgeError, match=r"golden.0\.png: golden frames are \(24, 32\)"):
         load_engine(golden_bundle, "onnxruntime")
     shutil.rmtree(golden_bundle / "golden")
     with pytest.raises(HedgeError, match="missing from the bundle"):
@@ -143,13 +179,25 @@ def test_a_bundle_without_golden_frames_loads_as_ever(
     assert "golden" not in Manifest.load(bundle)._content()
     plant("wrong")
     load_engine(bundle, threads=1).close()
-    assert CALLS == ["wrong"] and not (bundle / PROVEN).exists()
+    assert CALLS == [BLACK] and not (bundle / PROVEN).exists()
 
 
-def test_frames_fill_batches(tmp_path: Path, plant: Callable[..., None]) -> None:
+def test_batches_are_filled(
+    tmp_path: Path, plant: Callable[..., None], resign: Callable[[Path], None]
+) -> None:
     plant("right")
     four = make_bundle(tmp_path / "four", batch=4, golden_frames=True)
-    load_engine(four, threads=1).close()
     two = make_bundle(tmp_path / "two", batch=2, golden_frames=True)
-    load_engine(two, threads=1).close()
-    assert len(CALLS) == (1 + 1) + (1 + 2)
+    for bundle in (four, two):
+        load_engine(bundle, threads=1).close()
+    assert CALLS == 2 * [GOLDEN], "a batch is enough"
+    for bundle in (four, two):
+        shutil.rmtree(bundle / "engines")
+        for number in range(2):
+            nothing = np.zeros((24, 32), np.uint8)
+            cv2.imwrite(str(bundle / "golden" / f"{number}-labels.png"), nothing)
+        resign(bundle)
+        CALLS.clear()
+        with pytest.raises(GateError):
+            load_engine(bundle, threads=1)
+        assert len(CALLS) == {four: 1 + 1, two: 1 + 2}[bundle]
