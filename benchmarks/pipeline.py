@@ -103,7 +103,6 @@ def _measured(case: Case, video: Path, config: Pipeline) -> PipelineShares:
         folder, config.backend, config.threads, config.in_flight, config.device
     ) as engine:
         segmenter = Segmenter.of(engine)
-        segmenter.warm_up()
         overlay = config.out / "overlay.mp4"
         ways: dict[str, Callable[[], float]] = {
             "engine": partial(engine_only, engine, video, count),

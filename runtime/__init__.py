@@ -8,8 +8,29 @@ for prediction in stream("drive.mp4", "bundles/dlse_hed-fp16"):
     print(prediction.frame.time_s, prediction.labels.shape, prediction.infer_ms)
 """
 
-from runtime.interrupt import end_quietly as end_quietly  # first: the imports below take a while
-from runtime.pipeline import stream
-from runtime.segment import Prediction, Segmenter
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from runtime.interrupt import end_quietly as end_quietly  # first: all else takes a while
+
+if TYPE_CHECKING:
+    from runtime.pipeline import stream
+    from runtime.segment import Prediction, Segmenter
 
 __all__ = ["Prediction", "Segmenter", "stream"]
+# Imported on first use: a Segmenter alone needs no decoder of videos.
+_HOMES = {
+    "Prediction": "runtime.segment",
+    "Segmenter": "runtime.segment",
+    "stream": "runtime.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'runtime' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -13,13 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-import tyro
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
-from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from runtime import files
 from runtime.errors import (
@@ -33,6 +30,9 @@ from runtime.errors import (
 )
 from runtime.interrupt import raising_interrupt
 from runtime.numbers import check_numbers
+
+if TYPE_CHECKING:
+    from tyro.constructors import PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")
@@ -123,12 +123,17 @@ def parse(config: type[Config], prog: str, arguments: Sequence[str] | None = Non
     A config may have a class method ``given``: of the arguments, what options are that are not
     among them; None, or no such method, for their defaults.
     """
+    import tyro  # not at the start: who has no command line needs none of it
+    from tyro.constructors import ConstructorRegistry
+
     given: Callable[[Sequence[str]], Config | None] | None = getattr(config, "given", None)
     words = list(sys.argv[1:] if arguments is None else arguments)
     default = given(words) if given else None
     description = f"{inspect.getdoc(config)}\n\n{EXIT_CODES}"
+    rules = ConstructorRegistry()
+    rules.primitive_rule(_number)
     try:
-        with _NUMBERS:
+        with rules:
             read = partial(tyro.cli, config, prog=prog, description=description, args=words)
             parsed = read() if default is None else read(default=default)
         check_numbers(parsed)
@@ -149,15 +154,12 @@ def argument(arguments: Sequence[str], option: str) -> str | None:
     return found
 
 
-_NUMBERS = ConstructorRegistry()
-
-
-@_NUMBERS.primitive_rule
 def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[float] | None:
     """Numbers as people write them: finite, and without the underscores of Python's source."""
     kind = info.type
     if kind is not int and kind is not float:
         return None
+    from tyro.constructors import PrimitiveConstructorSpec
 
     def read(words: list[str]) -> float:
         value = kind(words[0]) if words[0].isascii() and "_" not in words[0] else None
@@ -209,6 +211,14 @@ def track(
 
     total: how many there are; default their length.
     """
+    from rich.progress import (  # not at the start: only who waits sees it
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     if total is None and isinstance(items, Sized):
         total = len(items)
     columns = (

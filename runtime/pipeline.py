@@ -42,7 +42,6 @@ def stream(
             source = stack.enter_context(open_source(str(source)))
         if isinstance(segmenter, (str, Path)):
             segmenter = stack.enter_context(Segmenter(segmenter))
-            segmenter.warm_up()
         yield from _side_by_side(source, segmenter, max_frames)
 
 

@@ -188,10 +188,6 @@ class Segmenter(Closing):
             for frame, answer, own in zip(frames, labels, sure, strict=True)
         ]
 
-    def warm_up(self) -> None:
-        """Run the engine once on black, so that no measured frame pays for first-use set-up."""
-        self._engine.infer(np.zeros_like(self._input))
-
     def close(self) -> None:
         """Free the engine."""
         self._engine.close()
@@ -241,10 +237,16 @@ class Segmenter(Closing):
             )
         if not 0 < len(images) <= self.batch:
             raise ValueError(f"the graph takes 1 to {self.batch} images at once, not {len(images)}")
+        self._engine.submit(self._filled(images))
+
+    def _filled(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """The batch of 1 to ``batch`` images; one that is a batch by itself is not copied."""
+        if self._input.shape == (1, *images[0].shape) and images[0].dtype == np.uint8:
+            return images[0][None]
         for slot, image in zip(self._input, images, strict=False):
             fill(slot, image)
         self._input[len(images) :] = self._input[len(images) - 1]
-        self._engine.submit(self._input)
+        return self._input
 
 
 def _pixels(image: Picture) -> np.ndarray:

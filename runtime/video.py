@@ -86,7 +86,6 @@ def main(config: VideoConfig) -> int:
         live = [float(source.fps) if source.live else None for source in opened]
         engines = [engine] if len(parts) == 1 else shared(engine, live)
         runs = [_run(*each, bundle) for each in zip(parts, opened, engines, strict=True)]
-        runs[0].segmenter.warm_up()
         with interruptible([source.stop for source in opened]) as stop:
             failures = _stream_all(parts, runs, stop)
         return _finish_all(parts, runs, failures, stop.is_set())

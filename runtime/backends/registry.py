@@ -141,8 +141,7 @@ def _load(
         with ExitStack() as failed:
             failed.callback(engine.close)
             version = machine.version(row.library) or ""
-            asked = golden.require(engine, computes(engine), version, bundle)
-            if row.device == "cpu" and not asked:
+            if not golden.require(engine, computes(engine), version, bundle):
                 _answer_once(engine, bundle)
             failed.pop_all()
         return engine

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from runtime.backends.base import Engine, OneAtATime, check_batch, require_scores
+from runtime.backends.label_tail import upsampled_argmax
 from runtime.backends.registry import computes
 
 OVERLAP = 4  # a tile shares one part in so many of its side with the next
@@ -29,8 +30,6 @@ class Tiled(OneAtATime):
     """
 
     def __init__(self, engine: Engine, rows: int, columns: int) -> None:
-        from runtime.backends.label_tail import upsampled_argmax  # engines with scores have numba
-
         require_scores(engine, "so the seams between tiles cannot be blended")
         manifest = engine.manifest
         assert manifest.logits is not None, "there are no scores without"

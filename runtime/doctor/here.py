@@ -54,7 +54,6 @@ _LIBRARIES = (
     _Row("numpy", "numpy", ""),
     _Row("opencv-python-headless", "cv2", ""),
     _Row("av", "av", ""),
-    _Row("numba", "numba", "runtime"),
     *(_Row(row.library, row.library, row.extra, row.device == "cuda") for row in BACKENDS.values()),
     _Row("pycuda", "pycuda", "tensorrt", gpu=True),
     _Row("cuda-bindings", "cuda", "tensorrt", gpu=True),

@@ -80,7 +80,6 @@ class Bench(Closing):
                     )
             self._stack = stack.pop_all()
         self.engine = f"{self.segmenter.backend} {self.segmenter.manifest.precision}"
-        self.segmenter.warm_up()
 
     def _load(self, bundle: str) -> Segmenter:
         job = self.job

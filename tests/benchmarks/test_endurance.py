@@ -30,7 +30,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def segmenter(shared_bundle: Path) -> Iterator[Segmenter]:
     with Segmenter(shared_bundle, "openvino", 1, in_flight=2) as loaded:
-        loaded.warm_up()
         yield loaded
 
 

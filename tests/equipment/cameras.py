@@ -50,7 +50,6 @@ class Cycles:
 def cameras(fast: Path, count: int) -> list[Check]:
     """``count`` faults, drops and stalls in turn: how soon each is noticed and over."""
     with Segmenter(fast, "openvino", threads=1) as segmenter:
-        segmenter.warm_up()
         before = open_files()
         cycles = _cycles(segmenter, count)
         left = left_open(before)

@@ -33,7 +33,6 @@ def live(slow: Path, video: Path) -> list[Check]:
         closing(stream(source, segmenter)) as predictions,
     ):
         assert isinstance(source, LiveSource)
-        segmenter.warm_up()
         ages, times = [], []
         for prediction in predictions:
             ages.append((time.monotonic() - prediction.frame.arrived) * 1e3)

@@ -32,7 +32,6 @@ def viewers(engine: Path, video: Path, rounds: int) -> list[Check]:
     """Frames per second with and without the clients, in turn, of the same frames."""
     ratios, cpu = [], []
     with Segmenter(engine, "openvino", threads=2, in_flight=2) as segmenter:
-        segmenter.warm_up()
         for _ in track(range(rounds), "fifty web clients", console=cli.err):
             alone, watched = (_pass(engine, segmenter, video, many) for many in (False, True))
             ratios.append(watched[0] / alone[0])

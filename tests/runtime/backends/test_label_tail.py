@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -14,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from runtime.backends import label_tail
 from runtime.backends.label_tail import upsampled_argmax
 
 
@@ -46,12 +43,12 @@ def onnx_argmax(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def patches(rng: np.random.Generator, shape: tuple[int, int, int, int]) -> np.ndarray:
     """Scores as of a trained network: the same class over areas, and contested lines between."""
     batch, classes, height, width = shape
-    areas = rng.normal(size=(batch, classes, -(-height // 6), -(-width // 6)))
-    full = areas.repeat(6, axis=2).repeat(6, axis=3)[:, :, :height, :width]
+    areas = rng.normal(size=(batch, classes, -(-height // 12), -(-width // 12)))
+    full = areas.repeat(12, axis=2).repeat(12, axis=3)[:, :, :height, :width]
     return (full + 0.1 * rng.normal(size=shape)).astype(np.float32)
 
 
-@pytest.mark.parametrize("size", [(96, 128), (90, 121), (24, 32), (13, 17), (300, 33)])
+@pytest.mark.parametrize("size", [(96, 128), (72, 160), (90, 121), (24, 32), (13, 17), (300, 33)])
 @pytest.mark.parametrize("kind", ["patches", "noise"])
 def test_it_answers_what_the_graph_would(kind: str, size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
@@ -71,6 +68,37 @@ def test_it_answers_what_the_graph_would(kind: str, size: tuple[int, int]) -> No
 def test_any_sizes(
     classes: int, source: tuple[int, int], target: tuple[int, int], seed: int
 ) -> None:
+    _check(classes, source, target, seed)
+
+
+@pytest.mark.parametrize("contested", [0.0, 1.0], ids=["planes", "cells"])
+@given(
+    classes=st.integers(1, 5),
+    source=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    times=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    seed=st.integers(0, 1000),
+)
+def test_cell_by_cell_and_plane_by_plane(
+    contested: float, classes: int, source: tuple[int, int], times: tuple[int, int], seed: int
+) -> None:
+    target = (source[0] * times[0], source[1] * times[1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_tail, "CONTESTED", contested)
+        _check(classes, source, target, seed)
+
+
+def test_scores_that_are_no_numbers_give_labels_all_the_same() -> None:
+    for odd in (np.nan, np.inf, -np.inf):
+        logits = patches(np.random.default_rng(0), (1, 5, 24, 32))
+        logits[0, 1:3, 4:6, 4:6] = odd
+        assert upsampled_argmax(logits, (96, 128)).max() < 5
+
+
+def test_the_first_of_equals_wins() -> None:
+    assert not upsampled_argmax(np.ones((1, 4, 3, 3), np.float32), (12, 12)).any()
+
+
+def _check(classes: int, source: tuple[int, int], target: tuple[int, int], seed: int) -> None:
     """Small whole scores: every value is exact in float32 wherever the shares are."""
     rng = np.random.default_rng(seed)
     logits = rng.integers(-9, 9, size=(1, classes, *source)).astype(np.float32)
@@ -78,10 +106,6 @@ def test_any_sizes(
     labels = upsampled_argmax(logits, target)[0]
     reached = np.take_along_axis(full, labels[None].astype(np.intp), axis=0)[0]
     np.testing.assert_allclose(reached, full.max(axis=0), atol=1e-4)
-
-
-def test_the_first_of_equals_wins() -> None:
-    assert not upsampled_argmax(np.ones((1, 4, 3, 3), np.float32), (12, 12)).any()
 
 
 def _bilinear(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -93,16 +117,3 @@ def _bilinear(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         share = (place - first).reshape([-1 if a == axis else 1 for a in range(3)])
         scores = scores.take(first, axis) * (1 - share) + scores.take(second, axis) * share
     return scores
-
-
-def test_without_a_folder_for_compiled_code_it_is_compiled_anew(tmp_path: Path) -> None:
-    """As in a container whose user has neither a home nor the package's folder to write to."""
-    code = """
-from numba.core import caching
-caching.CacheImpl._locator_classes = []
-import numpy as np
-from runtime.backends.label_tail import upsampled_argmax
-print(upsampled_argmax(np.eye(2, dtype=np.float32).reshape(1, 2, 1, 2), (1, 4)).tolist())
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "[[[0, 0, 1, 1]]]\n", done.stderr

@@ -40,7 +40,6 @@ def clips() -> list[Clip]:
 @pytest.fixture(scope="module")
 def segmenter(shared_bundle: Path) -> Iterator[Segmenter]:
     with Segmenter(shared_bundle, "onnxruntime", 1) as loaded:
-        loaded.warm_up()
         yield loaded
 
 

@@ -32,7 +32,6 @@ EVIL = "<img src=x onerror=alert(1)>.mp4"
 @pytest.fixture(scope="module")
 def segmenter(shared_bundle: Path) -> Iterator[Segmenter]:
     with Segmenter(shared_bundle, "onnxruntime", 1) as loaded:
-        loaded.warm_up()
         yield loaded
 
 
