@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -27,6 +28,7 @@ _PART = ".part-"  # in the names of temporary files and folders: .NAME.part-RAND
 _OLD = ".old-"  # in the name of a folder whose replacement is being put in its place
 _OPEN = getattr(os, "O_NOFOLLOW", 0)  # a link in a folder that others write into is not ours
 _swept: set[Path] = set()  # folders that this process has cleaned
+_asking = threading.Lock()
 
 
 @contextmanager
@@ -256,8 +258,9 @@ def user_cache() -> Path:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    with _asking:  # it is set to be read: two threads would leave the other's zero
+        mask = os.umask(0)
+        os.umask(mask)
     return mask
 
 

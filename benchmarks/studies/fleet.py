@@ -88,7 +88,7 @@ def drive(out: Path, count: int) -> str:
             memory.append(peak_mib())
 
     made = made_up(count)
-    with RayPool(Job("none", out), 1, None, Idle) as pool:
+    with RayPool(Job("none", out), 1, None, Idle, at_once=1) as pool:
         driver = Driver(pool, lambda span: False, told)
         cpu = time.process_time()
         driver.run(made)

@@ -1,8 +1,11 @@
 """A fleet of one worker against ``runtime.video``, on the same files in turn.
 
-``python -m benchmarks.studies.fleet_efficiency OUT BUNDLE CORES ROUNDS VIDEO...``
+``python -m benchmarks.studies.fleet_efficiency OUT BUNDLE CORES ROUNDS SPAN VIDEO...``
 
-Loading counts in neither.
+Loading counts in neither: not Ray's start, not that of the engines. ``runtime.video`` counts from a
+video that is open to its last frame; the fleet from a worker that is ready to the last span's file,
+so that its first video is opened, and its last file written, on its own account. Give several
+videos, each of several spans (SPAN is seconds), and a minute of them at least.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from pathlib import Path
 from statistics import median
 
 import msgspec
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from runtime import cli
 from runtime.bundle.shipped import find_bundle
@@ -41,21 +46,27 @@ def serial_fps(videos: list[str], bundle: str, cores: int, out: Path) -> float:
     return frames / seconds
 
 
-def fleet_fps(videos: list[str], bundle: str, cores: int, out: Path) -> float:
-    """Frames a second of a fleet with one worker."""
+def fleet_fps(
+    videos: list[str], bundle: str, cores: int, span_s: float, out: Path
+) -> tuple[float, float]:
+    """Frames a second of a fleet with one worker, and the share of its time within spans' turns."""
     report = out.with_suffix(".json")
-    fleet(FleetConfig(tuple(videos), out, bundle, cores=cores, backend="openvino", json=report))
+    asked = FleetConfig(tuple(videos), out, bundle, span=span_s, cores=cores, backend="openvino")
+    fleet(replace(asked, json=report))
     told = msgspec.json.decode(report.read_bytes())
-    return float(told["frames"] / told["seconds"])
+    work_s = pc.sum(pq.read_table(out / "spans.parquet")["work_s"]).as_py()
+    return told["frames"] / told["seconds"], work_s / told["seconds"]
 
 
-def cpu_ms(videos: list[str], bundle: str, cores: int, out: Path) -> tuple[float, float]:
+def cpu_ms(
+    videos: list[str], bundle: str, cores: int, span_s: float, out: Path
+) -> tuple[float, float]:
     """CPU milliseconds a frame of ``runtime.video``, and of the work on spans, without Ray."""
     spent, frames = [0.0, 0.0], 0
     job = Job(str(find_bundle(Path(bundle))), out, "openvino", threads=cores)
     with Bench(job) as bench:
         run = Run(open_source(videos[0]), bench.segmenter, Path(bundle))
-        for path, found in plan(videos, 60.0, ""):
+        for path, found in plan(videos, span_s, ""):
             start = time.process_time()
             with (
                 open_source(path) as source,
@@ -76,21 +87,23 @@ def cpu_ms(videos: list[str], bundle: str, cores: int, out: Path) -> tuple[float
     return 1e3 * spent[0] / frames, 1e3 * spent[1] / frames
 
 
-def main(out: Path, bundle: str, cores: int, rounds: int, videos: list[str]) -> None:
-    """All in turn; the ratios of each round, and their medians."""
+def main(out: Path, bundle: str, cores: int, rounds: int, span_s: float, videos: list[str]) -> None:
+    """CPU once, then both in turn by the clock; the ratio of each round, and their median."""
     out.mkdir(parents=True, exist_ok=True)
-    speeds, costs = [], []
+    one, other = cpu_ms(videos, bundle, cores, span_s, out / "cpu")
+    cli.say(f"CPU: video {one:.1f} ms, spans {other:.1f} ms a frame, {one / other:.3f}")
+    ratios = []
     for number in range(rounds):
-        one, other = cpu_ms(videos, bundle, cores, out / f"cpu{number}")
-        costs.append(one / other)
-        cli.say(f"CPU: video {one:.1f} ms, spans {other:.1f} ms a frame, {costs[-1]:.3f}", cli.err)
         serial = serial_fps(videos, bundle, cores, out)
-        ours = fleet_fps(videos, bundle, cores, out / f"round{number}")
-        speeds.append(ours / serial)
-        cli.say(f"clock: video {serial:.2f} fps, fleet {ours:.2f}, {speeds[-1]:.3f}", cli.err)
-    cli.say(f"fleet over video: {median(speeds):.3f} by the clock, {median(costs):.3f} by CPU")
+        ours, within = fleet_fps(videos, bundle, cores, span_s, out / f"round{number}")
+        ratios.append(ours / serial)
+        cli.say(
+            f"clock: video {serial:.2f} fps, fleet {ours:.2f}, {ratios[-1]:.3f}; "
+            f"{within:.1%} of the fleet's time within spans"
+        )
+    cli.say(f"fleet over video: {median(ratios):.3f} by the clock, {one / other:.3f} by CPU")
 
 
 if __name__ == "__main__":
-    place, model, count, times, *paths = sys.argv[1:]
-    main(Path(place), model, int(count), int(times), paths)
+    place, model, count, times, length, *paths = sys.argv[1:]
+    main(Path(place), model, int(count), int(times), float(length), paths)

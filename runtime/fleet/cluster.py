@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from runtime.backends.registry import BACKENDS
 from runtime.errors import EXIT_BUG, HedgeError, one_line
-from runtime.fleet.driver import Answer, Lost
+from runtime.fleet.driver import IN_FLIGHT, Answer, Lost
 from runtime.fleet.plan import Span
 from runtime.fleet.shards import SpanRow
 from runtime.fleet.work import Bench, segment_span
@@ -101,16 +101,22 @@ class RayPool(Closing):
     """A pool of Ray's actors; a context manager. A machine that joins gets its workers.
 
     address: of a cluster, "auto" for the one of this machine; None starts Ray here, for this run;
-    cores: of each worker without a GPU. Ray repeats nothing by itself: who takes over is the
-    driver's business. Raises HedgeError where there is no cluster.
+    cores: of each worker without a GPU; at_once: spans that a worker is called for, each in a
+    thread: one begins, or ends, while another computes. Ray repeats nothing by itself: who takes
+    over is the driver's business. Raises HedgeError where there is no cluster.
     """
 
-    def __init__(self, job: Task, cores: int, address: str | None, worker: type = Worker) -> None:
+    def __init__(
+        self, job: Task, cores: int, address: str | None, worker: type = Worker,
+        at_once: int = IN_FLIGHT,
+    ) -> None:  # fmt: skip
         self._job, self._cores = job, cores
         for name, value in _SETTINGS.items():
             os.environ.setdefault(name, value)
         _connect(address)
-        self._remote = ray.remote(max_restarts=0, max_task_retries=0)(worker)
+        self._remote = ray.remote(max_restarts=0, max_task_retries=0, max_concurrency=at_once)(
+            worker
+        )
         self._nodes: dict[str, _Node] = {}
         self._staying: set[str] = set()
         self._actors: dict[str, _Actor] = {}

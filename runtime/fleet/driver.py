@@ -13,7 +13,7 @@ from runtime.errors import HedgeError, OutputError
 from runtime.fleet.plan import Span
 from runtime.fleet.shards import SpanRow, row_of
 
-IN_FLIGHT = 2  # spans a worker holds: one it works on, one it need not wait for
+IN_FLIGHT = 2  # spans a worker holds: one it works on, one that begins or ends meanwhile
 ATTEMPTS = 3
 _UNLUCKY = 9  # machines that may die over a span before it is to blame
 
@@ -39,7 +39,7 @@ class Lost:
 
 
 class Pool(Protocol):
-    """Workers that come and go. Each works on what it was given in the order that it came in."""
+    """Workers that come and go. Each begins what it was given in the order that it came in."""
 
     def joined(self) -> Iterable[str]:
         """Workers that are ready and were not before; HedgeError where none can ever be."""
@@ -48,7 +48,7 @@ class Pool(Protocol):
         """Workers on machines that are about to go, at every look."""
 
     def give(self, worker: str, span: Span, attempt: int) -> None:
-        """Let a worker do a span after what it was given before."""
+        """Let a worker do a span beside what it was given before."""
 
     def wait(self, seconds: float) -> Iterable[Answer | Lost]:
         """What has happened, after ``seconds`` at most. One that is lost answers no more."""
@@ -97,7 +97,9 @@ class Driver:
     idle worker takes what another one holds as well: nobody waits for a machine that is slow, or
     silent and not yet known to be dead; the first that writes a span's file has done it. A worker
     that cannot write is let go, and its spans are given to others without a word against them. One
-    whose machine is about to go ends what it works on, and is let go without loss.
+    whose machine is about to go ends what it works on, and is let go without loss. A process that
+    dies is blamed on the first span that it held; but it may have begun the second, so that both
+    are done alone from then on, and one that kills is found.
     done: whether a span's file is there already, from wherever; told: called after every change;
     look_s: seconds between two looks at who has joined.
     """
@@ -120,6 +122,7 @@ class Driver:
         self._attempts: Counter[str] = Counter()
         self._losses: Counter[str] = Counter()  # workers that died over a span
         self._failed_on: dict[str, set[str]] = {}
+        self._alone: set[str] = set()  # spans that may have killed a process
         self._leaving: set[str] = set()
         looked = -self.look_s
         while self._open:
@@ -146,7 +149,7 @@ class Driver:
                 del self._holds[worker]
                 self.pool.retire(worker, "its machine leaves")
             return
-        while len(holds) < IN_FLIGHT:
+        while len(holds) < IN_FLIGHT and self._alone.isdisjoint(holds):
             span = self._next(worker) or (None if holds else self._backup(worker))
             if span is None:
                 return
@@ -162,7 +165,8 @@ class Driver:
             failed = self._failed_on.get(span.id, set())
             if span.id not in self._open:
                 continue
-            if worker in failed and not failed.issuperset(self._holds):
+            alone = span.id in self._alone and self._holds[worker]
+            if alone or (worker in failed and not failed.issuperset(self._holds)):
                 passed.append(span)
             elif self.done(span):  # by another driver
                 self._finish(span.id)
@@ -212,6 +216,8 @@ class Driver:
         if not holds:
             return
         self.progress.warnings.append(f"{lost.worker}: {lost.why}")
+        if len(holds) > 1 and not lost.blameless:
+            self._alone.update(holds)
         for place, id in enumerate(list(holds)):
             self._holders.get(id, set()).discard(lost.worker)
             if id not in self._open:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import platform
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 
 import av
@@ -32,6 +35,7 @@ from runtime.outputs.checks import writing
 from runtime.outputs.overlay import Overlay
 from runtime.pipeline import stream
 from runtime.segment import Prediction, Segmenter
+from runtime.sources.base import Frame
 
 _WIDTH, _QUALITY = 480, 75  # of the picture of a span
 _EXACT = 1 << 24  # pixels that OpenCV's histogram, of floats, counts exactly
@@ -65,10 +69,13 @@ class Job:
 
 
 class Bench(Closing):
-    """A worker's own tools: engines that are loaded once, for all of its spans."""
+    """A worker's own tools: engines that are loaded once, for all of its spans.
+
+    turn: held by the span that the engines work on. Another one may begin or end meanwhile.
+    """
 
     def __init__(self, job: Job) -> None:
-        self.job = job
+        self.job, self.turn = job, threading.Lock()
         self.reference: Segmenter | None = None
         with ExitStack() as stack:
             self.segmenter = stack.enter_context(self._load(job.bundle))
@@ -93,51 +100,44 @@ class Bench(Closing):
 def segment_span(span: Span, bench: Bench, attempt: int = 1) -> SpanRow:
     """Segment a span and write what was found; its row. At once where it was written already.
 
-    Raises HedgeError for a video that cannot be read, OutputError where this machine cannot write.
+    Threads may share ``bench``: while one span is segmented, the next one's video is opened and its
+    first frame decoded, and the last one's file is written. Raises HedgeError for a video that
+    cannot be read, OutputError where this machine cannot write.
     """
-    job, start = bench.job, time.perf_counter()
+    job, found = bench.job, _Findings(span, bench)
     row = row_of(span, attempt)
     row.host, row.engine = platform.node(), bench.engine
-    if job.shards.path(span.id).exists():
-        return job.shards.read(span.id)[1]
-    shown = _Shown(Overlay(bench.segmenter.classes))
-    rows = FrameRows(bench.segmenter.classes.names)
-    scorer = _scorer(job, span.video, bench.segmenter.classes)
-    drift = None
-    if bench.reference is not None:
-        drift = Drift(bench.reference, shown.overlay)
     with ExitStack() as stack:
-        source = stack.enter_context(SpanSource(span, earlier=drift is not None))
-        labels = None
-        if job.save_labels:
-            part = job.label_part(span.id)
-            stack.enter_context(writing(part))
-            kept = stack.enter_context(files.atomic_path(part, first_wins=True))
-            labels = stack.enter_context(LabelVideo(kept, source.fps, part))
-        stack.enter_context(_reading(span.video))
-        for prediction in stack.enter_context(closing(stream(source, bench.segmenter))):
-            differences = {} if drift is None else drift.update(prediction)
-            if prediction.frame.index < span.first:
-                continue
-            begun = time.perf_counter()
-            miou = None if scorer is None else _score(scorer, prediction)
-            if labels is not None:
-                labels.write(prediction.labels, prediction.frame.time_s)
-            pixels = class_pixels(prediction.labels, len(bench.segmenter.classes))
-            rows.add(
-                pixels, frame=prediction.frame.index, pts=prediction.frame.pts,
-                time_s=prediction.frame.time_s, read_ms=prediction.read_ms,
-                infer_ms=prediction.infer_ms, write_ms=(time.perf_counter() - begun) * 1e3,
-                miou=miou, **differences,
-            )  # fmt: skip
-            shown.offer(prediction, differences.get("agreement") if drift else miou)
-            row.frames += 1
+        source = stack.enter_context(SpanSource(span, earlier=found.drift is not None))
+        with _reading(span.video):
+            frames = _begun(source)
+        with bench.turn:
+            start = time.perf_counter()
+            if job.shards.path(span.id).exists():
+                return job.shards.read(span.id)[1]
+            if job.save_labels:
+                found.labels = _label_video(stack, job.label_part(span.id), source.fps)
+            with _reading(span.video), closing(stream(frames, bench.segmenter)) as predictions:
+                for prediction in predictions:
+                    found.add(prediction)
+    row.frames, row.confusion = found.frames, found.confusion
     row.damaged, row.complaint = source.damaged, source.complaint() or ""
-    if scorer is not None and scorer.scored:
-        row.confusion = scorer.matrix.counts.ravel().tolist()
     row.work_s = time.perf_counter() - start
-    job.shards.write(rows.table(span.video), row, shown.picture())
+    job.shards.write(found.rows.table(span.video), row, found.shown.picture())
     return row
+
+
+def _begun(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The same frames, of which the first is read at once."""
+    rest = iter(frames)
+    return chain(list(islice(rest, 1)), rest)
+
+
+def _label_video(stack: ExitStack, part: Path, fps: Fraction) -> LabelVideo:
+    """A file of labels that is put in its place, fsynced, when ``stack`` ends well."""
+    stack.enter_context(writing(part))
+    kept = stack.enter_context(files.atomic_path(part, first_wins=True))
+    return stack.enter_context(LabelVideo(kept, fps, part))
 
 
 @contextmanager
@@ -147,6 +147,47 @@ def _reading(video: str) -> Iterator[None]:
         yield
     except (OSError, av.FFmpegError) as error:
         raise HedgeError(f"{video}: cannot be read ({one_line(error)})") from error
+
+
+class _Findings:
+    """What the frames of a span add up to."""
+
+    def __init__(self, span: Span, bench: Bench) -> None:
+        self._first, self._classes = span.first, bench.segmenter.classes
+        self.frames = 0
+        self.rows = FrameRows(self._classes.names)
+        self.shown = _Shown(Overlay(self._classes))
+        self.labels: LabelVideo | None = None
+        self.drift: Drift | None = None
+        if bench.reference is not None:
+            self.drift = Drift(bench.reference, self.shown.overlay)
+        self._scorer = _scorer(bench.job, span.video, self._classes)
+
+    def add(self, prediction: Prediction) -> None:
+        """Count a frame; the one before the span is only for flicker."""
+        differences = {} if self.drift is None else self.drift.update(prediction)
+        frame = prediction.frame
+        if frame.index < self._first:
+            return
+        begun = time.perf_counter()
+        miou = None if self._scorer is None else _score(self._scorer, prediction)
+        if self.labels is not None:
+            self.labels.write(prediction.labels, frame.time_s)
+        pixels = class_pixels(prediction.labels, len(self._classes))
+        self.rows.add(
+            pixels, frame=frame.index, pts=frame.pts, time_s=frame.time_s,
+            read_ms=prediction.read_ms, infer_ms=prediction.infer_ms,
+            write_ms=(time.perf_counter() - begun) * 1e3, miou=miou, **differences,
+        )  # fmt: skip
+        self.shown.offer(prediction, differences.get("agreement") if self.drift else miou)
+        self.frames += 1
+
+    @property
+    def confusion(self) -> list[int] | None:
+        """Pixels by (target, predicted), row by row; None without labels."""
+        if self._scorer is None or not self._scorer.scored:
+            return None
+        return self._scorer.matrix.counts.ravel().tolist()
 
 
 class _Shown:

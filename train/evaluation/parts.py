@@ -121,7 +121,7 @@ def evaluate_parts(job: Job, index: Index, pool: Entered) -> Evaluation:
 
 def on_ray(job: Job, cores: int, address: str | None) -> Callable[[], RayPool]:
     """Workers of a Ray cluster, or of this machine alone."""
-    return lambda: RayPool(job, cores, address, PartWorker)
+    return lambda: RayPool(job, cores, address, PartWorker, at_once=1)
 
 
 def _drive(job: Job, missing: Sequence[Span], pool: Entered) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
@@ -113,6 +114,24 @@ def test_a_process_that_dies_is_blamed_on_what_it_worked_on() -> None:
     assert [row.id for row in progress.failures] == ["s3"]
     assert "died" in progress.failures[0].error
     assert (len(deaths), progress.done) == (ATTEMPTS, 12)
+
+
+@pytest.mark.parametrize("names", ["a", "abc"])
+@pytest.mark.parametrize("seed", range(6))
+def test_what_kills_as_the_second_is_found_and_the_first_is_done(names: str, seed: int) -> None:
+    """A worker begins what it holds, the second before the first is done."""
+
+    def act(worker: str, span: Span, attempt: int) -> Answer | Lost:
+        if all(held.id != "s3" for held, _ in pool.queues[worker]):
+            return done(worker, span, attempt)
+        pool.new.append(f"{worker}'")
+        return Lost(worker, "its process died")
+
+    random.seed(seed)  # where the driver begins
+    pool = Workers(names, act)
+    progress = drive(pool)
+    assert [row.id for row in progress.failures] == ["s3"]
+    assert progress.done == 12
 
 
 def test_machines_that_go_are_no_failures_of_the_spans() -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -16,7 +20,7 @@ from runtime.errors import HedgeError
 from runtime.fleet.label_video import join, read_labels
 from runtime.fleet.places import find_videos, local_bundle
 from runtime.fleet.plan import Packets, Span, Unplanned, cuts, plan
-from runtime.fleet.shards import PIXELS, Shards
+from runtime.fleet.shards import PIXELS, Shards, SpanRow
 from runtime.fleet.work import Bench, Job, class_pixels, segment_span
 from runtime.outputs.video_file import VideoSink
 from runtime.video import VideoConfig, main
@@ -123,6 +127,42 @@ def test_the_first_that_writes_a_span_has_done_it(shared_bundle: Path, tmp_path:
         job.shards.write(table.slice(0, 1), again)
     assert (first.attempts, again.attempts) == (1, 1)
     assert job.shards.read(span.id)[0].num_rows == first.frames
+
+
+class Watched(Shards):
+    """The files of spans, written one at a time, when the engines are free for another span."""
+
+    turn = threading.Lock()
+
+    def write(self, table: pa.Table, row: SpanRow, picture: bytes = b"") -> None:
+        with self.turn:
+            super().write(table, row, picture)
+
+
+class WatchedJob(Job):
+    @property
+    def shards(self) -> Watched:
+        return Watched(self.out / "spans")
+
+
+def test_a_span_begins_and_ends_while_another_is_segmented(
+    shared_bundle: Path, tmp_path: Path
+) -> None:
+    """Its video is opened before its turn, and its file is written after it."""
+    spans = planned(one_of("mp4", tmp_path), 0.5)
+    poison = tmp_path / "poison.mp4"
+    poison.write_bytes(b"no video" * 99)
+    job = WatchedJob(str(shared_bundle), tmp_path / "out", "onnxruntime", threads=1)
+    with Bench(job) as bench, ThreadPoolExecutor(3) as pool:
+        Watched.turn = bench.turn  # it is no lock that a thread may take twice
+        rows = [pool.submit(segment_span, span, bench) for span in spans]
+        assert [row.result(timeout=60).frames for row in rows] == [24, 24, 12]
+        with bench.turn:  # taken: a video that cannot be read is told all the same
+            lost = pool.submit(segment_span, replace(spans[1], video=str(poison)), bench)
+            with pytest.raises(HedgeError, match=r"poison\.mp4"):
+                lost.result(timeout=60)
+    found = [frame["frame"] for span in spans for frame in job.shards.read(span.id)[0].to_pylist()]
+    assert found == list(range(60))
 
 
 def test_what_is_whole_is_done_and_what_is_not_is_removed(
