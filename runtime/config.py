@@ -138,7 +138,8 @@ class VideoConfig:
     style: Style = "fill"
     """Of the overlay: classes filled with their colours, or their outlines alone."""
     opacity: Ratio | None = None
-    """Of the overlay's colours, 0 to 1. Default: 0.5 of fill, 1 of outline."""
+    """Of the overlay's colours, 0 to 1. Default: of fill from 0.7 for classes that fill little of
+    the picture to 0.35 for those that fill much, 1 of outline."""
     only: str | None = None
     """Classes that the overlay shows, as in road,car. Default: all."""
     force: bool = False

@@ -127,8 +127,8 @@ class Segmenter(Closing):
         """Lay the classes' colours over an image: (H, W, 3) uint8 BGR, a new array.
 
         labels: (H, W) uint8, as a call answers them; style: "fill", or "outline" for the edges of
-        classes alone; opacity: 0..1, None: 0.5 of fill, 1 of outline; only: names of the classes to
-        draw, all where empty. Raises HedgeError for a name of no class, ValueError for sizes that
+        classes alone; opacity: 0..1, None: as ``Look``; only: names of the classes to draw, all
+        where empty. Raises HedgeError for a name of no class, ValueError for sizes that
         differ.
         """
         pixels = _pixels(image)

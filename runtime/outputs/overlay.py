@@ -17,6 +17,9 @@ from runtime.outputs.alarms import Zone
 Style = Literal["fill", "outline"]
 UNKNOWN = (128, 128, 128)  # BGR of pixels without a class
 _OPACITY: dict[Style, float] = {"fill": 0.5, "outline": 1.0}
+# What fills much of a picture is mostly ground, walls, trees or sky: of these shares of it, and
+# between them, fill takes these opacities, so that people, vehicles and signs stand out.
+_SHARES, _STRENGTHS = (0.02, 0.2), (0.7, 0.35)
 _SOFT_ROWS = 1000  # of an image: every so many make the edges of classes 2 pixels softer
 _LINE_ROWS = 600  # and the lines of outlines a pixel wider on either side
 _SHADE = 0.3  # what is left of the picture under a panel: white text reads on any of it
@@ -30,8 +33,9 @@ _LEGEND_SHARE = 4  # the legend takes at most one part in so many of the image's
 class Look:
     """How classes are laid over a picture.
 
-    style: "fill", or "outline" for their edges alone; opacity: of the colours, 0..1, None: 0.5 of
-    fill, 1 of outline; only: names of the classes to draw, all where empty.
+    style: "fill", or "outline" for their edges alone; opacity: of the colours, 0..1, None: of fill
+    0.7 for classes that fill little of the picture to 0.35 for those that fill much, 1 of outline;
+    only: names of the classes to draw, all where empty.
     """
 
     style: Style = "fill"
@@ -40,7 +44,7 @@ class Look:
 
     @property
     def alpha(self) -> float:
-        """The opacity, also where none is given."""
+        """The opacity, also where none is given: then fill's is this on the average."""
         return _OPACITY[self.style] if self.opacity is None else self.opacity
 
     def shown(self, classes: ClassSet) -> np.ndarray:
@@ -71,7 +75,7 @@ class Overlay:
         self.footer, self._zones = footer, zones
         self._names = {**dict(enumerate(classes.names)), IGNORE: "unknown"}
         self._style = look.style
-        self._opacity = look.alpha
+        self._opacity = None if look.style == "fill" and look.opacity is None else look.alpha
         self._shown = look.shown(classes)
         self._palette = classes.palette() if look.style == "fill" else _bright(classes.palette())
         self._palette[IGNORE] = UNKNOWN
@@ -107,29 +111,28 @@ class Overlay:
         """
         if self._canvas.shape != image.shape:
             self._tint, self._canvas = np.empty_like(image), np.empty_like(image)
-        tint, canvas = self._tint, self._canvas
-        cv2.applyColorMap(labels, self._palette.reshape(256, 1, 3), tint)
+        tint, rest = self._tint, self._canvas  # colours, and what is left of the picture: in 255ths
+        weights = self._weights(labels)[:, None]
+        cv2.applyColorMap(labels, _table(self._palette * weights), tint)
+        cv2.applyColorMap(labels, _table(255 * (1 - weights.repeat(3, 1))), rest)
+        if self._style == "outline":
+            inside = cv2.cvtColor(_inside(labels), cv2.COLOR_GRAY2BGR)
+            cv2.subtract(tint, inside, tint)
+            cv2.add(rest, inside, rest)
+        # Both get soft alike, so that no edge is darker than both its sides.
         soft = 2 * (len(image) // _SOFT_ROWS) + 3
-        if self._style == "fill" and self._shown.all():
-            cv2.blur(tint, (soft, soft), tint)
-            return cv2.addWeighted(image, 1 - self._opacity, tint, self._opacity, 0, canvas)
-        cover = cv2.cvtColor(self._cover(labels), cv2.COLOR_GRAY2BGR)
-        cv2.bitwise_and(tint, cover, tint)
-        # Colours and what they cover get soft alike, so that no edge is darker than both its sides.
         cv2.blur(tint, (soft, soft), tint)
-        cv2.blur(cover, (soft, soft), cover)
-        cv2.subtract(image, cv2.multiply(image, cover, scale=self._opacity / 255), canvas)
-        return cv2.addWeighted(canvas, 1, tint, self._opacity, 0, canvas)
+        cv2.blur(rest, (soft, soft), rest)
+        cv2.multiply(image, rest, rest, 1 / 255)
+        return cv2.add(rest, tint, rest)
 
-    def _cover(self, labels: np.ndarray) -> np.ndarray:
-        """(H, W) uint8: 255 where a class is drawn, 0 elsewhere."""
-        drawn = cv2.LUT(labels, self._shown.astype(np.uint8) * 255)
-        if self._style == "fill":
-            return drawn
-        side = 2 * (len(labels) // _LINE_ROWS) + 5
-        window = np.ones((side, side), np.uint8)
-        several = cv2.compare(cv2.dilate(labels, window), cv2.erode(labels, window), cv2.CMP_NE)
-        return cv2.bitwise_and(drawn, several)
+    def _weights(self, labels: np.ndarray) -> np.ndarray:
+        """(256,) float opacity by label value."""
+        if self._opacity is not None:
+            return self._shown * self._opacity
+        shares = np.bincount(labels[::4, ::4].ravel(), minlength=256) / labels[::4, ::4].size
+        known = np.log(np.maximum(shares, _SHARES[0]))
+        return self._shown * np.interp(known, np.log(_SHARES), _STRENGTHS)
 
     def _draw_zones(self, canvas: np.ndarray) -> None:
         height, width = canvas.shape[:2]
@@ -213,6 +216,18 @@ def _bright(palette: np.ndarray) -> np.ndarray:
     """(256, 3) uint8 colours halfway to their brightest: a dark line would show on nothing."""
     highest = np.maximum(palette.max(1, keepdims=True), 1)
     return (palette * (0.5 + 127.5 / highest)).astype(np.uint8)
+
+
+def _table(colors: np.ndarray) -> np.ndarray:
+    """(256, 3) values of 0..255 as a table of OpenCV's."""
+    return np.rint(colors).astype(np.uint8).reshape(256, 1, 3)
+
+
+def _inside(labels: np.ndarray) -> np.ndarray:
+    """(H, W) uint8: 0 along the edges of classes, 255 elsewhere."""
+    side = 2 * (len(labels) // _LINE_ROWS) + 5
+    window = np.ones((side, side), np.uint8)
+    return cv2.compare(cv2.dilate(labels, window), cv2.erode(labels, window), cv2.CMP_EQ)
 
 
 def _text_size(height: int) -> int:

@@ -168,13 +168,13 @@ class WebView(Closing):
 
     def _asked(self, request: Request) -> Look:
         """The look that a stream's query asks for: ``hidden`` classes and ``opacity``."""
-        opacity = float(request.query_params.get("opacity", self._look.alpha))
+        asked = request.query_params.get("opacity")
         hidden = {
             int(number) for number in request.query_params.get("hidden", "").split(",") if number
         }
-        if not 0 <= opacity <= 1:
-            raise ValueError(opacity)
-        look = replace(self._look, opacity=round(opacity, 2))
+        look = self._look if asked is None else replace(self._look, opacity=round(float(asked), 2))
+        if not 0 <= look.alpha <= 1:
+            raise ValueError(asked)
         if not hidden:
             return look
         classes = self._run.segmenter.manifest.classes

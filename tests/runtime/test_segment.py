@@ -99,7 +99,7 @@ def test_labels_are_drawn_in_the_colors_of_their_classes(
         labels = segmenter(image)
         drawn = segmenter.draw(image, labels)
         assert drawn.dtype == np.uint8 and drawn.shape == image.shape
-        assert np.abs(drawn.astype(int) - (5, 228, 5)).max() <= 1
+        assert np.abs(drawn.astype(int) - (6, 219, 6)).max() <= 1
         full = segmenter.draw(tmp_path / "a.png", labels, opacity=1.0)
         assert (full == (0, 255, 0)).all() and (drawn != full).any(), "each an array of its own"
         assert (segmenter.draw(image, labels, only=["red"]) == image).all()

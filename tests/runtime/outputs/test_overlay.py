@@ -22,11 +22,11 @@ def test_colors_are_those_of_the_classes(classes: ClassSet) -> None:
     assert colors.tolist() == [[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [128, 128, 128]]]
 
 
-def test_the_picture_is_half_frame_half_color_outside_the_panels(classes: ClassSet) -> None:
+def test_a_picture_full_of_a_class_is_a_third_color_outside_the_panels(classes: ClassSet) -> None:
     image = np.full((120, 300, 3), 100, np.uint8)
     labels = np.full((120, 300), 2, np.uint8)
     drawn = Overlay(classes, "model").draw(image, labels, "1.0 ms")
-    assert drawn[60, 150].tolist() == [50, 50, 178]
+    assert drawn[60, 150].tolist() == [65, 65, 154]
     assert (image == 100).all(), "the frame itself is left as it was"
 
 
@@ -61,7 +61,8 @@ def test_every_size_is_drawn(size: tuple[int, int]) -> None:
 
 def test_the_panels_leave_the_middle_free() -> None:
     image = np.full((240, 320, 3), 255, np.uint8)
-    drawn = Overlay(CITYSCAPES, "model").draw(image, bands(240, 320, len(CITYSCAPES)), "1 ms")
+    overlay = Overlay(CITYSCAPES, "model", Look(opacity=0.5))
+    drawn = overlay.draw(image, bands(240, 320, len(CITYSCAPES)), "1 ms")
     plain = Overlay(CITYSCAPES)
     labels = bands(240, 320, len(CITYSCAPES))
     inner = (labels == np.roll(labels, 2, 1)) & (labels == np.roll(labels, -2, 1))
@@ -98,10 +99,23 @@ def test_opacity_is_the_share_of_the_color(classes: ClassSet) -> None:
     assert (Overlay(classes, look=Look(opacity=0.0)).blend(image, halves()) == image).all()
 
 
+def test_what_fills_little_stands_out_from_what_fills_much(classes: ClassSet) -> None:
+    """A tenth of green, a hundredth of red, on blue: how much of the picture each leaves."""
+    image = np.full((200, 200, 3), 200, np.uint8)
+    labels = np.zeros((200, 200), np.uint8)
+    labels[:20], labels[100:120, 100:120] = 1, 2
+    drawn = Overlay(classes).blend(image, labels).astype(int)
+    left = [drawn[60, 60, 1], drawn[10, 60, 2], drawn[110, 110, 0]]
+    between = 0.7 - 0.35 * np.log(0.1 / 0.02) / np.log(0.2 / 0.02)
+    assert left == pytest.approx([200 * 0.65, 200 * (1 - between), 200 * 0.3], abs=1.5)
+    outline = Overlay(classes, look=Look("outline")).blend(image, labels)
+    assert outline[100, 105, 1] == outline[20, 60, 2] == 0, "lines are drawn in full"
+
+
 def test_only_the_classes_asked_for_are_drawn(classes: ClassSet) -> None:
     image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
     labels = bands(240, 320, 3)
-    drawn = Overlay(classes, look=Look(only=(" GREEN ", "red"))).draw(image, labels)
+    drawn = Overlay(classes, look=Look(opacity=0.5, only=(" GREEN ", "red"))).draw(image, labels)
     assert (drawn[:200, :104] == image[:200, :104]).all(), "blue is left as it was"
     green = image[:180, 110:210] / 2 + (0, 127.5, 0)
     assert np.abs(drawn[:180, 110:210] - green).max() <= 1

@@ -161,10 +161,10 @@ def test_who_watches_gets_the_latest_pictures(view: WebView) -> None:
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
-        ("", [178, 50, 50, 178]),
+        ("", [154, 65, 65, 154]),
         ("?opacity=0", [100, 100, 100, 100]),
         ("?opacity=1", [255, 0, 0, 255]),
-        ("?hidden=2", [178, 50, 100, 100]),
+        ("?hidden=2", [154, 65, 100, 100]),
         ("?hidden=0,1,2", [100, 100, 100, 100]),
         ("?hidden=0&opacity=1", [100, 100, 0, 255]),
     ],
