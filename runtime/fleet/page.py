@@ -10,7 +10,7 @@ import jinja2
 import numpy as np
 
 from runtime import files
-from runtime.fleet.report import Minute, Report, Summary
+from runtime.fleet.report import Minute, Report, Summary, counted, lasting, speed
 from runtime.fleet.shards import Shards
 from runtime.outputs.checks import writing
 
@@ -64,6 +64,9 @@ def write_page(path: Path, report: Report, summary: Summary, shards: Shards, nam
         failures=report.failures[:_LISTED],
         engines=sorted({row.engine for row in summary.rows}),
         clock=clock,
+        counted=counted,
+        lasting=lasting,
+        speed=speed,
     )
     with writing(path):
         files.write_bytes(path, page.encode())

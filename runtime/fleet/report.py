@@ -20,6 +20,7 @@ from runtime.fleet.plan import Span, Unplanned
 from runtime.fleet.shards import PIXELS, Shards, SpanRow, write_frames, write_spans
 
 MINUTE = 60.0  # seconds of a video that are one point of the page's curves
+_DIGITS = 99.5  # what two digits cannot tell
 _NAMED = 5  # failures and warnings that are told one by one
 _MEANS = ("agreement", "miou")
 
@@ -163,6 +164,11 @@ class Report(Scores):
     warnings: list[str]
     out: str
 
+    @property
+    def parts(self) -> int:
+        """What there was to do: spans, and videos that could not be cut into any."""
+        return self.spans + len(self.failures) - self.spans_failed
+
 
 def reported(
     videos: Sequence[str], spans: Sequence[Span], unplanned: Sequence[Unplanned],
@@ -197,12 +203,32 @@ def tell(report: Report, name: str, json: Path | None) -> int:
         cli.warn(line)
     if report.failures:
         raise IncompleteError(
-            f"{len(report.failures)} of {report.spans + len(report.failures)} parts failed "
+            f"{len(report.failures)} of {counted(report.parts, 'part')} failed "
             f"({_line(report.failures[0])}); the rest is done; start again to try them again"
         )
     if report.incomplete:
         raise IncompleteError(report.incomplete[0])
     return EXIT_OK
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number of things, as "1 span" and "2 spans"; many: where it is not ``one`` and an s."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+def lasting(seconds: float) -> str:
+    """A duration in the unit that it has few digits in: 5.2 s, 90 s, 12 min, 1.7 h, 1,000 h."""
+    value, unit = seconds, "s"
+    for larger, size in (("min", 60), ("h", 60)):
+        if value >= _DIGITS:
+            value, unit = value / size, larger
+    return f"{value:,.{1 if value < 10 else 0}f} {unit}"
+
+
+def speed(hours_an_hour: float) -> str:
+    """How fast videos went by, against the time that they show: 0.0042 ×, 1.03 ×, 1,234 ×."""
+    form = ".2g" if hours_an_hour < 0.1 else ".2f" if hours_an_hour < 100 else ",.0f"
+    return f"{hours_an_hour:{form}} ×"
 
 
 def _line(failure: Failure) -> str:
@@ -221,10 +247,13 @@ def _table(report: Report, name: str) -> Table:
     grid.add_column(overflow="fold")
     before = f", {report.spans_done_before} of them before" if report.spans_done_before else ""
     done = report.spans - report.spans_failed
-    grid.add_row("videos", f"{report.videos}, {report.hours:.2f} hours, {report.frames} frames")
+    length = lasting(3600 * report.hours)
+    grid.add_row("videos", f"{report.videos:,}, {length}, {counted(report.frames, 'frame')}")
     grid.add_row("spans", f"{done} of {report.spans} done{before}, {report.spans_failed} failed")
-    grid.add_row("speed", f"{report.hours_an_hour:.2f} hours of video an hour")
-    grid.add_row("workers", f"{report.workers}, {report.retries} spans handed out again")
+    if report.workers:
+        again = counted(report.retries, "span")
+        grid.add_row("speed", f"{speed(report.hours_an_hour)} real time")
+        grid.add_row("workers", f"{report.workers}, {again} handed out again")
     if report.miou is not None:
         grid.add_row("mIoU", f"{report.miou:.1%}")
     if report.agreement is not None:

@@ -21,7 +21,7 @@ from runtime.fleet.label_video import SUFFIX, join
 from runtime.fleet.page import write_page
 from runtime.fleet.places import find_videos, is_address, local_bundle
 from runtime.fleet.plan import Span, Unplanned, plan
-from runtime.fleet.report import Summary, reported, summarize, tell
+from runtime.fleet.report import Summary, counted, reported, speed, summarize, tell
 from runtime.fleet.work import Job
 from runtime.outputs.checks import writing
 from runtime.outputs.json_files import write_report
@@ -120,15 +120,15 @@ def logged(every_s: float) -> Callable[[driver.Progress], None]:
         nonlocal next_s
         if time.monotonic() >= next_s:
             next_s = time.monotonic() + every_s
-            cli.err.print(f"{now.done} of {now.total} spans, {_line(now)}")
+            cli.err.print(f"{now.done:,} of {counted(now.total, 'span')}, {_line(now)}")
 
     return show
 
 
 def _line(now: driver.Progress) -> str:
-    parts = [f"{now.speed:.2f} hours an hour"] if now.video_s else []
-    parts += [f"{now.workers} workers"]
-    parts += [f"{now.retries} retries"] if now.retries else []
+    parts = [f"{speed(now.speed)} real time"] if now.video_s else []
+    parts += [counted(now.workers, "worker")]
+    parts += [counted(now.retries, "retry", "retries")] if now.retries else []
     parts += [f"{len(now.failures)} failed"] if now.failures else []
     return ", ".join(parts)
 

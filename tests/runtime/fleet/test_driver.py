@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
@@ -237,8 +238,9 @@ def test_who_leaves_ends_what_it_works_on_and_loses_nothing() -> None:
 
 def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
     quiet, chatty = logged(3600.0), logged(0.0)
-    now = Progress(total=12, done=5, video_s=300.0, workers=2, retries=1)
+    began = time.monotonic() - 1e6  # so long that some seconds do not count
+    now = Progress(total=12, done=5, video_s=300.0, workers=2, retries=1, started=began)
     quiet(now)
     assert capsys.readouterr().err == ""
     chatty(now)
-    assert capsys.readouterr().err == "5 of 12 spans, 0.00 hours an hour, 2 workers, 1 retries\n"
+    assert capsys.readouterr().err == "5 of 12 spans, 0.0003 × real time, 2 workers, 1 retry\n"
