@@ -1,4 +1,4 @@
-"""The fastest of several engine libraries, by measurement; the answer is kept in the bundle."""
+"""The fastest of several engine libraries: measured once on a machine, then known."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from runtime import cli
 from runtime.backends.base import Engine
-from runtime.bundle import kept
+from runtime.bundle.cached import Cached
 from runtime.latency import Interleaved, settled_ms
 
 BUDGET_S = 3.0
+ANSWERS = Cached("auto", 256)
 ROUNDS = (3, 20)  # at least, however slow the model; at most, however fast
 NOISE = 1.03  # closer than this, the first in the backends' table is taken
 
@@ -25,16 +26,19 @@ NOISE = 1.03  # closer than this, the first in the backends' table is taken
 class Setting:
     """All that an answer depends on; another setting is measured anew.
 
-    libraries: version by backend; model: sha256 by file; device: as asked for, "" where none was.
+    libraries: version by backend; graphs: sha256 by file, whatever folder they are in; device: as
+    asked for, "" where none was.
     """
 
     cpu: str
+    features: tuple[str, ...]
     cores: int
     gpus: tuple[str, ...]
+    driver: str
     libraries: dict[str, str]
     threads: int
     in_flight: int
-    model: dict[str, str]
+    graphs: dict[str, str]
     device: str = ""
 
 
@@ -42,26 +46,20 @@ class Setting:
 class Choice:
     """An answer: the backend, and the median milliseconds of each that was timed."""
 
-    setting: Setting
     backend: str
     ms: dict[str, float]
 
 
-def fastest(
-    backends: Sequence[str], load: Callable[[str], Engine], setting: Setting, memory: Path
-) -> Engine:
-    """Load the fastest of ``backends``: as ``memory`` knows for ``setting``, else as timed now.
+def fastest(backends: Sequence[str], load: Callable[[str], Engine], setting: Setting) -> Engine:
+    """Load the fastest of ``backends``: as it is known for ``setting``, else as timed now.
 
-    memory: a JSON file; one that is damaged or cannot be written only means that the next start
-    measures again. A backend that fails is left out with a warning; where all fail, the last
-    one's error is raised.
+    A backend that fails is left out with a warning; where all fail, the last one's error is raised.
     """
     if len(backends) == 1:
         return load(backends[0])
-    known = [choice for choice in kept.read(memory, Choice) if choice.setting == setting]
-    if known and known[-1].backend in backends:
+    if (known := _known(setting)) in backends:
         with suppress(Exception):  # it is told below, where it fails again
-            return load(known[-1].backend)
+            return load(known)
     with ExitStack() as stack:
         engines = _start_all(backends, load, stack)
         ms = medians(engines) if len(engines) > 1 else dict.fromkeys(engines, 0.0)
@@ -71,9 +69,15 @@ def fastest(
         if name != winner:
             engine.close()
     if len(engines) == len(backends):  # a failure may pass: it must not decide for later starts
-        others = [choice for choice in kept.read(memory, Choice) if choice.setting != setting]
-        kept.write(memory, [*others, Choice(setting, winner, ms)])
+        ANSWERS.write(setting, msgspec.json.encode(Choice(winner, ms)))
     return engines[winner]
+
+
+def _known(setting: Setting) -> str:
+    """The backend that was the fastest; "" where nobody asked yet."""
+    with suppress(msgspec.MsgspecError):  # nothing, or of another version of Hedge
+        return msgspec.json.decode(ANSWERS.read(setting), type=Choice).backend
+    return ""
 
 
 def pick(ms: Mapping[str, float]) -> str:

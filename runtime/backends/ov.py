@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,15 +16,16 @@ import openvino
 from openvino import properties
 from openvino.properties import hint, intel_auto
 
-from runtime import files, machine
+from runtime import machine
 from runtime.backends.base import check_batch
 from runtime.backends.label_tail import Scored, label_tail
+from runtime.bundle.cached import Cached
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError, one_line
 from runtime.interrupt import Closing
 
 BACKEND = "openvino"
-KEPT = 16  # compiled models; a MobileNet's is 5 to 20 MB
+MODELS = Cached("openvino", 16)  # compiled; a MobileNet's is 5 to 20 MB
 CPU, AUTO = "CPU", "AUTO"
 _ARITHMETIC = {
     "f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8",
@@ -191,30 +191,17 @@ def _kept(
     """The CPU's model that ``make`` makes, read from the cache if it was made here before.
 
     That takes a sixth of the time. source: names the graph by its content; another library,
-    processor or setting is another model. The cache is the user's own: a bundle may be anybody's.
+    processor or setting is another model.
     """
     cpu = (machine.cpu_name(), *machine.cpu_features(), machine.cores())
     made = (source, openvino.get_version(), sorted(map(str, config.items())), cpu)
-    path = cache_folder() / f"{files.sha256_of(repr(made).encode())}.blob"
-    with suppress(OSError, RuntimeError):  # unreadable, or refused: it is made anew
-        if data := files.read_sealed(path):
-            model = core().import_model(BytesIO(data), CPU, dict(config))
-            path.touch()
-            return model
+    if data := MODELS.read(made):
+        with suppress(RuntimeError):  # refused: it is made anew
+            return core().import_model(BytesIO(data), CPU, dict(config))
     model = make()
-    with suppress(OSError, RuntimeError):  # a full disk, or a device that exports nothing
-        files.save_sealed(path, bytes(model.export_model().getbuffer()))
-        for old in sorted(cache_folder().glob("*.blob"), key=lambda p: -p.stat().st_mtime)[KEPT:]:
-            old.unlink(missing_ok=True)
+    with suppress(RuntimeError):  # a device that exports nothing
+        MODELS.write(made, bytes(model.export_model().getbuffer()))
     return model
-
-
-def cache_folder() -> Path:
-    """Where compiled models are kept, in the user's cache."""
-    try:
-        return files.user_cache() / "openvino"
-    except RuntimeError:  # a user without a home: nothing can be kept
-        return Path(os.devnull)
 
 
 def part(graph: Path, wanted: str) -> openvino.Model:

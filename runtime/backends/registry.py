@@ -18,7 +18,7 @@ from runtime.backends import golden
 from runtime.backends.auto import Setting, fastest
 from runtime.backends.base import Engine, check_labels
 from runtime.bundle import memory
-from runtime.bundle.manifest import ENGINES, Manifest
+from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError, one_line
 
 
@@ -42,7 +42,6 @@ BACKENDS: dict[str, Backend] = {
     "openvino": Backend("runtime.backends.ov", "openvino", "openvino", "cpu"),
     "onnxruntime": Backend("runtime.backends.ort", "onnxruntime", "runtime", "cpu"),
 }
-CHOICES = Path(ENGINES) / "auto.json"  # in the bundle: what "auto" measured
 
 
 def installed_backends() -> list[str]:
@@ -97,10 +96,10 @@ def load_engine(
 ) -> Engine:
     """Check the bundle's hashes, then load it.
 
-    backend: a key of BACKENDS, or "auto" for the fastest here, which is measured once and then
-    remembered in the bundle; threads: CPU threads, 0 leaves it to the library; in_flight: batches
-    to work on at once, where the library gains by it (frames per second for milliseconds: each
-    then has a part of the threads); device: see ``on_device``. Raises HedgeError for a damaged
+    backend: a key of BACKENDS, or "auto" for the fastest here, which is measured once for a graph
+    and remembered in the user's cache; threads: CPU threads, 0 leaves it to the library; in_flight:
+    batches to work on at once, where the library gains by it (frames per second for milliseconds:
+    each then has a part of the threads); device: see ``on_device``. Raises HedgeError for a damaged
     bundle, an unknown backend or a library that is not installed, GateError for an engine that the
     golden frames refuse.
     """
@@ -115,15 +114,17 @@ def load_engine(
     candidates = list(places)
     setting = Setting(
         cpu=machine.cpu_name(),
+        features=machine.cpu_features(),
         cores=machine.cores(),
         gpus=machine.gpus(),
+        driver=machine.gpu_driver(),
         libraries={name: machine.version(BACKENDS[name].library) or "" for name in candidates},
         threads=threads,
         in_flight=in_flight,
-        model=manifest.files,
+        graphs={name: manifest.files[name] for name in sorted(manifest.graph_files)},
         device=device.casefold(),
     )
-    return fastest(candidates, load, setting, bundle / CHOICES)
+    return fastest(candidates, load, setting)
 
 
 def _load(

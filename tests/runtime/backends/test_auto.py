@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,18 +10,20 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 
-from runtime import machine
+from runtime import files, machine
 from runtime.backends import ort
-from runtime.backends.auto import NOISE, medians, pick
+from runtime.backends.auto import ANSWERS, NOISE, medians, pick
 from runtime.backends.base import Engine
-from runtime.backends.registry import BACKENDS, CHOICES, Backend, installed_backends, load_engine
+from runtime.backends.registry import BACKENDS, Backend, installed_backends, load_engine
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
 
 REAL = installed_backends()
 CALLS: list[str] = []  # what happened to the planted engines
+FAILING = {"broken"}  # of them, those that do not load
 
 
 class Planted(ort.OrtEngine):
@@ -45,7 +46,7 @@ def load(
 ) -> Engine:
     """What makes this file the module of a backend."""
     CALLS.append(f"load {backend}")
-    if backend == "broken":
+    if backend in FAILING:
         raise HedgeError("no plan for this GPU")
     engine = ort.load(bundle, manifest, threads, backend, in_flight)
     engine.__class__ = Planted
@@ -70,8 +71,21 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return run
 
 
-def choices(bundle: Path) -> list[dict[str, Any]]:
-    return msgspec.json.decode((bundle / CHOICES).read_bytes())
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of a user's own."""
+    monkeypatch.setenv("HEDGE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def kept() -> list[Path]:
+    """The files of all answers, the oldest first."""
+    found = ANSWERS.folder.iterdir() if ANSWERS.folder.exists() else ()
+    return sorted(found, key=lambda path: path.stat().st_mtime_ns)
+
+
+def choices() -> list[dict[str, Any]]:
+    return [msgspec.json.decode(files.read_sealed(path)) for path in kept()]
 
 
 def answers(engine: Engine) -> bool:
@@ -85,7 +99,7 @@ def test_a_slower_engine_is_never_taken(plant: Callable[..., None], bundle: Path
         assert engine.backend in REAL
         assert answers(engine)
     assert CALLS.count("load slow") == CALLS.count("close slow") == 1
-    (choice,) = choices(bundle)
+    (choice,) = choices()
     assert choice["backend"] == engine.backend
     assert choice["ms"].keys() == {"slow", *REAL}
     assert choice["ms"]["slow"] >= 5 > choice["ms"][engine.backend] > 0
@@ -124,18 +138,20 @@ def test_the_winner_of_two_is_the_real_one(plant: Callable[..., None], bundle: P
         plant("slow", real=[backend])
         with load_engine(bundle) as engine:
             assert engine.backend == backend
-    assert [choice["backend"] for choice in choices(bundle)] == REAL
+    assert [choice["backend"] for choice in choices()] == REAL
 
 
-def test_the_next_start_measures_nothing(plant: Callable[..., None], bundle: Path) -> None:
+def test_the_next_start_measures_nothing_in_whatever_folder(
+    plant: Callable[..., None], bundle: Path, tmp_path: Path
+) -> None:
     plant("slow")
     load_engine(bundle, threads=1).close()
-    before = (bundle / CHOICES).stat()
+    (choice,) = choices()
     CALLS.clear()
-    with load_engine(bundle, threads=1) as engine:
-        assert engine.backend in REAL and answers(engine)
-    assert not CALLS
-    assert (bundle / CHOICES).stat() == before
+    for place in (bundle, shutil.copytree(bundle, tmp_path / "elsewhere")):
+        with load_engine(place, threads=1) as engine:
+            assert engine.backend in REAL and answers(engine)
+        assert not CALLS and choices() == [choice]
 
 
 def test_each_number_of_threads_has_its_answer(plant: Callable[..., None], bundle: Path) -> None:
@@ -144,38 +160,58 @@ def test_each_number_of_threads_has_its_answer(plant: Callable[..., None], bundl
         CALLS.clear()
         load_engine(bundle, threads=threads).close()
         assert bool(CALLS) is measured
-    assert [choice["setting"]["threads"] for choice in choices(bundle)] == [1, 2]
+    assert len(choices()) == 2
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"cpu": "another"}, {"cores": 999}, {"gpus": ["H100"]}, {"libraries": {}}, {"model": {}}],
-    ids=str,
-)
-def test_an_answer_of_another_setting_is_not_ours(
-    change: dict[str, Any], plant: Callable[..., None], bundle: Path
+    ("fact", "other"),
+    [
+        ("cpu_name", "another"), ("cpu_features", ("amx",)), ("cores", 999),
+        ("gpus", ("H100",)), ("gpu_driver", "1.2"), ("version", "9"),
+    ],
+)  # fmt: skip
+def test_on_another_machine_it_is_measured_anew(
+    fact: str,
+    other: object,
+    plant: Callable[..., None],
+    bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plant("slow")
+    load_engine(bundle, threads=1).close()
+    CALLS.clear()
+    monkeypatch.setattr(machine, fact, lambda *_: other)
+    load_engine(bundle, threads=1).close()
+    assert "load slow" in CALLS and len(choices()) == 2
+
+
+def test_another_graph_is_measured_anew(
+    plant: Callable[..., None], bundle: Path, resign: Callable[[Path], None]
+) -> None:
+    plant("slow")
+    load_engine(bundle, threads=1).close()
+    CALLS.clear()
+    graph = onnx.load(bundle / "model.onnx")
+    graph.producer_name = "another"
+    onnx.save(graph, bundle / "model.onnx")
+    resign(bundle)
+    load_engine(bundle, threads=1).close()
+    assert "load slow" in CALLS and len(choices()) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"[", b"{}", b'{"backend": "slow"}', b"\xff\x00"])
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_damaged_answer_is_measured_again(
+    sealed: bool, damage: bytes, plant: Callable[..., None], bundle: Path
 ) -> None:
     plant("slow")
     load_engine(bundle).close()
-    known = choices(bundle)[0]
-    foreign = known | {"setting": known["setting"] | change, "backend": "slow"}
-    (bundle / CHOICES).write_bytes(msgspec.json.encode([foreign]))
+    (path,) = kept()
+    (files.save_sealed if sealed else Path.write_bytes)(path, damage)
+    CALLS.clear()
     with load_engine(bundle) as engine:
         assert engine.backend in REAL
-    assert choices(bundle)[0] == foreign, "kept for the machine it belongs to"
-    assert choices(bundle)[1]["setting"] == known["setting"]
-
-
-@pytest.mark.parametrize("damage", [b"", b"[", b"{}", b'[{"backend": "slow"}]', b"\xff\x00"])
-def test_a_damaged_answer_is_measured_again(
-    damage: bytes, plant: Callable[..., None], bundle: Path
-) -> None:
-    plant("slow")
-    (bundle / CHOICES).parent.mkdir()
-    (bundle / CHOICES).write_bytes(damage)
-    with load_engine(bundle) as engine:
-        assert engine.backend in REAL
-    assert len(choices(bundle)) == 1
+    assert "infer slow" in CALLS and len(choices()) == 1
 
 
 def test_an_answer_that_names_no_backend_is_measured_again(
@@ -183,43 +219,26 @@ def test_an_answer_that_names_no_backend_is_measured_again(
 ) -> None:
     plant("slow")
     load_engine(bundle).close()
-    forged = choices(bundle)[0] | {"backend": "tensorfly"}
-    (bundle / CHOICES).write_bytes(msgspec.json.encode([forged]))
+    forge("tensorfly")
     with load_engine(bundle) as engine:
         assert engine.backend in REAL
-    assert [choice["backend"] for choice in choices(bundle)] == [engine.backend]
+    assert [choice["backend"] for choice in choices()] == [engine.backend]
 
 
-@pytest.fixture
-def read_only(
-    make_bundle: Callable[..., Path], mount_disk: Callable[[str], Path], tmp_path: Path
-) -> Path:
-    """A bundle that takes no writes: by its permissions, or for root by its file system."""
-    if os.geteuid() != 0:
-        bundle = make_bundle(tmp_path / "tiny")
-        bundle.chmod(0o555)
-        return bundle
-    disk = mount_disk("8m")
-    bundle = make_bundle(disk / "tiny")
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    return bundle
+def forge(backend: str) -> None:
+    """Let the one answer name ``backend``."""
+    (path,), (choice,) = kept(), choices()
+    files.save_sealed(path, msgspec.json.encode(choice | {"backend": backend}))
 
 
-def test_a_read_only_bundle_works(plant: Callable[..., None], read_only: Path) -> None:
-    plant("slow")
-    with load_engine(read_only) as engine:
-        assert engine.backend in REAL and answers(engine)
-    assert not (read_only / CHOICES).exists()
-
-
-def test_a_file_where_the_folder_should_be_is_left_alone(
-    plant: Callable[..., None], bundle: Path
+def test_a_file_where_the_cache_should_be_is_left_alone(
+    plant: Callable[..., None], bundle: Path, cache: Path
 ) -> None:
     plant("slow")
-    (bundle / "engines").write_text("mine")
+    cache.write_text("mine")
     with load_engine(bundle) as engine:
         assert engine.backend in REAL
-    assert (bundle / "engines").read_text() == "mine"
+    assert cache.read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -239,7 +258,7 @@ def test_a_backend_that_fails_is_left_out(
         warning = capsys.readouterr().err
         assert f"warning: {name} is left out: " in warning and reason in warning
     assert CALLS.count(f"close {name}") == (2 if name == "mute" else 0)
-    assert not (bundle / CHOICES).exists()
+    assert not choices()
 
 
 def test_the_only_one_that_starts_is_not_timed(plant: Callable[..., None], bundle: Path) -> None:
@@ -250,19 +269,18 @@ def test_the_only_one_that_starts_is_not_timed(plant: Callable[..., None], bundl
 
 
 def test_an_answer_that_no_longer_loads_is_measured_again(
-    plant: Callable[..., None], bundle: Path, capsys: pytest.CaptureFixture[str]
+    plant: Callable[..., None],
+    bundle: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plant("slow")
     load_engine(bundle).close()
-    known = choices(bundle)[0]
-    plant("slow", "broken")
-    versions = known["setting"]["libraries"] | {"broken": known["setting"]["libraries"]["slow"]}
-    setting = known["setting"] | {"libraries": versions}
-    forged = known | {"setting": setting, "backend": "broken"}
-    (bundle / CHOICES).write_bytes(msgspec.json.encode([forged]))
+    forge("slow")
+    monkeypatch.setattr(f"{__name__}.FAILING", {"slow"})
     with load_engine(bundle) as engine:
         assert engine.backend in REAL
-    assert "broken is left out" in capsys.readouterr().err
+    assert "slow is left out" in capsys.readouterr().err
 
 
 def test_where_all_fail_the_last_error_is_told(plant: Callable[..., None], bundle: Path) -> None:
@@ -276,7 +294,7 @@ def test_one_candidate_is_simply_loaded(plant: Callable[..., None], bundle: Path
     with load_engine(bundle) as engine:
         assert engine.backend == "slow"
         assert CALLS == ["load slow", "infer slow"]
-    assert not (bundle / CHOICES).exists()
+    assert not choices()
 
 
 @pytest.mark.parametrize("backend", ["slow", *REAL])
@@ -284,7 +302,7 @@ def test_a_name_is_obeyed(backend: str, plant: Callable[..., None], bundle: Path
     plant("slow")
     with load_engine(bundle, backend) as engine:
         assert engine.backend == backend and answers(engine)
-    assert not (bundle / CHOICES).exists()
+    assert not choices()
 
 
 def test_a_backend_for_gpus_needs_one(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:

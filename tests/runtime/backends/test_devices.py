@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks.__main__ import Benchmark, benchmark
 from runtime.backends import ort, ov, trt_builder
-from runtime.backends.registry import CHOICES, computes, load_engine, on_device
+from runtime.backends.auto import ANSWERS
+from runtime.backends.registry import computes, load_engine, on_device
 from runtime.config import VideoConfig
 from runtime.errors import HedgeError
 from runtime.segment import Segmenter
@@ -71,11 +72,13 @@ def test_numbered_devices_have_a_short_name(monkeypatch: pytest.MonkeyPatch) -> 
     assert ov.devices() == ["CPU", "GPU.0", "GPU.1", "GPU", "AUTO"]
 
 
-def test_auto_remembers_each_device_by_itself(bundle: Path) -> None:
-    load_engine(bundle, device="CPU", threads=1).close()
-    load_engine(bundle, threads=1).close()
-    kept = (bundle / CHOICES).read_text()
-    assert kept.count('"device": "cpu"') == kept.count('"device": ""') == 1
+def test_auto_remembers_each_device_by_itself(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEDGE_CACHE", str(tmp_path / "cache"))
+    for device in ("CPU", "", "cpu"):
+        load_engine(bundle, device=device, threads=1).close()
+    assert len(list(ANSWERS.folder.iterdir())) == 2
 
 
 def test_layers_of_tensorrt_are_counted_by_their_weights() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +79,23 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def test_an_engine_that_answers_as_pytorch_did_is_taken(backend: str, golden_bundle: Path) -> None:
     for _ in range(2):
         load_engine(golden_bundle, backend, threads=1).close()
+
+
+def test_a_bundle_that_takes_no_writes_is_asked_each_time(
+    plant: Callable[..., None], mount_disk: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """By its permissions, or for root by its file system."""
+    plant("right")
+    root = os.geteuid() == 0
+    disk = mount_disk("8m") if root else tmp_path
+    bundle = make_bundle(disk / "tiny", golden_frames=True)
+    if root:
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    else:
+        bundle.chmod(0o555)
+    for _ in range(2):
+        load_engine(bundle, threads=1).close()
+    assert CALLS == [GOLDEN, GOLDEN] and not (bundle / PROVEN).exists()
 
 
 def test_a_wrong_engine_is_refused_in_one_line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from runtime.bundle.manifest import Manifest
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache; the folder of its models."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return ov.cache_folder()
+    return ov.MODELS.folder
 
 
 def labels(bundle: Path, threads: int = 1) -> np.ndarray:
@@ -86,7 +87,7 @@ def test_a_cache_that_cannot_be_written_only_costs_time(
 def test_the_oldest_models_go(
     bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, compilations: list[str]
 ) -> None:
-    monkeypatch.setattr(ov, "KEPT", 1)
+    monkeypatch.setattr(ov, "MODELS", replace(ov.MODELS, most=1))
     labels(bundle)
     (old,) = cache.iterdir()
     labels(bundle, threads=2)
