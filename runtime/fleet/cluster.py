@@ -22,7 +22,7 @@ from runtime.errors import EXIT_BUG, HedgeError, one_line
 from runtime.fleet.driver import IN_FLIGHT, Answer, Lost
 from runtime.fleet.plan import Span
 from runtime.fleet.shards import SpanRow
-from runtime.fleet.work import Bench, segment_span
+from runtime.fleet.work import Bench, StalledError, watched
 from runtime.interrupt import Closing
 
 # Nothing is told to anybody, and workers are what the machine is for: Ray would have them wait for
@@ -31,6 +31,7 @@ _SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 _STORE = 80 << 20  # bytes of shared memory: frames never enter it
 _ASK_S = 5.0  # until a cluster's address answers
 _TRIES = 3  # workers of a machine that may end while they load
+_STALLED = -1  # in place of an exit code: the worker has to be ended
 _HELLO = ""  # what a worker answers before its first span
 
 
@@ -56,7 +57,7 @@ class Worker:
         self._bench = Bench(self._job)
 
     def _do(self, span: Span, attempt: int) -> SpanRow:
-        return segment_span(span, self._bench, attempt)
+        return watched(span, self._bench, attempt)
 
     def hello(self) -> tuple[None, str, int]:
         """Load the engines; what went wrong, and the code of its kind."""
@@ -70,6 +71,8 @@ class Worker:
         """A span's row, or what went wrong."""
         try:
             return self._do(span, attempt), "", 0
+        except StalledError as error:
+            return None, one_line(error), _STALLED
         except (HedgeError, OSError) as error:
             return None, one_line(error), getattr(error, "exit_code", HedgeError.exit_code)
 
@@ -209,6 +212,9 @@ class RayPool(Closing):
             row, error, code = None, f"unexpected {one_line(fault.cause)}", EXIT_BUG
         except RayError as gone:
             return self._gone(worker, span, gone)
+        if code == _STALLED:
+            self._drop(worker)
+            return Lost(worker, error, span=span)
         if span != _HELLO:
             return Answer(worker, span, row, error, code)
         self._actors[worker].ready = not error

@@ -31,11 +31,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker that is gone, and why; blameless: with its whole machine, whatever it worked on."""
+    """A worker that is gone, and why; blameless: with its whole machine, whatever it worked on.
+
+    span: over which, where that is known, and ``why`` is what was wrong with it.
+    """
 
     worker: str
     why: str
     blameless: bool = False
+    span: str = ""
 
 
 class Pool(Protocol):
@@ -216,15 +220,16 @@ class Driver:
         if not holds:
             return
         self.progress.warnings.append(f"{lost.worker}: {lost.why}")
-        if len(holds) > 1 and not lost.blameless:
+        if len(holds) > 1 and not lost.blameless and not lost.span:
             self._alone.update(holds)
-        for place, id in enumerate(list(holds)):
+        blamed = lost.span or holds[0]
+        for id in holds:
             self._holders.get(id, set()).discard(lost.worker)
             if id not in self._open:
                 continue
-            self._losses[id] += place == 0
-            if place == 0 and (not lost.blameless or self._losses[id] > _UNLUCKY):
-                self._fail(id, f"the worker's process died: {lost.why}")
+            self._losses[id] += id == blamed
+            if id == blamed and (not lost.blameless or self._losses[id] > _UNLUCKY):
+                self._fail(id, lost.why if lost.span else f"on its worker: {lost.why}")
             elif not self._holders.get(id):
                 self._again(id)
         self._feed_all()

@@ -6,7 +6,8 @@ import math
 import platform
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -37,8 +38,12 @@ from runtime.pipeline import stream
 from runtime.segment import Prediction, Segmenter
 from runtime.sources.base import Frame
 
+_SILENCE_S = 600.0  # a frame takes seconds at most, and so does what a disk has to look up
+_WAIT_S = 1.0  # in which a span that waits for its turn shows that it does
 _WIDTH, _QUALITY = 480, 75  # of the picture of a span
 _EXACT = 1 << 24  # pixels that OpenCV's histogram, of floats, counts exactly
+
+Sign = Callable[[], None]  # of life
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class Job:
     """What is asked of every span.
 
     bundle, reference: folders or addresses; out: the folder of all results, which every worker
-    writes into; labels: a folder with one of labels for each video, by its name without suffix.
+    writes into; labels: a folder with one of labels for each video, by its name without suffix;
+    silence_s: for so long a span may show nothing before it is given up.
     """
 
     bundle: str
@@ -57,6 +63,7 @@ class Job:
     reference: str | None = None
     labels: Path | None = None
     save_labels: bool = False
+    silence_s: float = _SILENCE_S
 
     @property
     def shards(self) -> Shards:
@@ -66,6 +73,10 @@ class Job:
     def label_part(self, id: str) -> Path:
         """Where a span's labels are."""
         return self.out / "spans" / f"{id}{SUFFIX}"
+
+
+class StalledError(HedgeError):
+    """A span hangs, and with it the thread that works on it: its process is good for no more."""
 
 
 class Bench(Closing):
@@ -96,13 +107,48 @@ class Bench(Closing):
         """Free the engines."""
         self._stack.close()
 
+    @contextmanager
+    def my_turn(self, sign: Sign) -> Iterator[None]:
+        """Wait for the engines, with signs that it is waiting, and hold them."""
+        while not self.turn.acquire(timeout=_WAIT_S / 2):
+            sign()
+        try:
+            yield
+        finally:
+            self.turn.release()
 
-def segment_span(span: Span, bench: Bench, attempt: int = 1) -> SpanRow:
+
+def watched(span: Span, bench: Bench, attempt: int = 1) -> SpanRow:
+    """``segment_span`` in a thread of its own; StalledError where it shows nothing for too long."""
+    row: Future[SpanRow] = Future()
+    shown = threading.Event()
+
+    def work() -> None:
+        try:
+            row.set_result(segment_span(span, bench, attempt, shown.set))
+        except BaseException as error:
+            row.set_exception(error)
+
+    threading.Thread(target=work, name="span", daemon=True).start()
+    silent_s = 0.0  # counted: a process that was halted has not been silent
+    while not wait([row], _WAIT_S).done:
+        silent_s = 0.0 if shown.is_set() else silent_s + _WAIT_S
+        shown.clear()
+        if silent_s >= bench.job.silence_s:
+            raise StalledError(
+                f"{span.video}: nothing came of it for {bench.job.silence_s:.0f} s; check that "
+                "the disk or the network that it is on answers"
+            )
+    return row.result()
+
+
+def segment_span(span: Span, bench: Bench, attempt: int = 1, sign: Sign = lambda: None) -> SpanRow:
     """Segment a span and write what was found; its row. At once where it was written already.
 
     Threads may share ``bench``: while one span is segmented, the next one's video is opened and its
-    first frame decoded, and the last one's file is written. Raises HedgeError for a video that
-    cannot be read, OutputError where this machine cannot write.
+    first frame decoded, and the last one's file is written. sign: called whenever something was
+    done. Raises HedgeError for a video that cannot be read, OutputError where this machine cannot
+    write.
     """
     job, found = bench.job, _Findings(span, bench)
     row = row_of(span, attempt)
@@ -111,7 +157,7 @@ def segment_span(span: Span, bench: Bench, attempt: int = 1) -> SpanRow:
         source = stack.enter_context(SpanSource(span, earlier=found.drift is not None))
         with _reading(span.video):
             frames = _begun(source)
-        with bench.turn:
+        with bench.my_turn(sign):
             start = time.perf_counter()
             if job.shards.path(span.id).exists():
                 return job.shards.read(span.id)[1]
@@ -120,6 +166,7 @@ def segment_span(span: Span, bench: Bench, attempt: int = 1) -> SpanRow:
             with _reading(span.video), closing(stream(frames, bench.segmenter)) as predictions:
                 for prediction in predictions:
                     found.add(prediction)
+                    sign()
     row.frames, row.confusion = found.frames, found.confusion
     row.damaged, row.complaint = source.damaged, source.complaint() or ""
     row.work_s = time.perf_counter() - start

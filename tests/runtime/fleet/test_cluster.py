@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -10,7 +11,11 @@ import pytest
 
 from runtime.errors import HedgeError, IncompleteError
 from runtime.fleet.__main__ import main
+from runtime.fleet.cluster import RayPool
 from runtime.fleet.config import FleetConfig
+from runtime.fleet.driver import Driver, Progress
+from runtime.fleet.plan import plan
+from runtime.fleet.work import Job
 from tests.runtime.fleet.faults import cluster, drawn, serially, shards, wait_for, wrong
 
 
@@ -50,6 +55,36 @@ def test_a_machine_dies_and_no_frame_is_lost_or_there_twice(
     assert not wrong(out, truth, labels)
     page = (out / "report.html").read_text()
     assert "<polygon" in page and "data:image/webp" in page and "<script" not in page
+
+
+def test_a_span_that_hangs_costs_its_worker_and_is_tried_again(
+    shared_bundle: Path, tmp_path: Path
+) -> None:
+    """A pipe that nobody writes into takes a video's place: to open it waits for ever."""
+    videos = [drawn(tmp_path / f"v{number}.mp4", 2, number) for number in range(2)]
+    spans = [
+        span
+        for _, found in plan([f"file://{video}" for video in videos], 60, "")
+        if isinstance(found, list)
+        for span in found
+    ]
+    video = videos[0].rename(tmp_path / "kept.mp4")
+    os.mkfifo(videos[0])
+    job = Job(
+        str(shared_bundle), tmp_path / "out", "onnxruntime", threads=1, silence_s=5.0
+    )  # fmt: skip
+
+    def told(progress: Progress) -> None:
+        if progress.warnings and videos[0].is_fifo():
+            video.replace(videos[0])
+
+    with RayPool(job, os.cpu_count() or 1, None) as pool:
+        progress = Driver(pool, lambda span: job.shards.path(span.id).exists(), told).run(spans)
+    ((warning),) = progress.warnings
+    assert "v0.mp4: nothing came of it for 5 s" in warning
+    assert (progress.done, progress.retries, progress.failures) == (2, 1, [])
+    rows = [job.shards.read(span.id)[1] for span in spans]
+    assert [(row.frames, row.attempts) for row in rows] == [(20, 2), (20, 1)]
 
 
 def test_no_cluster_is_one_line(shared_bundle: Path, tmp_path: Path) -> None:

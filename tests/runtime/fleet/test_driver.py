@@ -135,6 +135,19 @@ def test_what_kills_as_the_second_is_found_and_the_first_is_done(names: str, see
     assert progress.done == 12
 
 
+def test_a_span_that_is_known_to_hang_is_blamed_alone() -> None:
+    def act(worker: str, span: Span, attempt: int) -> Answer | Lost:
+        if all(held.id != "s3" for held, _ in pool.queues[worker]):
+            return done(worker, span, attempt)
+        pool.new.append(f"{worker}'")
+        return Lost(worker, "nothing came of it", span="s3")
+
+    pool = Workers("ab", act)
+    progress = drive(pool)
+    assert [(row.id, row.error) for row in progress.failures] == [("s3", "nothing came of it")]
+    assert (progress.done, pool.given["s3"]) == (12, ATTEMPTS)
+
+
 def test_machines_that_go_are_no_failures_of_the_spans() -> None:
     gone: list[str] = []
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from fractions import Fraction
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
 from runtime.errors import HedgeError
@@ -21,10 +24,11 @@ from runtime.fleet.label_video import join, read_labels
 from runtime.fleet.places import find_videos, local_bundle
 from runtime.fleet.plan import Packets, Span, Unplanned, cuts, plan
 from runtime.fleet.shards import PIXELS, Shards, SpanRow
-from runtime.fleet.work import Bench, Job, class_pixels, segment_span
+from runtime.fleet.work import Bench, Job, StalledError, class_pixels, segment_span, watched
 from runtime.outputs.video_file import VideoSink
 from runtime.video import VideoConfig, main
 from tests.equipment.videos import make_timed, noise
+from tests.runtime.fleet.faults import wait_for
 
 OPEN_GOP = {"bf": "3", "b_strategy": "0", "sc_threshold": "0", "x264-params": "open-gop=1"}
 SECOND = [Fraction(i, 30) for i in range(60)]
@@ -163,6 +167,44 @@ def test_a_span_begins_and_ends_while_another_is_segmented(
                 lost.result(timeout=60)
     found = [frame["frame"] for span in spans for frame in job.shards.read(span.id)[0].to_pylist()]
     assert found == list(range(60))
+
+
+class Stuck(LocalFileSystem):
+    """Files whose middle, from 30 to 60 kB, nobody reads until ``free`` is set."""
+
+    protocol = "stuck"
+    free = threading.Event()
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        class File(FileIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                if 30_000 < self.tell() < 60_000:
+                    Stuck.free.wait()
+                return super().read(size)
+
+        return File(path)
+
+
+def test_a_span_that_hangs_is_given_up_and_one_that_waits_for_it_is_not(
+    shared_bundle: Path, tmp_path: Path
+) -> None:
+    (span, other, _) = planned(one_of("mkv", tmp_path), 0.5)
+    fsspec.register_implementation("stuck", Stuck, clobber=True)
+    job = Job(
+        str(shared_bundle), tmp_path / "out", "onnxruntime", threads=1, silence_s=3.0
+    )  # fmt: skip
+    with Bench(job) as bench, ThreadPoolExecutor(2) as pool:
+        try:
+            hanging = pool.submit(watched, replace(span, video=f"stuck://{span.video}"), bench)
+            wait_for(bench.turn.locked)
+            waiting = pool.submit(watched, other, bench)
+            with pytest.raises(StalledError, match=r"a\.mkv: nothing came of it for 3 s"):
+                hanging.result(timeout=60)
+            assert not wait([waiting], 2 * job.silence_s).done
+        finally:
+            Stuck.free.set()
+        assert waiting.result(timeout=60).frames == 24
+    assert job.shards.whole() >= {other.id}
 
 
 def test_what_is_whole_is_done_and_what_is_not_is_removed(
