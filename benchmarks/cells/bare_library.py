@@ -110,20 +110,16 @@ def _openvino(spec: Spec, manifest: Manifest, wanted: str) -> tuple[Fill, Run]:
 
 
 def _onnxruntime(spec: Spec, manifest: Manifest, wanted: str) -> tuple[Fill, Run]:
-    import onnxruntime
-
     from runtime.backends import ort
 
     graph = spec.bundle / manifest.graph(ort.form(spec.device, spec.backend))
-    session = ort.session(graph, spec.threads, spec.device)
-    options = onnxruntime.RunOptions()
-    options.only_execute_path_to_fetches = True
+    session = ort.session(graph, spec.threads, spec.device, wanted)
     feed = {manifest.input.name: np.zeros(manifest.input.shape, np.uint8)}
 
     def fill(batch: np.ndarray) -> None:
         feed[manifest.input.name] = batch  # the library reads numpy's memory in place
 
-    return fill, lambda: session.run([wanted], feed, options)[0]
+    return fill, lambda: session.run([wanted], feed)[0]
 
 
 def program(backend: str) -> str | None:

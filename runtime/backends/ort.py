@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import onnxruntime
 
 from runtime.backends.base import OneAtATime, check_batch
 from runtime.backends.label_tail import Scored, label_tail
+from runtime.bundle.graph import write_part
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError, one_line
 
@@ -43,6 +46,7 @@ class OrtEngine(Scored, OneAtATime):
     def __init__(
         self,
         session: onnxruntime.InferenceSession,
+        graph: Path,
         manifest: Manifest,
         backend: str,
         device: str = CPU,
@@ -50,16 +54,15 @@ class OrtEngine(Scored, OneAtATime):
         self.manifest, self.backend, self.device = manifest, backend, device
         self.computes = "fp32" if device == CPU else manifest.precision
         self._session: onnxruntime.InferenceSession | None = session
+        self._graph = graph
         self._wanted, self._labels = label_tail(manifest)
-        self._options = onnxruntime.RunOptions()
-        self._options.only_execute_path_to_fetches = True  # not the graph's own end
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """See ``Engine``."""
         check_batch(self.manifest, batch)
         assert self._session is not None, "infer after close"
         inputs = {self.manifest.input.name: batch}
-        return self._labelled(self._session.run([self._wanted], inputs, self._options)[0])
+        return self._labelled(self._session.run([self._wanted], inputs)[0])
 
     def multiply_adds(self) -> dict[str, int]:
         """Of a batch, by the arithmetic that computes them; empty where the library does not say.
@@ -73,9 +76,9 @@ class OrtEngine(Scored, OneAtATime):
             options.profile_file_prefix = str(Path(folder) / "profile")
             # Weights that a kernel has packed for itself would not be among its inputs.
             options.add_session_config_entry("session.disable_prepacking", "1")
-            session = _started(Path(self._session._model_path), options, self.device)
+            session = _started(self._graph, self._wanted, options, self.device)
             frames = np.zeros(self.manifest.input.shape, np.uint8)
-            session.run([self._wanted], {self.manifest.input.name: frames}, self._options)
+            session.run([self._wanted], {self.manifest.input.name: frames})
             events = json.loads(Path(session.end_profiling()).read_bytes())
         found: Counter[str] = Counter()
         for event in events:
@@ -108,8 +111,9 @@ def load(
     threads: of the CPU, 0 leaves them to the library. ``in_flight`` changes nothing: the library
     gives all its threads to one batch.
     """
-    graph = bundle / manifest.graph(form(device, backend))
-    return OrtEngine(session(graph, threads, device), manifest, backend, device or CPU)
+    graph, (wanted, _) = bundle / manifest.graph(form(device, backend)), label_tail(manifest)
+    own = session(graph, threads, device, wanted)
+    return OrtEngine(own, graph, manifest, backend, device or CPU)
 
 
 def form(device: str, backend: str) -> str:
@@ -117,9 +121,11 @@ def form(device: str, backend: str) -> str:
     return _FORMS.get(device, backend)
 
 
-def session(graph: Path, threads: int, device: str = "") -> onnxruntime.InferenceSession:
-    """The library's session of an ONNX file."""
-    return _started(graph, _options(threads), device or CPU)
+def session(
+    graph: Path, threads: int, device: str = "", wanted: str = ""
+) -> onnxruntime.InferenceSession:
+    """The library's session of an ONNX file, as far as the tensor ``wanted`` where one is named."""
+    return _started(graph, wanted, _options(threads), device or CPU)
 
 
 def _options(threads: int) -> onnxruntime.SessionOptions:
@@ -129,15 +135,35 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
+@contextmanager
+def _part(graph: Path, wanted: str) -> Iterator[Path]:
+    """A file with the graph as far as ``wanted``, while it is read.
+
+    The library runs a whole graph whatever it is asked for: its ``only_execute_path_to_fetches``
+    does nothing outside of builds for training. Where no file can be written it does so here.
+    """
+    if not wanted:
+        yield graph
+        return
+    with ExitStack() as stack:
+        path = graph
+        with suppress(OSError):
+            part = Path(stack.enter_context(tempfile.TemporaryDirectory())) / graph.name
+            write_part(graph, wanted, part)
+            path = part
+        yield path
+
+
 def _started(
-    graph: Path, options: onnxruntime.SessionOptions, device: str
+    graph: Path, wanted: str, options: onnxruntime.SessionOptions, device: str
 ) -> onnxruntime.InferenceSession:
     own = _PROVIDERS.get(device, device) + _ENDING
     providers = [(own, _OPTIONS.get(device, {}))]
     if device != CPU:
         providers.append((CPU + _ENDING, {}))
     try:
-        session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
+        with _part(graph, wanted) as part:
+            session = onnxruntime.InferenceSession(str(part), options, providers=providers)
     except Exception as error:  # the library raises a dozen types with no common base
         raise HedgeError(f"{graph}: ONNX Runtime refuses it: {one_line(error)}") from error
     if own not in session.get_providers():  # the library would go on without it

@@ -1,4 +1,4 @@
-"""The border of an ONNX graph, read from its file without loading it: no library, no allocation."""
+"""An ONNX file's border, and its graph up to a tensor, without loading it: no library parses it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _INITIALIZER, _SPARSE, _INPUT, _OUTPUT, _VALUE_INFO = 5, 15, 11, 12, 13
 _TENSOR, _SUBGRAPH, _TENSORS, _SUBGRAPHS, _SPARSE_TENSORS = 5, 6, 10, 11, 23
 _EXTERNAL, _LOCATION = 13, 14  # of a tensor
 _FUNCTION_NODE = 7
+_NODE_INPUT, _NODE_OUTPUT = 1, 2
 
 Tensor = tuple[str, tuple[int | None, ...]]  # data type and shape, None where a side is open
 
@@ -44,6 +45,39 @@ def read_border(path: Path) -> Border:
         return _border(memoryview(data))
     except IndexError as error:
         raise ValueError("not an ONNX model, or a damaged one") from error
+
+
+def write_part(path: Path, tensor: str, target: Path) -> None:
+    """Write the graph in ``path``, which ``read_border`` took, to ``target`` as far as ``tensor``.
+
+    That is its only output, and nodes that read it, or what comes of it, are left out. An engine
+    that is asked for a tensor in between may compute all that lies behind it as well.
+    """
+    with path.open("rb") as file, target.open("wb") as out:
+        model = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        for number, value, whole in _spans(model):
+            if number == _GRAPH and isinstance(value, memoryview):
+                kept = list(_up_to(value, tensor))
+                out.write(_prefix(_GRAPH, sum(map(len, kept))))
+                out.writelines(kept)
+            else:
+                out.write(whole)
+
+
+def _up_to(graph: memoryview, tensor: str) -> Iterator[bytes | memoryview]:
+    """The graph's fields, as they are in the file."""
+    behind = {tensor}
+    for number, value, whole in _spans(graph):
+        if isinstance(value, memoryview):
+            if number == _NODE and behind & set(_texts(value, _NODE_INPUT)):
+                behind.update(_texts(value, _NODE_OUTPUT))
+                continue
+            if number in (_OUTPUT, _VALUE_INFO) and _text(value, 1) == tensor:
+                yield _prefix(_OUTPUT, len(value))
+                yield value
+                continue
+        if number != _OUTPUT:
+            yield whole
 
 
 def _border(model: memoryview) -> Border:
@@ -133,10 +167,13 @@ def _side(dim: memoryview) -> int | None:
 
 
 def _text(message: memoryview, wanted: int) -> str:
+    return next(_texts(message, wanted), "")
+
+
+def _texts(message: memoryview, wanted: int) -> Iterator[str]:
     for number, value in _messages(message):
         if number == wanted:
-            return bytes(value).decode("utf-8", "replace")
-    return ""
+            yield bytes(value).decode("utf-8", "replace")
 
 
 def _messages(message: memoryview) -> Iterator[tuple[int, memoryview]]:
@@ -147,13 +184,20 @@ def _messages(message: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """The fields of a protobuf message: numbers as they are, all else as views, unread."""
+    for number, value, _ in _spans(message):
+        yield number, value
+
+
+def _spans(message: memoryview) -> Iterator[tuple[int, int | memoryview, memoryview]]:
+    """The same, each with all its bytes, its key's included."""
     at = 0
     while at < len(message):
+        start = at
         key, at = _varint(message, at)
         kind = key & 7
         if kind == 0:
             value, at = _varint(message, at)
-            yield key >> 3, value
+            yield key >> 3, value, message[start:at]
             continue
         if kind == 2:
             size, at = _varint(message, at)
@@ -161,7 +205,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             size = {1: 8, 5: 4}.get(kind, len(message) + 1)
         if size > len(message) - at:
             raise IndexError
-        yield key >> 3, message[at : at + size]
+        yield key >> 3, message[at : at + size], message[start : at + size]
         at += size
 
 
@@ -174,3 +218,13 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
         if byte < 128:
             return value, at
     raise IndexError
+
+
+def _prefix(number: int, size: int) -> bytes:
+    """What stands before a message of ``size`` bytes in field ``number``."""
+    code = bytearray([number << 3 | 2])
+    while size > 127:
+        code.append(size & 127 | 128)
+        size >>= 7
+    code.append(size)
+    return bytes(code)
