@@ -30,7 +30,8 @@ CPU, AUTO = "CPU", "AUTO"
 _ARITHMETIC = {
     "f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8",
 }  # fmt: skip
-_PRODUCTS = {"Convolution", "Deconvolution", "FullyConnected", "MatMul"}  # in graphs as executed
+_MATRICES = {"FullyConnected", "MatMul"}  # in graphs as executed
+_PRODUCTS = _MATRICES | {"Convolution", "Deconvolution"}
 
 
 class OvEngine(Scored, Closing):
@@ -81,21 +82,8 @@ class OvEngine(Scored, Closing):
             self._free.append(request)
 
     def multiply_adds(self) -> dict[str, int]:
-        """Of a batch, by the arithmetic that computes them; empty where the library does not say.
-
-        Told by the graph that the library executes, not by the one that it was given.
-        """
-        found: Counter[str] = Counter()
-        with suppress(RuntimeError):  # a device that keeps its graph to itself
-            for node in self._model.get_runtime_model().get_ops():
-                info = node.get_rt_info()
-                if str(info["layerType"].astype(str)) not in _PRODUCTS:
-                    continue
-                if node.get_input_size() < 2:
-                    return {}
-                precision = str(info["runtimePrecision"].astype(str))
-                found[_ARITHMETIC.get(precision, precision)] += _products(node)
-        return dict(found)
+        """See ``products``."""
+        return products(self._model)
 
     def close(self) -> None:
         """See ``Engine``; waits for what is in flight."""
@@ -235,10 +223,30 @@ def _described(model: openvino.CompiledModel, device: str) -> str:
     return " ".join(words)
 
 
-def _products(node: openvino.Node) -> int:
-    """Multiply-adds of a convolution or a matrix product, from its shapes as executed."""
+def products(model: openvino.CompiledModel) -> dict[str, int]:
+    """Multiply-adds of a batch, by the arithmetic that computes them.
+
+    Told by the graph that the library executes, not by the one that it was given; empty where the
+    library does not say.
+    """
+    found: Counter[str] = Counter()
+    with suppress(RuntimeError):  # a device that keeps its graph to itself
+        for node in model.get_runtime_model().get_ops():
+            info = node.get_rt_info()
+            kind = str(info["layerType"].astype(str))
+            if kind not in _PRODUCTS:
+                continue
+            if node.get_input_size() < 2:
+                return {}
+            precision = str(info["runtimePrecision"].astype(str))
+            found[_ARITHMETIC.get(precision, precision)] += _products(node, kind in _MATRICES)
+    return dict(found)
+
+
+def _products(node: openvino.Node, matrices: bool) -> int:
+    """Multiply-adds of a convolution or a product of matrices, from its shapes as executed."""
     frames, weights = (tuple(node.get_input_shape(number)) for number in (0, 1))
-    answer = prod(node.get_output_shape(0))
-    if len(frames) < 4:  # rows by columns
-        return answer * frames[-1]
-    return answer * prod(weights[2 if len(weights) > len(frames) else 1 :])  # groups come first
+    shape = tuple(node.get_output_shape(0))
+    if matrices:
+        return prod(shape) * prod(frames[-2:]) // shape[-2]  # rows by columns, or turned
+    return prod(shape) * prod(weights[2 if len(weights) > len(frames) else 1 :])  # groups first

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import openvino
 import pytest
+from openvino import opset13 as ops
 
 from benchmarks.__main__ import Benchmark, benchmark
 from runtime.backends import ort, ov, trt_builder
@@ -91,3 +93,16 @@ def test_layers_of_tensorrt_are_counted_by_their_weights() -> None:
     assert trt_builder.products('{"Layers": ["conv", "pooling"]}') == {}
     for other in ("", "[]", '{"Layers": [{"Weights": {"Type": "Half", "Count": 1}}]}'):
         assert trt_builder.products(other) == {}, "of another library's next version"
+
+
+def test_matrix_products_of_several_heads_are_counted_once() -> None:
+    """Queries by keys, then by values, as attention has them: (2, 3, 8, 5) · (2, 3, 9, 5)ᵀ · …"""
+    queries, keys, values = (
+        ops.parameter(shape, np.float32) for shape in ((2, 3, 8, 5), (2, 3, 9, 5), (2, 3, 9, 4))
+    )
+    scores = ops.matmul(queries, keys, transpose_a=False, transpose_b=True)
+    answer = ops.matmul(ops.softmax(scores, 3), values, transpose_a=False, transpose_b=False)
+    model = openvino.Model([answer], [queries, keys, values])
+    config = {"INFERENCE_PRECISION_HINT": "f32", "SNIPPETS_MODE": "DISABLE"}
+    compiled = ov.core().compile_model(model, "CPU", config)
+    assert ov.products(compiled) == {"fp32": 2 * 3 * (8 * 9 * 5 + 8 * 4 * 9)}
