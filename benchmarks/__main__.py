@@ -58,7 +58,7 @@ class Benchmark:
     peers: plan.Peers = "first"
     """Which models PyTorch, ONNX Runtime as one first uses it, and the bare libraries run too.
     nncf: all models, beside the INT8 that NNCF makes of their FP32 bundles, with and without its
-    accuracy control; it calibrates with --data (extra: nncf)."""
+    accuracy control, which takes minutes by itself; it calibrates with --data (extra: nncf)."""
     checkpoints: tuple[Path, ...] = ()
     """Runs that the bundles were made of, for PyTorch. Default: found under runs/ by name."""
     threads: int = 2
@@ -70,7 +70,8 @@ class Benchmark:
     frames: int | None = None
     """Score on at most so many frames. Default: 128, with --quick 16."""
     timeout: float = 60.0
-    """Seconds after which a cell that does not answer is given up; five times that to start."""
+    """Seconds after which a cell that does not answer is given up; five times that to start, and
+    half an hour more where NNCF controls accuracy."""
     out: Path = Path("reports")
     """Folder of the report."""
     baseline: Path | None = None

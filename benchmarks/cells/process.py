@@ -51,7 +51,7 @@ class Child(Closing):
         assert self._process.stdout is not None
         threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
         try:
-            self.computes = self._answer("start", str, START * patience)
+            self.computes = self._answer("start", str, START * patience + spec.longer)
         except BaseException:
             self.close()
             raise

@@ -32,7 +32,8 @@ class Spec:
     library; frames: the list that ``benchmarks.run.frames`` writes; weights: checkpoints of which a
     PyTorch peer takes the bundle's, ONNX file of the naive ONNX Runtime one, or what NNCF
     calibrates with; scratch: a folder to write to; device: of our engine and of the bare library,
-    see ``runtime.backends.registry.on_device``.
+    see ``runtime.backends.registry.on_device``; longer: seconds that its start takes by itself,
+    beyond patience.
     """
 
     module: str
@@ -44,6 +45,7 @@ class Spec:
     way: str = ""
     weights: tuple[Path, ...] = ()
     device: str = ""
+    longer: float = 0.0
 
 
 class Served(Protocol):

@@ -36,6 +36,7 @@ PEERS = {  # by the device that they share with the bundles they are compared wi
 
 Peers = Literal["first", "all", "none", "nncf"]
 # OpenVINO's quantiser on the same FP32 graph; the last is the one that takes minutes.
+CONTROL_S = 1800.0  # it ranks every layer on the labelled frames before it gives one back
 NNCF = ("nncf int8", "nncf int8 + label tail", "nncf int8 accuracy control")
 Kind = Literal["bundle", "peer", "bare"]
 
@@ -215,7 +216,9 @@ def quantized(
             trouble = f"no FP32 bundle of {model.weights} beside it: hedge export --fp32"
             yield Planned(replace(cell, error=trouble), model, None)
         else:
-            yield Planned(cell, source, shared.spec("nncf", source, cell, tuple(calibration)))
+            spec = shared.spec("nncf", source, cell, tuple(calibration))
+            longer = CONTROL_S if way == NNCF[-1] else 0.0
+            yield Planned(cell, source, replace(spec, longer=longer))
 
 
 def _checkpoints(model: Model, given: Sequence[Path]) -> tuple[Path, ...]:

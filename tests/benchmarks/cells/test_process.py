@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,13 @@ def test_a_hang_is_ended(spec: Callable[[str], Spec], planted: None) -> None:
             child.measure(2)
         assert time.monotonic() - start < 30
         assert child._process.returncode is not None
+
+
+def test_a_start_that_takes_longer_by_itself_is_waited_for(spec: Callable[[str], Spec]) -> None:
+    with pytest.raises(LostError, match=r"no answer to 'start' for 0\.05 s"):
+        Child(spec("short"), 0.01)
+    with Child(replace(spec("long"), longer=60.0), 0.01) as child:
+        assert child.computes == "fp32"
 
 
 def test_what_a_cell_refuses_is_one_line(spec: Callable[[str], Spec]) -> None:

@@ -65,6 +65,7 @@ def test_nncf_quantises_the_fp32_bundle_of_the_same_weights(
     for mine, none in zip(cells[:3], cells[3:], strict=True):
         assert mine.spec is not None and mine.spec.bundle == one and mine.spec.weights == (image,)
         assert mine.spec.module == "benchmarks.cells.nncf" and mine.cell.backend == "openvino"
+        assert (mine.spec.longer > 0) == ("control" in mine.cell.name), "it takes minutes"
         assert none.spec is None and "no FP32 bundle of brightest" in (none.cell.error or "")
 
 
