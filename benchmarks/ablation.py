@@ -23,7 +23,15 @@ from runtime.accuracy.metrics import BOUNDARY_TOLERANCE_PX
 from runtime.errors import HedgeError
 from train.__main__ import main as train
 from train.checkpoint import Checkpoint
-from train.config import EDGES, EdgeName, TrainConfig, VariantName
+from train.config import (
+    DECODERS,
+    EDGES,
+    FIRST_DECODER,
+    DecoderName,
+    EdgeName,
+    TrainConfig,
+    VariantName,
+)
 from train.datasets import default_data, open_index
 from train.device import half_precision
 from train.evaluation.scoring import evaluate, evaluation_index, load_model
@@ -40,6 +48,7 @@ class Design:
 
     variant: VariantName
     hed: EdgeName | None = None
+    decoder: DecoderName = FIRST_DECODER
 
 
 DESIGNS: dict[str, Design] = {
@@ -50,6 +59,12 @@ DESIGNS: dict[str, Design] = {
     "dlse_hed blank": Design("dlse_hed", "blank"),
     "dlse_hed shared": Design("dlse_hed", "shared"),
     "dlse_hed supervised": Design("dlse_hed", "supervised"),
+}
+SE_AND_EDGES = tuple(DESIGNS)  # what SE and edges bring
+DESIGNS |= {
+    f"decoder {name}": Design("dlse_hed", "shared", name)
+    for name in DECODERS
+    if name != FIRST_DECODER
 }
 
 
@@ -70,8 +85,8 @@ class Ablation:
 
     train: TrainConfig = field(default_factory=TrainConfig)
     """Settings that all trainings share; variant, hed, seed, name and out are the table's."""
-    designs: tuple[str, ...] = tuple(DESIGNS)
-    """Rows of the table."""
+    designs: tuple[str, ...] = SE_AND_EDGES
+    """Rows of the table; "decoder add" and its like have dlse_hed's shared edges."""
     seeds: tuple[int, ...] = (0, 1)
     """Each design is trained once with each."""
     rounds: int = 30
@@ -150,6 +165,7 @@ def _runs(config: Ablation) -> Iterator[TrainConfig]:
                 config.train,
                 variant=design.variant,
                 hed=design.hed,
+                decoder=design.decoder,
                 edge_weights=config.train.edge_weights if own else None,
                 seed=seed,
                 name=f"{name.replace(' ', '-')}-{seed}",
@@ -158,7 +174,8 @@ def _runs(config: Ablation) -> Iterator[TrainConfig]:
 
 
 def _design(run: TrainConfig) -> str:
-    return next(n for n, d in DESIGNS.items() if (d.variant, d.hed) == (run.variant, run.hed))
+    own = Design(run.variant, run.hed, run.decoder or FIRST_DECODER)
+    return next(name for name, design in DESIGNS.items() if design == own)
 
 
 def _is_finished(run: TrainConfig) -> bool:
@@ -202,11 +219,11 @@ def _with(report: Report, result: Result) -> Report:
 def _timed(report: Report, config: Ablation) -> Report:
     """The report with what its designs cost, all timed in turn."""
     names = list(dict.fromkeys(result.design for result in report.results))
+    backbone, size = config.train.backbone_name, report.size
     cases = {
-        name: Case(
-            config.train.backbone_name, DESIGNS[name].variant, report.size, DESIGNS[name].hed
-        )
-        for name in names
+        name: Case(backbone, design.variant, size, design.hed, design.decoder)
+        for name, design in DESIGNS.items()
+        if name in names
     }
     folder = config.runs / "untrained"
 

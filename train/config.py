@@ -22,10 +22,13 @@ HedName = Literal["vgg16", "lite"]
 EdgeName = Literal["vgg16", "lite", "shared", "supervised", "blank"]
 PresetName = Literal["small"]
 LogName = Literal["mlflow", "wandb"]
+DecoderName = Literal["concat", "add", "narrow", "separable", "eighth"]
 VariantName = Literal["vanilla", "dlse", "dlse_sf", "dlse_hed"]
 
 CONFIG = "config.json"  # of a run, in its folder
 DEFAULT_BACKBONE: BackboneName = "mobilenet_v2"
+DEFAULT_DECODER: DecoderName = "concat"
+FIRST_DECODER: DecoderName = "concat"  # of runs and files from before there was a choice
 DEFAULT_EDGES: EdgeName = "shared"  # of dlse_hed: benchmarks/results/ablation.md says why
 
 
@@ -68,12 +71,37 @@ EDGES: dict[EdgeName, EdgeDesign] = {
 
 
 @dataclass(frozen=True)
+class DecoderDesign:
+    """How the decoder brings the features at 1/output_stride, 1/8 and 1/4 together.
+
+    skips: the backbone's features join what comes from below side by side, or as a sum, for which
+    they are brought to the same width; fuse: the 3×3 behind each join; aspp: its dilated 3×3 are
+    dense over all channels of the backbone, or over those that its 1×1 answers (narrow), or
+    separable; quarter: climb to 1/4, or stop at 1/8. Edges enter at the last join.
+    """
+
+    skips: Literal["concat", "add"]
+    fuse: Literal["dense", "separable"] = "dense"
+    aspp: Literal["dense", "narrow", "separable"] = "dense"
+    quarter: bool = True
+
+
+DECODERS: dict[DecoderName, DecoderDesign] = {
+    "concat": DecoderDesign("concat"),
+    "add": DecoderDesign("add"),
+    "narrow": DecoderDesign("add", aspp="narrow"),
+    "separable": DecoderDesign("add", fuse="separable", aspp="separable"),
+    "eighth": DecoderDesign("add", aspp="narrow", quarter=False),
+}
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The network, completely: two models with equal configs have equal state-dict keys.
 
     output_stride: 8, 16 or 32, of the backbone's last stage; atrous_rates: ASPP's, in pixels of
     that stage; se: gate of the Squeeze-Excitation blocks, None for none; hed: a row of EDGES,
-    None for a model without edges.
+    None for a model without edges; decoder: a row of DECODERS.
     """
 
     backbone: str
@@ -82,6 +110,7 @@ class ModelConfig:
     atrous_rates: tuple[int, ...] = (6, 12, 18)
     se: SqueezeExciteGate | None = None
     hed: EdgeName | None = None
+    decoder: DecoderName = FIRST_DECODER
 
     @property
     def edges(self) -> EdgeDesign:
@@ -206,6 +235,9 @@ class TrainConfig(RunConfig):
     """Edges of dlse_hed: side outputs of the backbone that feed the decoder (shared, the default)
     or are only supervised (supervised, no cost at run time), a separate network (vgg16, lite), or
     empty maps (blank, for comparison)."""
+    decoder: DecoderName | None = None
+    """How the features at 1/16, 1/8 and 1/4 are brought together: docs/results say what each costs.
+    Default: that of --start, else concat."""
     output_stride: Literal[8, 16, 32] = 16
     """Of the backbone's last stage; 16 is 2.6 to 2.9 times faster than 8."""
     size: tuple[Side, Side] | None = None
@@ -288,6 +320,7 @@ class TrainConfig(RunConfig):
             output_stride=self.output_stride,
             se=row.se,
             hed=(self.hed or DEFAULT_EDGES) if row.hed else None,
+            decoder=self.decoder or FIRST_DECODER,
         )
 
 

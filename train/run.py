@@ -15,7 +15,7 @@ from runtime import files
 from runtime.errors import HedgeError, OutputError
 from runtime.outputs import sheet
 from train.checkpoint import PREVIOUS, Checkpoint, find_checkpoint
-from train.config import CONFIG, RunConfig, TrainConfig, to_builtins
+from train.config import CONFIG, DEFAULT_DECODER, RunConfig, TrainConfig, to_builtins
 from train.datasets import audit, default_data, open_index
 from train.datasets.mixture import Portion, mixed
 from train.loop.distributed import World, world
@@ -166,11 +166,17 @@ def _draw_results(run: Path, trainer: Trainer, logs: Sequence[Log]) -> None:
 
 def _completed(config: TrainConfig) -> TrainConfig:
     """Options that ``config`` leaves open are those of the checkpoint it starts from."""
-    if config.start is None or (config.resumed and config.backbone):
+    if config.resumed and (config.backbone or config.start is None):
         return config
+    if config.start is None:
+        return replace(config, decoder=config.decoder or DEFAULT_DECODER)
     start = Checkpoint.load(find_checkpoint(config.start))
-    backbone = config.backbone or start.model.backbone
-    return replace(config, backbone=backbone, license=config.license or start.license)
+    return replace(
+        config,
+        backbone=config.backbone or start.model.backbone,
+        decoder=config.decoder or start.model.decoder,
+        license=config.license or start.license,
+    )
 
 
 def _ignore(_: object) -> None:

@@ -23,7 +23,16 @@ from runtime.bundle.classes import CITYSCAPES
 from runtime.bundle.manifest import FILE_NAME
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
-from train.config import TIMM, VARIANTS, BackboneName, EdgeName, TrainConfig, VariantName
+from train.config import (
+    DEFAULT_DECODER,
+    TIMM,
+    VARIANTS,
+    BackboneName,
+    DecoderName,
+    EdgeName,
+    TrainConfig,
+    VariantName,
+)
 from train.datasets.synthetic.generate import SyntheticConfig, generate
 from train.models import DeepLab
 
@@ -34,13 +43,15 @@ CALIBRATION = 16  # images; ranges do not change what a layer costs
 class Case:
     """A model at an input size (H, W).
 
-    hed: where the edges of dlse_hed come from; by default a network, whose cost is in question.
+    hed: where the edges of dlse_hed come from; by default a network, whose cost is in question;
+    decoder: a row of DECODERS.
     """
 
     backbone: str
     variant: VariantName
     size: tuple[int, int]
     hed: EdgeName | None = None
+    decoder: DecoderName = DEFAULT_DECODER
 
     @classmethod
     def parse(cls, text: str) -> Case:
@@ -58,8 +69,9 @@ class Case:
 
     def __str__(self) -> str:
         backbone = self.backbone.replace("/", "-")
-        edges = f"-{self.hed}" if self.hed else ""
-        return f"{backbone}-{self.variant}{edges}-{self.size[0]}x{self.size[1]}"
+        parts = [self.hed] * bool(self.hed) + [self.decoder] * (self.decoder != DEFAULT_DECODER)
+        design = "".join(f"-{part}" for part in parts)
+        return f"{backbone}-{self.variant}{design}-{self.size[0]}x{self.size[1]}"
 
 
 def random_checkpoint(case: Case, out: Path) -> Checkpoint:
@@ -73,6 +85,7 @@ def random_checkpoint(case: Case, out: Path) -> Checkpoint:
         variant=case.variant,
         backbone=case.backbone,
         hed=(case.hed or "lite") if VARIANTS[case.variant].hed else None,
+        decoder=case.decoder,
         data=streets(out / "streets"),
         size=case.size,
     )

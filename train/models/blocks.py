@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import nn
@@ -74,6 +75,15 @@ class ConvBNReLU(nn.Sequential):
             ),
             nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
+        )
+
+
+class ConvBN(nn.Sequential):
+    """A 1×1 convolution and batch-norm: what a sum takes before its ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)
         )
 
 
@@ -157,6 +167,22 @@ def _woven(x: torch.Tensor, rate: int) -> torch.Tensor:
     return grid.permute(0, 3, 1, 2)
 
 
+class SeparableConv(nn.Sequential):
+    """A depthwise 3×3, then a 1×1, each with batch-norm and ReLU (Chen et al., ECCV 2018)."""
+
+    def __init__(self, in_channels: int, out_channels: int, rate: int = 1) -> None:
+        depthwise = nn.Conv2d(
+            in_channels, in_channels, 3,
+            padding=rate, dilation=rate, groups=in_channels, bias=False,
+        )  # fmt: skip
+        super().__init__(
+            Depthwise.of(depthwise) if Depthwise.suits(depthwise) else depthwise,
+            nn.BatchNorm2d(in_channels),
+            nn.ReLU(inplace=True),
+            ConvBNReLU(in_channels, out_channels, kernel=1),
+        )
+
+
 def global_average(x: torch.Tensor) -> torch.Tensor:
     """(N, C, H, W) → (N, C, 1, 1) mean; export maps this very form to GlobalAveragePool."""
     return x.mean((2, 3), keepdim=True)
@@ -196,12 +222,23 @@ class ASPP(nn.Module):
     concatenated it goes through its own 1×1 and is added to the projection: as expressive, without
     a resize, and without a batch-norm over single pixels. It is added behind the projection's
     batch-norm, which can so be folded into its convolution when the model is exported.
+
+    kind: of the dilated 3×3, see ``DecoderDesign``.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, rates: Sequence[int]) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        rates: Sequence[int],
+        kind: Literal["dense", "narrow", "separable"] = "dense",
+    ) -> None:
         super().__init__()
-        branches = [ConvBNReLU(in_channels, out_channels, kernel=1)]
-        branches += [ConvBNReLU(in_channels, out_channels, rate=rate) for rate in rates]
+        self.narrow = kind == "narrow"
+        dilated = SeparableConv if kind == "separable" else ConvBNReLU
+        width = out_channels if self.narrow else in_channels
+        branches: list[nn.Module] = [ConvBNReLU(in_channels, out_channels, kernel=1)]
+        branches += [dilated(width, out_channels, rate=rate) for rate in rates]
         self.branches = nn.ModuleList(branches)
         self.pool = nn.Conv2d(in_channels, out_channels, 1)
         self.pool_project = nn.Conv2d(out_channels, out_channels, 1, bias=False)
@@ -212,6 +249,9 @@ class ASPP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) → (N, C', H, W) at the same stride."""
-        local = self.project(torch.cat([branch(x) for branch in self.branches], dim=1))
+        first, *dilated = self.branches
+        near = first(x)
+        wide = near if self.narrow else x
+        local = self.project(torch.cat([near, *(branch(wide) for branch in dilated)], dim=1))
         image = self.pool_project(self.pool(global_average(x)).relu())
         return (local + image).relu()

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from train.config import TIMM, ModelConfig
+from train.config import DECODERS, TIMM, ModelConfig
 from train.models.backbone import BACKBONES, Backbone
-from train.models.blocks import ASPP, ConvBNReLU, Normalize
+from train.models.blocks import ASPP, ConvBN, ConvBNReLU, Normalize, SeparableConv
 from train.models.hed import HEDS, HedLite, SideOutputs, upsample
 from train.models.timm_backbone import TimmBackbone, timm_spec
 
@@ -32,9 +32,9 @@ class DeepLab(nn.Module):
     """(N, 3, H, W) RGB in 0..1 → class logits at the same size; any H and W.
 
     Normalisation is part of the network, so that training, evaluation and the exported graph
-    cannot drift apart. The decoder climbs from 1/output_stride through skips at 1/8 and 1/4. Edges
-    enter it at 1/4, before the classifier: HED's map, or side outputs of the backbone. (A fourth
-    input channel, where the seed had them too, takes a sixth of a mobile network's frame.)
+    cannot drift apart. The decoder, a row of DECODERS, climbs from 1/output_stride through skips at
+    1/8 and 1/4. Edges enter it at the last of them: HED's map, or side outputs of the backbone. (A
+    fourth input channel, where the seed had them too, takes a sixth of a mobile network's frame.)
     """
 
     def __init__(self, config: ModelConfig, weights: str | None = None) -> None:
@@ -53,11 +53,21 @@ class DeepLab(nn.Module):
         edge = EDGE_CHANNELS if config.edge_map else 0
         if self.sides is not None and design.fused:
             edge = self.sides.maps
-        self.aspp = ASPP(deep, wide, config.atrous_rates)
-        self.skip8 = ConvBNReLU(eighth, SKIP_CHANNELS, kernel=1)
-        self.skip4 = ConvBNReLU(quarter, SKIP_CHANNELS, kernel=1)
-        self.fuse8 = ConvBNReLU(wide + SKIP_CHANNELS, wide)
-        self.fuse4 = ConvBNReLU(wide + SKIP_CHANNELS + edge, narrow)
+        decoder = DECODERS[config.decoder]
+        fuse = SeparableConv if decoder.fuse == "separable" else ConvBNReLU
+        self.aspp = ASPP(deep, wide, config.atrous_rates, decoder.aspp)
+        self.skip8: nn.Module
+        self.skip4: nn.Module | None
+        if decoder.skips == "add":
+            self.skip8 = ConvBN(eighth + (0 if decoder.quarter else edge), wide)
+            self.skip4 = ConvBN(quarter + edge, narrow) if decoder.quarter else None
+            self.fuse8 = fuse(wide, narrow)
+            self.fuse4 = fuse(narrow, narrow) if decoder.quarter else None
+        else:
+            self.skip8 = ConvBNReLU(eighth, SKIP_CHANNELS, kernel=1)
+            self.skip4 = ConvBNReLU(quarter, SKIP_CHANNELS, kernel=1)
+            self.fuse8 = fuse(wide + SKIP_CHANNELS, wide)
+            self.fuse4 = fuse(wide + SKIP_CHANNELS + edge, narrow)
         self.classifier = nn.Conv2d(narrow, config.num_classes, 1)
 
     def forward(self, image: torch.Tensor, out_size: tuple[int, int] | None = None) -> Segmentation:
@@ -74,12 +84,24 @@ class DeepLab(nn.Module):
             edges = self.sides(quarter, eighth, deep)  # 1/4
             if self.config.edges.fused:
                 edge_features = [torch.cat(edges, dim=1).sigmoid()]
-        x = upsample(self.aspp(deep), eighth.shape[-2:])
-        x = self.fuse8(torch.cat([x, self.skip8(eighth)], dim=1))  # 1/8
-        x = upsample(x, quarter.shape[-2:])
-        x = self.fuse4(torch.cat([x, self.skip4(quarter), *edge_features], dim=1))  # 1/4
+        x = self.aspp(deep)
+        if self.skip4 is not None and self.fuse4 is not None:
+            x = self.fuse8(self._joined(x, self.skip8, eighth))  # 1/8
+            x = self.fuse4(self._joined(x, self.skip4, quarter, *edge_features))  # 1/4
+        else:
+            edge_features = [upsample(edge, eighth.shape[-2:]) for edge in edge_features]
+            x = self.fuse8(self._joined(x, self.skip8, eighth, *edge_features))
         logits = upsample(self.classifier(x), out_size or image.shape[-2:])
         return Segmentation(logits, edges)
+
+    def _joined(
+        self, x: torch.Tensor, skip: nn.Module, features: torch.Tensor, *edges: torch.Tensor
+    ) -> torch.Tensor:
+        """What comes from below, at twice its size, with the backbone's features and edges."""
+        x = upsample(x, features.shape[-2:])
+        if DECODERS[self.config.decoder].skips == "add":
+            return (x + skip(torch.cat([features, *edges], dim=1))).relu()
+        return torch.cat([x, skip(features), *edges], dim=1)
 
     @property
     def edge_stride(self) -> int:

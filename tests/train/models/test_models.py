@@ -11,7 +11,15 @@ from torch import nn
 from torchvision import models as tv
 
 from runtime.errors import HedgeError
-from train.config import VARIANTS, BackboneName, EdgeName, ModelConfig, TrainConfig
+from train.config import (
+    DECODERS,
+    VARIANTS,
+    BackboneName,
+    DecoderName,
+    EdgeName,
+    ModelConfig,
+    TrainConfig,
+)
 from train.losses import edge_loss, segmentation_loss
 from train.models import DeepLab
 from train.models.backbone import Backbone
@@ -58,6 +66,31 @@ def test_every_edge_design_trains_a_step(hed: EdgeName) -> None:
         loss = loss + edge_loss(edges, (target % 2 * 254).byte())
     loss.backward()
     assert not [n for n, p in model.named_parameters() if p.grad is None]
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("hed", ["shared", "lite"])
+def test_every_decoder_trains_a_step(decoder: DecoderName, hed: EdgeName) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig("mobilenet_v2", CLASSES, se="sigmoid", hed=hed, decoder=decoder)
+    model = DeepLab(config)
+    logits, edges = model(torch.rand(2, 3, 33, 47))
+    assert logits.shape == (2, CLASSES, 33, 47) and edges is not None
+    target = torch.randint(0, CLASSES, (2, 33, 47))
+    loss = segmentation_loss(logits, target) + edge_loss(edges, (target % 2 * 254).byte())
+    loss.backward()
+    assert not [n for n, p in model.named_parameters() if p.grad is None]
+
+
+def test_edges_enter_every_decoder() -> None:
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, 32, 48)
+    for decoder in DECODERS:
+        model = DeepLab(ModelConfig("mobilenet_v2", CLASSES, hed="shared", decoder=decoder)).eval()
+        before = model(image).logits
+        assert model.sides is not None
+        torch.nn.init.constant_(model.sides.combine.bias, 9.0)
+        assert not torch.equal(model(image).logits, before), decoder
 
 
 def test_edges_that_only_teach_are_free_and_those_that_enter_matter() -> None:
