@@ -29,6 +29,7 @@ from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.backends.auto import medians, pick
 from runtime.backends.base import Engine
 from runtime.backends.registry import installed_backends, load_engine
+from runtime.bundle.cached import nothing_kept
 from runtime.bundle.manifest import FILE_NAME, MODEL, Manifest
 from runtime.bundle.measured import Fastest, Int8, Measured
 from runtime.errors import GateError, HedgeError
@@ -86,6 +87,7 @@ def _published(config: Export, network: Network) -> Iterator[Bundle]:
             yield Bundle(target, export(config, network, target, precision, work))
 
 
+@nothing_kept()
 def _publish_best(config: Export, network: Network, target: Path) -> Manifest:
     """Write all precisions, time them in every engine in turn, and publish the fastest."""
     with staged(target, config.force, FILE_NAME) as folder, ExitStack() as stack:
@@ -113,6 +115,7 @@ def _publish_best(config: Export, network: Network, target: Path) -> Manifest:
     return manifest
 
 
+@nothing_kept()
 def export(
     config: Export, network: Network, target: Path, precision: Precision, work: Path
 ) -> Manifest:

@@ -188,7 +188,8 @@ def _kept(
             return core().import_model(BytesIO(data), CPU, dict(config))
     model = make()
     with suppress(RuntimeError):  # a device that exports nothing
-        MODELS.write(made, bytes(model.export_model().getbuffer()))
+        if MODELS.keeps:
+            MODELS.write(made, bytes(model.export_model().getbuffer()))
     return model
 
 

@@ -6,11 +6,26 @@ that is missing, damaged or cannot be written only means that it is made anew.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime import files
+
+
+_KEEPS = ContextVar("_KEEPS", default=True)
+
+
+@contextmanager
+def nothing_kept() -> Iterator[None]:
+    """For bundles that are tried and thrown away: they would push out those that start again."""
+    before = _KEEPS.set(False)
+    try:
+        yield
+    finally:
+        _KEEPS.reset(before)
 
 
 @dataclass(frozen=True)
@@ -40,10 +55,17 @@ class Cached:
 
     def write(self, key: object, data: bytes) -> None:
         """Keep ``data`` for ``read``, in place of the file that was not asked for longest."""
+        if not self.keeps:
+            return
         with suppress(OSError, RuntimeError):
             files.save_sealed(self._path(key), data)
             for old in sorted(self.folder.iterdir(), key=_age)[self.most :]:
                 old.unlink(missing_ok=True)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether ``write`` writes: not inside ``nothing_kept``."""
+        return _KEEPS.get()
 
     def _path(self, key: object) -> Path:
         return self.folder / files.sha256_of(repr(key).encode())

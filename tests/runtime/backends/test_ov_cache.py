@@ -11,6 +11,7 @@ import pytest
 
 from runtime.backends import ov
 from runtime.backends.registry import load_engine
+from runtime.bundle.cached import nothing_kept
 from runtime.bundle.manifest import Manifest
 
 
@@ -50,6 +51,16 @@ def test_a_second_start_compiles_nothing_and_answers_alike(
     assert len(compilations) == 1 and len(list(cache.iterdir())) == 1
     assert np.array_equal(labels(bundle), first)
     assert len(compilations) == 1
+
+
+def test_what_is_tried_and_thrown_away_is_not_kept(
+    bundle: Path, cache: Path, compilations: list[str]
+) -> None:
+    with nothing_kept():
+        first = labels(bundle)
+    assert not cache.exists()
+    assert np.array_equal(labels(bundle), first)
+    assert len(compilations) == 2 and len(list(cache.iterdir())) == 1
 
 
 def test_a_damaged_model_is_made_anew(bundle: Path, cache: Path, compilations: list[str]) -> None:
