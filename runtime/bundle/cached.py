@@ -14,7 +14,6 @@ from pathlib import Path
 
 from runtime import files
 
-
 _KEEPS = ContextVar("_KEEPS", default=True)
 
 
