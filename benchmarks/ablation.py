@@ -25,6 +25,7 @@ from train.__main__ import main as train
 from train.checkpoint import Checkpoint
 from train.config import (
     DECODERS,
+    DEFAULT_DECODER,
     EDGES,
     FIRST_DECODER,
     DecoderName,
@@ -174,7 +175,7 @@ def _runs(config: Ablation) -> Iterator[TrainConfig]:
 
 
 def _design(run: TrainConfig) -> str:
-    own = Design(run.variant, run.hed, run.decoder or FIRST_DECODER)
+    own = Design(run.variant, run.hed, run.decoder or DEFAULT_DECODER)
     return next(name for name, design in DESIGNS.items() if design == own)
 
 

@@ -19,7 +19,8 @@ from torch.nn import functional
 from runtime import cli, files
 from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError, OutputError
-from train.config import ModelConfig, TrainConfig, from_builtins, to_builtins
+from train.config import ModelConfig, TrainConfig
+from train.loop.settings import from_builtins, to_builtins
 
 FORMAT = "hedge-checkpoint-1"
 RUNS = Path("runs")

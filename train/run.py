@@ -15,10 +15,11 @@ from runtime import files
 from runtime.errors import HedgeError, OutputError
 from runtime.outputs import sheet
 from train.checkpoint import PREVIOUS, Checkpoint, find_checkpoint
-from train.config import CONFIG, DEFAULT_DECODER, RunConfig, TrainConfig, to_builtins
+from train.config import TrainConfig
 from train.datasets import audit, default_data, open_index
 from train.datasets.mixture import Portion, mixed
 from train.loop.distributed import World, world
+from train.loop.settings import CONFIG, RunConfig, to_builtins
 from train.loop.task import VALIDATION, Epoch, Step, Task
 from train.loop.trainer import Trainer
 from train.record import curves
@@ -166,10 +167,8 @@ def _draw_results(run: Path, trainer: Trainer, logs: Sequence[Log]) -> None:
 
 def _completed(config: TrainConfig) -> TrainConfig:
     """Options that ``config`` leaves open are those of the checkpoint it starts from."""
-    if config.resumed and (config.backbone or config.start is None):
+    if config.start is None or (config.resumed and config.backbone and config.decoder):
         return config
-    if config.start is None:
-        return replace(config, decoder=config.decoder or DEFAULT_DECODER)
     start = Checkpoint.load(find_checkpoint(config.start))
     return replace(
         config,

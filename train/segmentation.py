@@ -18,12 +18,13 @@ from runtime.errors import HedgeError
 from train.augment import BatchSampler, Loaded, TrainingSet, collate, training_transform
 from train.balance import class_weights, label_counts, repeat_factors
 from train.checkpoint import Checkpoint, find_checkpoint, last_good, start_from
-from train.config import TrainConfig, to_builtins
+from train.config import TrainConfig
 from train.datasets.index import Index
 from train.device import half_precision
 from train.evaluate import worst_and_median
 from train.evaluation.scoring import evaluate
 from train.loop.distributed import World
+from train.loop.settings import to_builtins
 from train.loop.task import State, Task, Validation, require_same_settings
 from train.losses import edge_loss, jaccard_loss, segmentation_loss
 from train.models import DeepLab
@@ -174,8 +175,9 @@ class SegmentationTask(Task):
         """The state in last.pt, or in previous.pt if that is damaged."""
         saved = last_good(path, Checkpoint.load)
         own, then = self.network.config, saved.model
-        now = replace(self.config, hed=own.hed, backbone=own.backbone)  # defaults change
-        before = to_builtins(saved.config) | {"hed": then.hed, "backbone": then.backbone}
+        free = ("hed", "backbone", "decoder")  # defaults of these change
+        now = replace(self.config, **{name: getattr(own, name) for name in free})
+        before = to_builtins(saved.config) | {name: getattr(then, name) for name in free}
         require_same_settings(path, now, before)
         if saved.classes != self.train.classes:
             raise HedgeError(f"{path}: cannot resume with other classes; drop --resume")

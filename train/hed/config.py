@@ -10,7 +10,8 @@ import msgspec
 
 from runtime.errors import HedgeError
 from runtime.numbers import Count, Positive, Weight
-from train.config import HedName, RunConfig
+from train.config import HedName
+from train.loop.settings import RunConfig
 
 LR: dict[HedName, float] = {"lite": 2e-3, "vgg16": 1e-4}  # VGG has no batch-norm
 

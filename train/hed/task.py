@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader
 from runtime.errors import HedgeError
 from train.augment import BatchSampler
 from train.checkpoint import last_good, read_tensors, write_tensors
-from train.config import from_builtins, to_builtins
 from train.datasets.bsds import Drawing
 from train.device import half_precision
 from train.hed.config import HedConfig
 from train.hed.crops import Crops
 from train.hed.start import start
+from train.loop.settings import from_builtins, to_builtins
 from train.loop.task import State, Task, require_same_settings
 from train.losses import edge_loss
 from train.models.hed import HEDS

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.errors import HedgeError
 from train.augment import BatchSampler
-from train.config import RunConfig, to_builtins
 from train.loop.distributed import World
+from train.loop.settings import RunConfig, to_builtins
 
 VALIDATION = "val.png"  # of the run's best weights, in its folder
 

@@ -20,10 +20,10 @@ from runtime.errors import GateError, HedgeError, one_line
 from runtime.interrupt import interruptible
 from runtime.outputs import sheet
 from train.augment import BatchSampler
-from train.config import RunConfig
 from train.device import exact_fp32
 from train.loop.distributed import World
 from train.loop.optimize import average, poly
+from train.loop.settings import RunConfig
 from train.loop.task import VALIDATION, Epoch, State, Step, Task, Validation
 
 READ_EVERY = 16  # steps on a GPU between two looks at the loss, and at signals in other processes

@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from runtime import cli, files
 from runtime.errors import HedgeError, one_line
-from train.config import LogName, RunConfig, to_builtins
+from train.loop.settings import LogName, RunConfig, to_builtins
 from train.loop.task import Epoch
 
 

@@ -19,9 +19,10 @@ from runtime.outputs.sheet import WIDTH, judged
 from tests.train.test_loop import Make, rows
 from train import run
 from train.__main__ import main
-from train.config import PRESETS, RunConfig, TrainConfig
+from train.config import PRESETS, TrainConfig
 from train.evaluate import Evaluate
 from train.evaluate import main as evaluate
+from train.loop.settings import RunConfig
 from train.loop.task import Epoch
 from train.record import logs
 from train.record.pictures import chosen
