@@ -62,6 +62,21 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class Layers:
+    """The nodes of a type in what an engine's library executes for a batch, by its profiler.
+
+    kind: "convolution 1×1", "depthwise", "resize", …; multiply_adds: by arithmetic; bytes: read and
+    written, weights included, as if no cache held any.
+    """
+
+    kind: str
+    nodes: int
+    ms: float
+    multiply_adds: Mapping[str, int]
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Cell:
     """One thing measured in a process of its own: a bundle in an engine, or a peer.
 
@@ -69,8 +84,8 @@ class Cell:
     computes: the arithmetic the engine chose (fp32, bf16, …); in_flight: batches at once that
     fps_in_flight was reached with, which is None where the engine takes one; gflops: twice the
     multiply-adds over p50; ceiling: that over what this machine reaches in the same arithmetic;
-    start_s: process start to first labels; joules: a frame, busy; error: why there is nothing
-    else, in one line.
+    start_s: process start to first labels; joules: a frame, busy; layers: where a batch goes in
+    the engine; error: why there is nothing else, in one line.
 
     device: "cuda" of what runs on an NVIDIA GPU; gpu_mb: memory of it that the start took.
 
@@ -107,6 +122,7 @@ class Cell:
     gflops: float | None = None
     ceiling: float | None = None
     joules: float | None = None
+    layers: tuple[Layers, ...] = ()
     error: str | None = None
 
     @property
@@ -170,7 +186,8 @@ class Worst:
 class Results:
     """All that report.json holds.
 
-    ceilings: GFLOP/s that a 3×3 convolution reaches here, by arithmetic; passports: calibration
+    ceilings: GFLOP/s that a 3×3 convolution reaches here, by arithmetic, and GB/s of "memory" that
+    is read and written; passports: calibration
     record by bundle; sensitivity: sensitivity.json by bundle (both as the bundle has them); quick:
     a shortened run; notes: what else a reader must know, a line each (as of a run that was
     interrupted); others: cores that other processes took while cells were timed.

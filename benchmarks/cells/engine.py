@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.cells.worker import Spec, from_json
 from benchmarks.host.energy import joules
 from benchmarks.host.machine import gpu_free_mb
-from benchmarks.results import Accuracy, Arrival, Stages
+from benchmarks.results import Accuracy, Arrival, Layers, Stages
 from runtime import files
 from runtime.accuracy.label_files import read_ids
 from runtime.accuracy.metrics import BoundaryF, ConfusionMatrix, known
@@ -216,6 +216,12 @@ class EngineCell:
         from benchmarks.cells.video_stages import stages  # it brings PyAV, which peaks do not hold
 
         return stages(self._engine, cell, Path(video), count, self._spec.scratch)
+
+    def layers(self) -> list[Layers]:
+        """Where a batch goes in the engine, by type of layer."""
+        from benchmarks.cells.layers import layers  # the libraries' profilers, for this alone
+
+        return layers(self._spec, self._engine.manifest, self._batch(0))
 
     @cached_property
     def _segmenter(self) -> Segmenter:

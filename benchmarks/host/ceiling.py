@@ -1,8 +1,9 @@
-"""What this machine's CPU reaches at best: GFLOP/s of large 3×3 convolutions, by arithmetic.
+"""What this machine reaches at best: GFLOP/s of large 3×3 convolutions, by arithmetic, and GB/s.
 
 ``python -m benchmarks.host.ceiling THREADS`` prints them as JSON. Four convolutions of 256
 channels at 64×64 in OpenVINO: large enough that nothing beside the arithmetic counts, small enough
-to stay in the cache. The best run of a second counts, for a ceiling is what can be reached.
+to stay in the cache. Memory is what an activation reads and writes that no cache can hold. The best
+run of a second counts, for a ceiling is what can be reached.
 """
 
 from __future__ import annotations
@@ -23,23 +24,28 @@ from runtime.backends.ov import core
 CHANNELS, SIDE, LAYERS = 256, 64, 4
 FLOPS = 2 * LAYERS * 9 * CHANNELS**2 * SIDE**2  # of one run
 SECONDS = 1.0  # for each arithmetic
+FLOATS = 1 << 25  # 128 MiB that are read, and as much written
 
 
 def measure(threads: int) -> dict[str, float]:
-    """GFLOP/s by "fp32", "bf16", "fp16", "int8"; without those that this CPU does not compute."""
+    """GFLOP/s by "fp32", "bf16", "fp16", "int8", without those that this CPU does not compute, and
+    GB/s as "memory"."""
     able = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     kinds = {"FP32": openvino.Type.f32, "BF16": openvino.Type.bf16, "FP16": openvino.Type.f16}
     found = {
-        name.lower(): _gflops(convolutions(quantised=False), kind, threads)
+        name.lower(): FLOPS / _seconds(convolutions(quantised=False), kind, threads) / 1e9
         for name, kind in kinds.items()
         if name in able
     }
     if "INT8" in able:
-        found["int8"] = _gflops(convolutions(quantised=True), openvino.Type.f32, threads)
+        seconds = _seconds(convolutions(quantised=True), openvino.Type.f32, threads)
+        found["int8"] = FLOPS / seconds / 1e9
+    found["memory"] = 8 * FLOATS / _seconds(activation(), openvino.Type.f32, threads) / 1e9
     return found
 
 
-def _gflops(graph: openvino.Model, kind: openvino.Type, threads: int) -> float:
+def _seconds(graph: openvino.Model, kind: openvino.Type, threads: int) -> float:
+    """Of the fastest run."""
     config: dict[str, object] = {
         hint.performance_mode(): hint.PerformanceMode.LATENCY,
         hint.inference_precision(): kind,
@@ -47,7 +53,7 @@ def _gflops(graph: openvino.Model, kind: openvino.Type, threads: int) -> float:
     if threads:
         config[properties.inference_num_threads()] = threads
     request = core().compile_model(graph, "CPU", config).create_infer_request()
-    return FLOPS / _best(lambda: (request.start_async(), request.wait())) / 1e9
+    return _best(lambda: (request.start_async(), request.wait()))
 
 
 def _best(run: Callable[[], object]) -> float:
@@ -58,6 +64,12 @@ def _best(run: Callable[[], object]) -> float:
         run()
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+def activation() -> openvino.Model:
+    """float32 values → the same without those below zero."""
+    frame = ops.parameter([1, 32, FLOATS >> 15, 1 << 10], np.float32, name="frame")
+    return openvino.Model([ops.relu(frame)], [frame], "activation")
 
 
 def convolutions(quantised: bool) -> openvino.Model:

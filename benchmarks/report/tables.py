@@ -90,23 +90,30 @@ COSTS = ("cost of", "model", "engine", "with, ms", "without, ms", "% of the fram
 PIPELINES = ("model", "engine ms", "labels only", "overlay + H.264", "× naive loop", "tail %",
              "CPU ms: engine", "labels add", "overlay + H.264 add")  # fmt: skip
 
+LAYERS = ("model", "engine", "layers", "nodes", "ms", "% of the frame", "GFLOP/s", "% of ceiling",
+          "GB/s", "% of memory's")  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Tables:
     """columns: those that at least one row fills, unknown: heads of the others; cells, costs,
-    pipelines: what Markdown has room for; footer: where and how this was measured, in a line."""
+    layers, pipelines: what Markdown has room for; footer: where and how this was measured, in a
+    line."""
 
     columns: Sequence[Column]
     unknown: Sequence[str]
     cells: Lines
     costs: Lines
+    layers: Lines
     pipelines: Lines
     footer: str
 
     @property
     def filled(self) -> list[Lines]:
         """Those that hold more than their heads."""
-        return [lines for lines in (self.cells, self.costs, self.pipelines) if lines[1:]]
+        return [
+            lines for lines in (self.cells, self.costs, self.layers, self.pipelines) if lines[1:]
+        ]
 
 
 def tabulate(view: View, notes: bool = False) -> Tables:
@@ -115,7 +122,13 @@ def tabulate(view: View, notes: bool = False) -> Tables:
     unknown = [column.head for column in COLUMNS if column not in known]
     brief = [column for column in known if column.head in BRIEF]
     return Tables(
-        known, unknown, _cells(view, brief, notes), _costs(view), _pipelines(view), _footer(view)
+        known,
+        unknown,
+        _cells(view, brief, notes),
+        _costs(view),
+        _layers(view),
+        _pipelines(view),
+        _footer(view),
     )
 
 
@@ -142,6 +155,23 @@ def _costs(view: View) -> Lines:
              f"{one.rest.p50:.2f}",
              *(f"{100 * x:.1f}" for x in (one.share.value, one.share.low, one.share.high)))
             for one in view.costs
+        ),
+    ]  # fmt: skip
+
+
+def _layers(view: View) -> Lines:
+    """Where a frame goes in the engines, and what is left to their limits."""
+
+    def whole(share: float | None) -> str:
+        return "–" if share is None else f"{100 * share:.0f}"
+
+    return [
+        LAYERS,
+        *(
+            (one.row.model, one.row.way, one.kind, str(one.nodes), f"{one.ms:.2f}", whole(one.part),
+             number(one.gflops) or "–", whole(one.of_arithmetic),
+             number(one.gbs) or "–", whole(one.of_memory))
+            for one in view.layers
         ),
     ]  # fmt: skip
 

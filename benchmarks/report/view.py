@@ -6,12 +6,13 @@ and the README's table only write it down.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.report.numbers import proper
 from benchmarks.report.rows import Row, rows_of
-from benchmarks.results import Cell, Results
+from benchmarks.results import Cell, Layers, Results
 from benchmarks.stats.bootstrap import Interval, ratio
 
 BUSY = 0.1  # of the cores: where other processes took more, no speed-up over PyTorch is claimed
@@ -39,6 +40,27 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Share:
+    """What the layers of a type take of a frame in an engine, and how near to the limit they are.
+
+    ms: of the frame, as the library's profiler has it, as are its gflops and gbs, GB/s; part: of
+    the ms of all layers; of_arithmetic: the least time that this machine can compute its products
+    in, over the time that it took; of_memory: its GB/s over those of memory, more than 1 where a
+    cache holds what is read. None where there is nothing to tell.
+    """
+
+    row: Row
+    kind: str
+    nodes: int
+    ms: float
+    part: float
+    gflops: float | None
+    of_arithmetic: float | None
+    gbs: float
+    of_memory: float | None
+
+
+@dataclass(frozen=True)
 class Broken:
     """Who was not measured, and why; serious: one of our engines failed, not a peer."""
 
@@ -54,7 +76,8 @@ class View:
     best: the fastest row of the most accurate model, which the headline is about; fastest: every
     model's; equals: rows that cannot be told from the fastest of all; int8: every model's fastest
     in INT8 that was scored beside FP32. by_bare: our engines against
-    the bare library; by_precision: FP16 over INT8, by backend. doubt: why no speed-up is claimed.
+    the bare library; by_precision: FP16 over INT8, by backend; layers: of every model's fastest in
+    each engine, all together last. doubt: why no speed-up is claimed.
     """
 
     results: Results
@@ -66,6 +89,7 @@ class View:
     by_bare: Sequence[Comparison]
     by_precision: Mapping[str, Sequence[Comparison]]
     costs: Sequence[Cost]
+    layers: Sequence[Share]
     broken: Sequence[Broken]
     doubt: str | None
 
@@ -91,6 +115,12 @@ def derive(results: Results) -> View:
         by_bare=by_bare,
         by_precision=_over_int8(rows),
         costs=[*_parts(rows), *(_cost("our code", c) for c in by_bare if c.other.cell.way == TAIL)],
+        layers=[
+            share
+            for backend in dict.fromkeys(row.cell.backend for row in timed)
+            for row in _fastest([r for r in timed if r.cell.backend == backend and r.cell.layers])
+            for share in _shares(row, results.ceilings)
+        ],
         broken=_broken(rows),
         doubt=doubt,
     )
@@ -184,6 +214,37 @@ def _cost(part: str, found: Comparison) -> Cost:
     ratio = found.ratio
     share = Interval(*(1 - 1 / value for value in (ratio.value, ratio.low, ratio.high)))
     return Cost(part, found.row, found.other, share)
+
+
+def _shares(row: Row, ceilings: Mapping[str, float]) -> list[Share]:
+    """Of each type of layer, and of "all"."""
+    found = row.cell.layers
+    products: Counter[str] = Counter()
+    for one in found:
+        products.update(one.multiply_adds)
+    nodes, ms = sum(one.nodes for one in found), sum(one.ms for one in found)
+    everything = Layers("all", nodes, ms, dict(products), sum(one.bytes for one in found))
+    return [_share(row, one, ms, ceilings) for one in (*found, everything)]
+
+
+def _share(row: Row, one: Layers, whole: float, ceilings: Mapping[str, float]) -> Share:
+    batch, ms = max(1, row.cell.input[0]), max(one.ms, 1e-6)  # the profilers count microseconds
+    count, memory = sum(one.multiply_adds.values()), ceilings.get("memory")
+    least = None  # milliseconds
+    if count and one.multiply_adds.keys() <= ceilings.keys():
+        least = sum(2 * n / ceilings[name] / 1e6 for name, n in one.multiply_adds.items())
+    gbs = one.bytes / ms / 1e6
+    return Share(
+        row,
+        one.kind,
+        one.nodes,
+        one.ms / batch,
+        one.ms / max(whole, 1e-6),
+        2 * count / ms / 1e6 if count else None,
+        None if least is None else least / ms,
+        gbs,
+        gbs / memory if memory else None,
+    )
 
 
 def _compared(row: Row, other: Row) -> Comparison:

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.cells.engine import Figure, InFlight
 from benchmarks.cells.process import Child
-from benchmarks.results import Accuracy, Arrival, Worst
+from benchmarks.results import Accuracy, Arrival, Layers, Worst
 from benchmarks.run.frames import Frames
 from benchmarks.run.plan import Planned
 
@@ -46,6 +46,7 @@ def probes(
         return
     yield {"joules": child.ask("energy", Figure, pace.busy, seconds=pace.busy).value}
     if planned.cell.kind == "bundle":
+        yield {"layers": tuple(child.ask("layers", list[Layers]))}
         tried = [
             child.ask("in_flight", InFlight, pace.busy, batches=number, seconds=pace.busy)
             for number in streams

@@ -70,20 +70,10 @@ class OrtEngine(Scored, OneAtATime):
         A run of the same graph under the library's profiler tells which kernels it took.
         """
         assert self._session is not None, "asked after close"
-        with tempfile.TemporaryDirectory() as folder:
-            options = _options(0)
-            options.enable_profiling = True
-            options.profile_file_prefix = str(Path(folder) / "profile")
-            # Weights that a kernel has packed for itself would not be among its inputs.
-            options.add_session_config_entry("session.disable_prepacking", "1")
-            session = _started(self._graph, self._wanted, options, self.device)
-            frames = np.zeros(self.manifest.input.shape, np.uint8)
-            session.run([self._wanted], {self.manifest.input.name: frames})
-            events = json.loads(Path(session.end_profiling()).read_bytes())
+        frames = {self.manifest.input.name: np.zeros(self.manifest.input.shape, np.uint8)}
         found: Counter[str] = Counter()
-        for event in events:
-            if event["name"].endswith("_kernel_time"):
-                found.update(_products(event["args"]))
+        for kernel in profiled(self._graph, self._wanted, frames, 0, self.device, prepacked=False):
+            found.update(products(kernel["args"]))
         return dict(found)
 
     def close(self) -> None:
@@ -126,6 +116,32 @@ def session(
 ) -> onnxruntime.InferenceSession:
     """The library's session of an ONNX file, as far as the tensor ``wanted`` where one is named."""
     return _started(graph, wanted, _options(threads), device or CPU)
+
+
+def profiled(
+    graph: Path,
+    wanted: str,
+    frames: dict[str, np.ndarray],
+    threads: int,
+    device: str,
+    runs: int = 1,
+    prepacked: bool = True,
+) -> list[dict[str, Any]]:
+    """The kernels of so many runs, as the library's profiler tells of them.
+
+    prepacked: as in every run; otherwise weights that kernels pack for themselves are among what
+    they are told to read.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        options = _options(threads)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        options.add_session_config_entry("session.disable_prepacking", str(int(not prepacked)))
+        session = _started(graph, wanted, options, device or CPU)
+        for _ in range(runs):
+            session.run([wanted], frames)
+        events = json.loads(Path(session.end_profiling()).read_bytes())
+    return [event for event in events if event["name"].endswith("_kernel_time")]
 
 
 def _options(threads: int) -> onnxruntime.SessionOptions:
@@ -174,7 +190,7 @@ def _started(
     return session
 
 
-def _products(kernel: dict[str, Any]) -> dict[str, int]:
+def products(kernel: dict[str, Any]) -> dict[str, int]:
     """Multiply-adds of a kernel that the profiler saw, by their arithmetic."""
     if not any(kind in kernel["op_name"] for kind in _PRODUCTS):
         return {}

@@ -137,12 +137,14 @@ def compiled(
     threads: int,
     in_flight: int = 1,
     device: str = "",
+    profiled: bool = False,
 ) -> openvino.CompiledModel:
     """The library's model of the bundle's graph, up to the tensor ``wanted``.
 
     An FP32 bundle runs in FP32 (the library would take bf16 by itself where the CPU has it);
     other bundles run in the device's fastest arithmetic. Several batches in flight share the
     threads without ever waiting for each other, which one batch's threads do at every layer.
+    profiled: it times what it executes, and is not kept.
     """
     mode = hint.PerformanceMode
     config: dict[str, object] = {hint.performance_mode(): mode.LATENCY}
@@ -157,10 +159,12 @@ def compiled(
         config[intel_auto.enable_runtime_fallback()] = False
     if threads and (device or CPU) == CPU:
         config[properties.inference_num_threads()] = threads
+    if profiled:
+        config[properties.enable_profiling()] = True
     graph = bundle / manifest.graph(BACKEND)
     try:
         model = partial(_compile, graph, wanted, device or CPU, config)
-        if (device or CPU) != CPU:
+        if (device or CPU) != CPU or profiled:
             return model()
         return _kept(f"{manifest.digest} {wanted}", config, model)
     except (RuntimeError, ValueError) as error:  # ValueError: its message is not text
@@ -233,15 +237,23 @@ def products(model: openvino.CompiledModel) -> dict[str, int]:
     found: Counter[str] = Counter()
     with suppress(RuntimeError):  # a device that keeps its graph to itself
         for node in model.get_runtime_model().get_ops():
-            info = node.get_rt_info()
-            kind = str(info["layerType"].astype(str))
-            if kind not in _PRODUCTS:
-                continue
-            if node.get_input_size() < 2:
+            own = products_of(node)
+            if own is None:
                 return {}
-            precision = str(info["runtimePrecision"].astype(str))
-            found[_ARITHMETIC.get(precision, precision)] += _products(node, kind in _MATRICES)
+            found.update(own)
     return dict(found)
+
+
+def products_of(node: openvino.Node) -> dict[str, int] | None:
+    """The same of a node of that graph; None where it does not tell what it reads."""
+    info = node.get_rt_info()
+    kind = str(info["layerType"].astype(str))
+    if kind not in _PRODUCTS:
+        return {}
+    if node.get_input_size() < 2:
+        return None
+    precision = str(info["runtimePrecision"].astype(str))
+    return {_ARITHMETIC.get(precision, precision): _products(node, kind in _MATRICES)}
 
 
 def _products(node: openvino.Node, matrices: bool) -> int:

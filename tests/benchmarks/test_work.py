@@ -42,8 +42,13 @@ def test_the_ceiling_of_int8_is_computed_in_integers() -> None:
 def test_ceilings_by_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ceiling, "SECONDS", 0.0)
     found = ceiling.measure(threads=1)
-    assert found["fp32"] > 0.1
-    assert found.keys() <= {"fp32", "bf16", "fp16", "int8"}
+    assert found["fp32"] > 0.1 and found["memory"] > 0.1
+    assert found.keys() <= {"fp32", "bf16", "fp16", "int8", "memory"}
+
+
+def test_memory_is_read_and_written_once() -> None:
+    graph = ceiling.activation()
+    assert prod(graph.input(0).shape) == prod(graph.output(0).shape) == ceiling.FLOATS
 
 
 def test_rapl_adds_packages_and_survives_a_full_turn(tmp_path: Path) -> None:
