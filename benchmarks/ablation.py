@@ -26,6 +26,7 @@ from train.checkpoint import Checkpoint
 from train.config import (
     DECODERS,
     DEFAULT_DECODER,
+    DEFAULT_EDGES,
     EDGES,
     FIRST_DECODER,
     DecoderName,
@@ -222,7 +223,7 @@ def _timed(report: Report, config: Ablation) -> Report:
     names = list(dict.fromkeys(result.design for result in report.results))
     backbone, size = config.train.backbone_name, report.size
     cases = {
-        name: Case(backbone, design.variant, size, design.hed, design.decoder)
+        name: Case(backbone, design.variant, size, design.hed or DEFAULT_EDGES, design.decoder)
         for name, design in DESIGNS.items()
         if name in names
     }

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.speed``: times faster than PyTorch; what SE, HED and our code cost.
+"""``python -m benchmarks.speed``: times faster than PyTorch; what SE, edges and our code cost.
 
 The matrix of ``python -m benchmarks`` on models that were never trained, timed and nothing else.
 """
@@ -24,19 +24,23 @@ from runtime import cli
 from runtime.backends.registry import BACKENDS, installed_backends
 from runtime.bundle.manifest import BUNDLES
 from runtime.errors import HedgeError
-from train.config import VariantName
+from train.config import DEFAULT_EDGES, EdgeName, VariantName
 from train.device import cpu_has_bf16
 
 SLOW = {("onnxruntime", "fp16")}  # emulated on a CPU: timed only where asked for
-COMPARED: tuple[VariantName, ...] = ("vanilla", "dlse", "dlse_hed")  # tell what SE and HED cost
+# They tell what SE and edges cost.
+COMPARED: tuple[tuple[VariantName, EdgeName], ...] = (
+    ("vanilla", DEFAULT_EDGES), ("dlse", DEFAULT_EDGES), ("dlse_hed", "lite"),
+    ("dlse_hed", DEFAULT_EDGES),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Time models in every CPU engine against eager PyTorch; tell what SE, HED and our code cost.
+    """Time models in every CPU engine against eager PyTorch; tell what SE, edges and our code cost.
 
-    The models have random weights, on which speed does not depend, 19 classes, output stride 16
-    and the light HED. They are exported once and kept in --out. The engines of a backbone and size
+    The models have random weights, on which speed does not depend, 19 classes and output stride 16.
+    They are exported once and kept in --out. The engines of a backbone and size
     take turns, each in a process of its own, so that a machine whose speed drifts treats them
     alike: trust the ratios more than the milliseconds.
 
@@ -47,7 +51,8 @@ class Speed:
         "resnet50:256x512", "resnet50:512x1024",
         "mobilenet_v2:256x512", "mobilenet_v2:512x1024",
     )  # fmt: skip
-    """What to time: BACKBONE:HEIGHTxWIDTH (dlse_hed), or BACKBONE:VARIANT:HEIGHTxWIDTH."""
+    """What to time: BACKBONE:HEIGHTxWIDTH (dlse_hed), or BACKBONE:VARIANT:HEIGHTxWIDTH, where other
+    edges and another decoder may follow the variant: dlse_hed-lite, dlse_hed-concat."""
     precisions: tuple[Precision, ...] = PRECISIONS
     """Bundles to time; what things cost is measured in the last."""
     slow: bool = False
@@ -75,8 +80,8 @@ def main(config: Speed) -> None:
     interrupted = False
     with tempfile.TemporaryDirectory() as scratch:
         for key in dict.fromkeys((case.backbone, case.size) for case in cases):
-            asked = [case.variant for case in cases if (case.backbone, case.size) == key]
-            make = partial(_planned, *key, asked, config)
+            asked = [case for case in cases if (case.backbone, case.size) == key]
+            make = partial(_planned, asked, config)
             results, interrupted = timed(make, config.threads, config.rounds, Path(scratch))
             found.append(results)
             if interrupted:
@@ -87,23 +92,20 @@ def main(config: Speed) -> None:
         raise KeyboardInterrupt
 
 
-def _planned(
-    backbone: str, size: tuple[int, int], asked: Sequence[VariantName], config: Speed,
-    shared: Shared,
-) -> Iterator[Planned]:  # fmt: skip
-    """The asked variants in all precisions beside PyTorch; in the last also what they are made of,
-    and the bare library."""
-    last = config.precisions[-1]
-    for variant in dict.fromkeys((*asked, *COMPARED)):
-        case = Case(backbone, variant, size)
-        precisions = config.precisions if variant in asked else (last,)
+def _planned(asked: Sequence[Case], config: Speed, shared: Shared) -> Iterator[Planned]:
+    """The asked models, of one backbone and size, in all precisions beside PyTorch; in the last
+    precision also what they are made of, and the bare library."""
+    last, first = config.precisions[-1], asked[0]
+    parts = [Case(first.backbone, name, first.size, hed, first.decoder) for name, hed in COMPARED]
+    for case in dict.fromkeys((*asked, *parts)):
+        precisions = config.precisions if case in asked else (last,)
         for precision in precisions:
             [model] = plan.models([bundle(case, precision, config.out, config.force)])
             for backend in _backends(precision, config):
                 yield plan.engine(model, backend, shared)
-                if (variant, precision) == (COMPARED[-1], last):
+                if (case, precision) == (parts[-1], last):
                     yield from plan.bare(model, backend, (TAIL,), shared)
-        if variant in asked:
+        if case in asked:
             ways = [YARDSTICK, "pytorch fp32", *["pytorch bf16 channels_last"] * cpu_has_bf16()]
             weights = (saved_checkpoint(case, config.out).absolute(),)
             yield from plan.peers(model, ways, weights, first=False, shared=shared)

@@ -147,7 +147,7 @@ def _cells(view: View, shown: Sequence[Column], notes: bool) -> Lines:
 
 
 def _costs(view: View) -> Lines:
-    """What SE, HED and our own code take of a frame."""
+    """What SE, edges and our own code take of a frame."""
     return [
         COSTS,
         *(

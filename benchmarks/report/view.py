@@ -17,7 +17,12 @@ from benchmarks.stats.bootstrap import Interval, ratio
 
 BUSY = 0.1  # of the cores: where other processes took more, no speed-up over PyTorch is claimed
 TAIL = "loop + tail"  # the bare library's way that gives the same answer as our engine
-PARTS = (("SE", "dlse", "vanilla"), ("HED", "dlse_hed", "dlse"))  # a variant with it, one without
+# A part of the network, how models with it are named, and those without.
+PARTS = (
+    ("SE", "dlse", "vanilla"),
+    ("edges", "dlse_hed", "dlse"),
+    ("edges of HED lite", "dlse_hed-lite", "dlse"),
+)
 
 
 @dataclass(frozen=True)
@@ -194,20 +199,20 @@ def _alike(row: Row, other: Row) -> bool:
 
 
 def _parts(rows: Sequence[Row]) -> list[Cost]:
-    """SE and HED, where a variant without the part was timed in the same engine and precision."""
-    timed = {(_family(r.cell), r.cell.variant): r for r in rows if _is_timed(r, "bundle")}
+    """SE and edges, where a model without the part was timed in the same engine and precision."""
+    timed = {_place(r.cell, r.cell.model): r for r in rows if _is_timed(r, "bundle")}
     return [
-        _cost(part, _compared(row, timed[family, without]))
-        for (family, variant), row in timed.items()
+        _cost(part, _compared(row, timed[bare]))
+        for row in timed.values()
         for part, with_it, without in PARTS
-        if variant == with_it and (family, without) in timed
+        if row.cell.variant == with_it.partition("-")[0] and with_it in row.cell.model
+        if (bare := _place(row.cell, row.cell.model.replace(with_it, without))) in timed
     ]
 
 
-def _family(cell: Cell) -> tuple[object, ...]:
-    """What two cells share that differ in their variant only."""
-    name = cell.model.replace(cell.variant, "*") if cell.variant else cell.model
-    return name, cell.input, cell.precision, cell.backend
+def _place(cell: Cell, model: str) -> tuple[object, ...]:
+    """``model`` in the cell's engine, precision and size."""
+    return model, cell.input, cell.precision, cell.backend
 
 
 def _cost(part: str, found: Comparison) -> Cost:

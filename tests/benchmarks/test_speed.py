@@ -20,6 +20,7 @@ from train.device import cpu_has_bf16
 
 ENGINES = [name for name in installed_backends() if BACKENDS[name].device == "cpu"]
 MODEL = "mobilenet_v2-dlse_hed-64x96"
+VARIANTS = ("vanilla", "dlse", "dlse_hed", "dlse_hed-lite")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_every_engine_and_precision_is_timed_beside_pytorch(results: Results) ->
     expected = {("peer", MODEL, "pytorch", way) for way in ways}
     for engine in ENGINES:
         expected.add(("bare", MODEL, engine, "loop + tail"))
-        for variant in ("vanilla", "dlse", "dlse_hed"):
+        for variant in VARIANTS:
             expected.add(("bundle", f"mobilenet_v2-{variant}-64x96", engine, ""))
     assert named.keys() == expected and {cell.precision for cell in results.cells} == {"fp32"}
     for cell in results.cells:
@@ -59,7 +60,10 @@ def test_every_engine_and_precision_is_timed_beside_pytorch(results: Results) ->
 
 def test_costs_are_shares_of_the_frame(results: Results) -> None:
     costs = derive(results).costs
-    parts = {"SE": "dlse", "HED": "dlse_hed", "our code": "dlse_hed"}
+    parts = {
+        "SE": "dlse", "edges": "dlse_hed", "edges of HED lite": "dlse_hed-lite",
+        "our code": "dlse_hed",
+    }  # fmt: skip
     assert {(one.part, one.whole.cell.model, one.whole.cell.backend) for one in costs} == {
         (part, f"mobilenet_v2-{variant}-64x96", engine)
         for engine in ENGINES
@@ -75,9 +79,9 @@ def test_the_report_holds_every_row(results: Results, config: Speed) -> None:
     lines = (config.out / "report.md").read_text().splitlines()
     shown = [cell for cell in results.cells if cell.kind != "bare"]
     tables = [line for line in lines if line.startswith("| ") and "---" not in line]
-    assert len(tables) == 2 + len(shown) + 3 * len(ENGINES), "heads, cells, costs"
+    assert len(tables) == 2 + len(shown) + 4 * len(ENGINES), "heads, cells, costs"
     assert "random weights" in lines[-1]
-    assert "What SE, HED and our code cost" in (config.out / "report.html").read_text()
+    assert "What SE, edges and our code cost" in (config.out / "report.html").read_text()
 
 
 def test_bundles_are_exported_once(results: Results, config: Speed, tmp_path: Path) -> None:
@@ -85,8 +89,8 @@ def test_bundles_are_exported_once(results: Results, config: Speed, tmp_path: Pa
         return {path: path.stat().st_mtime_ns for path in config.out.rglob("model.onnx")}
 
     before, shared = written(), Shared(1, tmp_path / "frames.json", tmp_path)
-    planned = list(speed._planned("mobilenet_v2", (64, 96), ["dlse_hed"], config, shared))
-    assert written() == before and len(before) == 3
+    planned = list(speed._planned([Case("mobilenet_v2", "dlse_hed", (64, 96))], config, shared))
+    assert written() == before and len(before) == len(VARIANTS)
     assert [p.cell.name for p in planned] == [cell.name for cell in results.cells]
 
 
@@ -100,6 +104,10 @@ def test_slow_engines_are_left_out_unless_asked_for() -> None:
     [
         ("resnet50:512x1024", Case("resnet50", "dlse_hed", (512, 1024))),
         ("resnet18:vanilla:64x96", Case("resnet18", "vanilla", (64, 96))),
+        (
+            "mobilenet_v2:dlse_hed-lite-narrow:64x96",
+            Case("mobilenet_v2", "dlse_hed", (64, 96), "lite", "narrow"),
+        ),
     ],
 )
 def test_a_case_is_written_in_a_word(text: str, case: Case) -> None:
@@ -112,6 +120,7 @@ def test_a_case_is_written_in_a_word(text: str, case: Case) -> None:
         ("resnet50", "write BACKBONE:HEIGHTxWIDTH"),
         ("vgg:64x96", "vgg is none of"),
         ("resnet50:unet:64x96", "unet is none of"),
+        ("resnet50:dlse_hed-canny:64x96", "canny is none of"),
         ("dlse:resnet50:64x96", "dlse is none of"),
         ("resnet50:16x96", "at least 32x32"),
     ],

@@ -146,18 +146,18 @@ def test_on_a_busy_machine_no_speed_up_is_claimed(change: dict[str, float], why:
         assert verdict(replace(run, **harmless)) == verdict(run)  # type: ignore[arg-type]
 
 
-def test_what_se_hed_and_our_code_cost() -> None:
+def test_what_se_edges_and_our_code_cost() -> None:
     run = with_bare(results(("vanilla", "dlse", "dlse_hed"), ("openvino",), peers=False))
     heavier = slowed(slowed(run, 1.1, "dlse-", "dlse_hed"), 2, "dlse_hed")
     found = {(one.part, one.whole.cell.name): one for one in derive(heavier).costs}
     assert found.keys() == {
         *((part, f"{variant}-{precision} openvino")
-          for part, variant in (("SE", "dlse"), ("HED", "dlse_hed"))
+          for part, variant in (("SE", "dlse"), ("edges", "dlse_hed"))
           for precision in ("fp32", "fp16", "int8")),
         ("our code", CELL),
     }  # fmt: skip
     for (part, _), cost in found.items():
-        share = {"SE": 1 - 1 / 1.1, "HED": 0.5, "our code": 0.01}[part]
+        share = {"SE": 1 - 1 / 1.1, "edges": 0.5, "our code": 0.01}[part]
         assert cost.share.value == pytest.approx(share, abs=0.01)
         assert cost.share.low <= cost.share.value <= cost.share.high
 
