@@ -200,6 +200,7 @@ def test_two_processes_reach_the_loss_of_one(blocks: Path, tmp_path: Path) -> No
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
               "--rdzv-endpoint", "127.0.0.1:0"]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment["TMPDIR"] = str(tmp_path)  # torchrun leaves its logs
     losses = {}
     for name, prefix in (("one", []), ("two", launch)):
         command = [sys.executable, *prefix, str(script), str(blocks), str(tmp_path / f"{name}.txt")]

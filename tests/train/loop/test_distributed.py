@@ -70,6 +70,7 @@ def results(
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
               "--rdzv-endpoint", "127.0.0.1:0"]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment["TMPDIR"] = str(folder)  # torchrun leaves its logs
     found = {}
     for number, prefix in ((1, []), (2, launch)):
         out = folder / str(number)
