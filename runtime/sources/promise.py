@@ -29,6 +29,9 @@ _BOX_NAMES = (
 _PARTS = {0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1043A770, 0x1F43B675, 0x1C53BB6B, 0x1941A469,
           0x1254C367}  # fmt: skip
 _SHORT_PARTS = {0xEC, 0xBF}
+_CLUSTER = 0x1F43B675
+# And a cluster: its time, blocks and groups of them, sizes and places, silent tracks.
+_IN_CLUSTER = {b"\xe7", b"\xa3", b"\xa0", b"\xab", b"\xa7", b"\xaf", b"\xec", b"\xbf", b"\x58\x54"}
 
 
 def promised_frames(container: av.container.InputContainer, stream: av.VideoStream) -> int | None:
@@ -97,8 +100,25 @@ def broken_at(path: Path) -> int | None:
             length = _matroska_size(file)
             if length is None:
                 return at if short else None
-            if file.seek(length, 1) > end:
+            part_end = file.tell() + length
+            if part_end > end:
                 return at
+            inside = int.from_bytes(name, "big") == _CLUSTER
+            if inside and (broken := _broken_in_cluster(file, min(part_end, size))) is not None:
+                return broken
+            file.seek(part_end)
+    return None
+
+
+def _broken_in_cluster(file: BinaryIO, end: int) -> int | None:
+    """The byte at which what a cluster consists of no longer follows each other up to ``end``."""
+    while (at := file.tell()) < end:
+        name = file.read(1)
+        if name == b"\x58":
+            name += file.read(1)
+        length = _matroska_size(file) if name in _IN_CLUSTER else None
+        if length is None or file.seek(length, 1) > end:
+            return at
     return None
 
 

@@ -15,6 +15,7 @@ import pytest
 from runtime.errors import HedgeError, IncompleteError
 from runtime.sources.losses.places import gap_in_transport
 from runtime.sources.open import open_source
+from runtime.sources.promise import broken_at
 from runtime.video import VideoConfig, main
 from tests.equipment.damage import holed
 from tests.equipment.videos import make_timed, remuxed
@@ -196,6 +197,21 @@ def test_whole_recordings_and_their_parts_are_not_accused(
         joined = tmp_path / f"joined{path.suffix}"
         joined.write_bytes(path.read_bytes() * 2)
         assert read(joined) == (2 * COUNT, None)
+
+
+def test_a_cluster_of_matroska_that_is_no_chain_of_blocks_is_damage(tmp_path: Path) -> None:
+    """FFmpeg passes over what it does not know in one without a word."""
+    path = clip(tmp_path / "a.mkv", "libx264", encoder=X264["live"])
+    assert read(path) == (COUNT, None)
+    assert broken_at(path) is None
+    data = path.read_bytes()
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    begin = data.index(packets[9])  # behind four bytes, a size of one byte or two, and the name
+    block = next(at for at in (begin - 6, begin - 7) if data[at] == 0xA3)
+    path.write_bytes(data[:block] + b"\xb3" + data[block + 1 :])
+    assert broken_at(path) == block
+    assert read(path)[1] is not None
 
 
 @pytest.mark.parametrize("name", ["a.ts", "a.flv"])

@@ -80,6 +80,12 @@ def test_a_crowd_lies_below_what_is_outlined_alone(tmp_path: Path) -> None:
         assert (label[~near] == np.where(wanted, wanted, NAMES.index("person"))[~near]).all()
 
 
+@pytest.mark.parametrize("counts", [[-1], [1 << 80], [1 << 63, -(1 << 63)], [1, 2], []])
+def test_runs_that_do_not_fill_a_mask_are_refused(counts: list[int]) -> None:
+    with pytest.raises(HedgeError, match="the runs of a mask do not fill 4x3 pixels"):
+        runs(counts, (3, 4), by_column=True)
+
+
 def test_masks_of_cvat_are_no_crowd(tmp_path: Path) -> None:
     """CVAT marks each mask as one, and writes attributes, which COCO's own file has none of."""
     mask = coco_files.runs({"": np.ones(SIZE, bool)}, packed=False)[0]

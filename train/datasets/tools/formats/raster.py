@@ -82,9 +82,9 @@ def runs(counts: Sequence[int], size: tuple[int, int], by_column: bool) -> np.nd
     the runs fill the mask exactly.
     """
     height, width = size
-    lengths = np.array(counts, np.int64)
-    if (lengths < 0).any() or (lengths > height * width).any() or lengths.sum() != height * width:
+    if not all(0 <= count <= height * width for count in counts) or sum(counts) != height * width:
         raise HedgeError(f"the runs of a mask do not fill {width}x{height} pixels; export it again")
+    lengths = np.array(counts, np.int64)
     flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
     return flat.reshape(width, height).T if by_column else flat.reshape(height, width)
 
