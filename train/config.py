@@ -20,7 +20,7 @@ SqueezeExciteGate = Literal["sigmoid", "softmax"]
 HedName = Literal["vgg16", "lite"]
 EdgeName = Literal["vgg16", "lite", "shared", "supervised", "blank"]
 PresetName = Literal["small"]
-DecoderName = Literal["concat", "add", "narrow", "separable", "eighth"]
+DecoderName = Literal["concat", "add", "narrow", "separable"]
 VariantName = Literal["vanilla", "dlse", "dlse_sf", "dlse_hed"]
 
 DEFAULT_BACKBONE: BackboneName = "mobilenet_v2"
@@ -69,18 +69,17 @@ EDGES: dict[EdgeName, EdgeDesign] = {
 
 @dataclass(frozen=True)
 class DecoderDesign:
-    """How the decoder brings the features at 1/output_stride, 1/8 and 1/4 together.
+    """How the decoder brings the features at 1/output_stride, 1/8 and 1/4 together; edges at 1/4.
 
     skips: the backbone's features join what comes from below side by side, or as a sum, for which
     they are brought to the same width; fuse: the 3×3 behind each join; aspp: its dilated 3×3 are
     dense over all channels of the backbone, or over those that its 1×1 answers (narrow), or
-    separable; quarter: climb to 1/4, or stop at 1/8. Edges enter at the last join.
+    separable.
     """
 
     skips: Literal["concat", "add"]
     fuse: Literal["dense", "separable"] = "dense"
     aspp: Literal["dense", "narrow", "separable"] = "dense"
-    quarter: bool = True
 
 
 DECODERS: dict[DecoderName, DecoderDesign] = {
@@ -88,7 +87,6 @@ DECODERS: dict[DecoderName, DecoderDesign] = {
     "add": DecoderDesign("add"),
     "narrow": DecoderDesign("add", aspp="narrow"),
     "separable": DecoderDesign("add", fuse="separable", aspp="separable"),
-    "eighth": DecoderDesign("add", aspp="narrow", quarter=False),
 }
 
 

@@ -33,8 +33,8 @@ class DeepLab(nn.Module):
 
     Normalisation is part of the network, so that training, evaluation and the exported graph
     cannot drift apart. The decoder, a row of DECODERS, climbs from 1/output_stride through skips at
-    1/8 and 1/4. Edges enter it at the last of them: HED's map, or side outputs of the backbone. (A
-    fourth input channel, where the seed had them too, takes a sixth of a mobile network's frame.)
+    1/8 and 1/4. Edges enter it at 1/4: HED's map, or side outputs of the backbone. (A fourth input
+    channel, where the seed had them too, takes a sixth of a mobile network's frame.)
     """
 
     def __init__(self, config: ModelConfig, weights: str | None = None) -> None:
@@ -57,12 +57,12 @@ class DeepLab(nn.Module):
         fuse = SeparableConv if decoder.fuse == "separable" else ConvBNReLU
         self.aspp = ASPP(deep, wide, config.atrous_rates, decoder.aspp)
         self.skip8: nn.Module
-        self.skip4: nn.Module | None
+        self.skip4: nn.Module
         if decoder.skips == "add":
-            self.skip8 = ConvBN(eighth + (0 if decoder.quarter else edge), wide)
-            self.skip4 = ConvBN(quarter + edge, narrow) if decoder.quarter else None
+            self.skip8 = ConvBN(eighth, wide)
+            self.skip4 = ConvBN(quarter + edge, narrow)
             self.fuse8 = fuse(wide, narrow)
-            self.fuse4 = fuse(narrow, narrow) if decoder.quarter else None
+            self.fuse4 = fuse(narrow, narrow)
         else:
             self.skip8 = ConvBNReLU(eighth, SKIP_CHANNELS, kernel=1)
             self.skip4 = ConvBNReLU(quarter, SKIP_CHANNELS, kernel=1)
@@ -84,13 +84,8 @@ class DeepLab(nn.Module):
             edges = self.sides(quarter, eighth, deep)  # 1/4
             if self.config.edges.fused:
                 edge_features = [torch.cat(edges, dim=1).sigmoid()]
-        x = self.aspp(deep)
-        if self.skip4 is not None and self.fuse4 is not None:
-            x = self.fuse8(self._joined(x, self.skip8, eighth))  # 1/8
-            x = self.fuse4(self._joined(x, self.skip4, quarter, *edge_features))  # 1/4
-        else:
-            edge_features = [upsample(edge, eighth.shape[-2:]) for edge in edge_features]
-            x = self.fuse8(self._joined(x, self.skip8, eighth, *edge_features))
+        x = self.fuse8(self._joined(self.aspp(deep), self.skip8, eighth))  # 1/8
+        x = self.fuse4(self._joined(x, self.skip4, quarter, *edge_features))  # 1/4
         logits = upsample(self.classifier(x), out_size or image.shape[-2:])
         return Segmentation(logits, edges)
 
