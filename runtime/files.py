@@ -197,9 +197,9 @@ def _lock(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` atomically, making its folder where needed."""
-    with atomic_path(path) as temporary:
+def write_bytes(path: Path, data: bytes, first_wins: bool = False) -> None:
+    """Write ``data`` to ``path`` as ``atomic_path`` does, making its folder where needed."""
+    with atomic_path(path, first_wins) as temporary:
         temporary.write_bytes(data)
 
 
@@ -269,9 +269,9 @@ def safe_json(value: object) -> bytes:
     return msgspec.json.encode(value).replace(b"<", b"\\u003c")
 
 
-def save_sealed(path: Path, data: bytes) -> None:
+def save_sealed(path: Path, data: bytes, first_wins: bool = False) -> None:
     """Write bytes that only ``read_sealed`` reads, their sha256 before them."""
-    write_bytes(path, sha256_of(data).encode() + data)
+    write_bytes(path, sha256_of(data).encode() + data, first_wins)
 
 
 def read_sealed(path: Path) -> bytes:

@@ -119,14 +119,15 @@ def _in_parts(
     if config.save:
         raise HedgeError("--save goes without --fleet: parts keep counts, not pictures")
     cli.require(LIBRARIES, "fleet")
-    from train.evaluation import parts  # its libraries are an extra
+    from runtime.fleet.parts import on_ray  # its libraries are an extra
+    from train.evaluation.parts import Job, PartWorker, evaluate_parts
 
     data = config.data or checkpoint.config.data or default_data()
-    job = parts.Job(
+    job = Job(
         path.absolute(), data.absolute(), config.split, config.size or checkpoint.size,
         out.absolute(),
     )  # fmt: skip
-    return parts.evaluate_parts(job, index, parts.on_ray(job, config.cores, config.address))
+    return evaluate_parts(job, index, on_ray(job, PartWorker, config.cores, config.address))
 
 
 def worst_and_median(

@@ -17,11 +17,11 @@ from runtime.fleet import driver
 from runtime.fleet.cluster import RayPool
 from runtime.fleet.config import FleetConfig
 from runtime.fleet.driver import Driver
-from runtime.fleet.label_video import SUFFIX, join
 from runtime.fleet.page import write_page
 from runtime.fleet.places import find_videos, is_address, local_bundle
 from runtime.fleet.plan import Span, Unplanned, plan
 from runtime.fleet.report import Summary, counted, reported, speed, summarize, tell
+from runtime.fleet.video.labels import SUFFIX, join
 from runtime.fleet.work import Job
 from runtime.outputs.checks import writing
 from runtime.outputs.json_files import write_report

@@ -26,11 +26,11 @@ from runtime.accuracy.ground_truth import LabelFolder, Scorer
 from runtime.accuracy.metrics import ConfusionMatrix, known
 from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError, one_line
-from runtime.fleet.label_video import SUFFIX, LabelVideo
 from runtime.fleet.places import local_bundle
 from runtime.fleet.plan import Span
 from runtime.fleet.shards import FrameRows, Shards, SpanRow, row_of
-from runtime.fleet.source import SpanSource
+from runtime.fleet.video.labels import SUFFIX, LabelVideo
+from runtime.fleet.video.source import SpanSource
 from runtime.interrupt import Closing
 from runtime.outputs.checks import writing
 from runtime.outputs.overlay import Overlay

@@ -22,8 +22,8 @@ import psutil
 import pyarrow.parquet as pq
 from ray.cluster_utils import Cluster
 
-from runtime.fleet.label_video import read_labels
 from runtime.fleet.shards import PIXELS
+from runtime.fleet.video.labels import read_labels
 from runtime.fleet.work import class_pixels
 from runtime.outputs.video_file import VideoSink
 from runtime.pipeline import stream

@@ -20,10 +20,10 @@ from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
 from runtime.errors import HedgeError
-from runtime.fleet.label_video import join, read_labels
 from runtime.fleet.places import find_videos, local_bundle
 from runtime.fleet.plan import Packets, Span, Unplanned, cuts, plan
 from runtime.fleet.shards import PIXELS, Shards, SpanRow
+from runtime.fleet.video.labels import join, read_labels
 from runtime.fleet.work import Bench, Job, StalledError, class_pixels, segment_span, watched
 from runtime.outputs.video_file import VideoSink
 from runtime.video import VideoConfig, main
@@ -104,7 +104,7 @@ def test_a_cut_is_the_first_key_frame_after_each_minute() -> None:
 
 
 def test_labels_of_odd_sizes_survive(tmp_path: Path) -> None:
-    from runtime.fleet.label_video import LabelVideo
+    from runtime.fleet.video.labels import LabelVideo
 
     labels = np.random.default_rng(0).integers(256, size=(3, 47, 63), dtype=np.uint8)
     with LabelVideo(tmp_path / "a.mkv", Fraction(30)) as video:

@@ -1,0 +1,1 @@
+"""A span of a video: its frames read, and their labels written."""
