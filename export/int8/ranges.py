@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from runtime.errors import HedgeError
 
 Method = Literal["minmax", "entropy", "percentile"]
 
-BINS = 2048
+BINS = 4096  # of which at least half are used
 CODES = 128  # of a symmetric int8 activation, zero included
 PERCENTILE = 99.99  # of the values that are not zero
 SAMPLES = 1 << 15  # values of one tensor on one image that enter its histogram
@@ -26,8 +27,10 @@ SAMPLES = 1 << 15  # values of one tensor on one image that enter its histogram
 class Histogram:
     """Values of one tensor: its extremes, and how often |value| fell into each of BINS.
 
-    Exact zeros, which any scale represents, are not counted. The bins span 0..limit; a larger
-    value doubles the limit until it fits, merging neighbours.
+    Exact zeros, which any scale represents, are not counted. The bins span 0..limit, the least
+    power of two that no value exceeds, and each holds its upper edge: so two neighbours are one
+    bin of twice the limit, to the last value, and histograms add up to that of all images in
+    whatever order and company they were counted.
     """
 
     low: float = float("inf")
@@ -37,16 +40,26 @@ class Histogram:
 
     def add(self, low: float, high: float, sample: np.ndarray) -> None:
         """Count one image: its exact extremes, and a sample of its values."""
-        self.low, self.high = min(self.low, low), max(self.high, high)
-        largest = max(-low, high)
-        self.limit = self.limit or largest
-        while self.limit < largest:
-            self.limit *= 2
-            halves = self.counts.reshape(-1, 2).sum(axis=1)
-            self.counts = np.concatenate([halves, np.zeros(BINS // 2, np.int64)])
-        if self.limit:
-            values = np.abs(sample[sample != 0])
-            self.counts += np.histogram(values, BINS, (0, self.limit))[0]
+        limit = _limit(max(-low, high))
+        values = np.abs(sample[sample != 0], dtype=np.float64)
+        places = np.ceil(values * (BINS / (limit or 1)))  # exact, 1 to BINS
+        counts = np.bincount(places.astype(np.int64), minlength=BINS + 1)[1:]
+        self.merge(Histogram(low + 0.0, high + 0.0, limit, counts))  # -0.0 + 0.0 is 0.0
+
+    def merge(self, other: Histogram) -> None:
+        """Count all that ``other`` has counted."""
+        limit = max(self.limit, other.limit)
+        self.counts = self._up_to(limit) + other._up_to(limit)
+        self.limit = limit
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+
+    def _up_to(self, limit: float) -> np.ndarray:
+        """(BINS,) the counts in bins of another limit, which is no smaller."""
+        counts, own = self.counts, self.limit
+        while 0 < own < limit:
+            halves = counts.reshape(-1, 2).sum(axis=1)
+            counts, own = np.concatenate([halves, np.zeros(BINS // 2, np.int64)]), 2 * own
+        return counts
 
     def range(self, method: Method) -> tuple[float, float]:
         """Lowest and highest value worth a code; what lies outside will be clipped."""
@@ -120,6 +133,12 @@ def _options() -> onnxruntime.SessionOptions:
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     options.enable_mem_pattern = False
     return options
+
+
+def _limit(largest: float) -> float:
+    """The least power of two that ``largest`` does not exceed; 0 for 0."""
+    mantissa, exponent = math.frexp(largest)  # 0.5 ≤ mantissa < 1, or 0
+    return math.ldexp(math.ceil(mantissa), exponent - (mantissa == 0.5))
 
 
 def _percentile(histogram: Histogram) -> float:

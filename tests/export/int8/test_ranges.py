@@ -58,13 +58,43 @@ def test_an_outlier_does_not_take_the_codes_of_the_others(method: Method) -> Non
     assert 2 < high < 20
 
 
-@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=6))
-def test_growing_loses_no_count(peaks: list[float]) -> None:
-    images = [np.linspace(-peak, peak, 501, dtype=np.float64) for peak in peaks]
-    found = histogram(*images)
-    # All but the exact zeros: the one in the middle may be rounded to a little more.
-    assert found.counts.sum() == sum(np.count_nonzero(image) for image in images)
-    assert found.limit >= max(peaks) and len(found.counts) == BINS
+@st.composite
+def values(draw: st.DrawFn) -> np.ndarray:
+    """(N,) float32, of which many are powers of two or edges of bins, or the next to them."""
+    edges = st.builds(
+        lambda place, power: place / BINS * 2.0**power,
+        st.integers(-BINS, BINS) | st.sampled_from([0, 1, BINS // 2, BINS]), st.integers(-6, 6),
+    )  # fmt: skip
+    found = np.array(draw(st.lists(edges | st.floats(-64, 64, width=32), min_size=1)), np.float32)
+    away = draw(st.lists(st.sampled_from([-np.inf, 0, np.inf]), min_size=1))
+    ways = np.resize(np.array(away, np.float32), found.shape)
+    return np.where(ways == 0, found, np.nextafter(found, ways))
+
+
+@given(st.lists(values(), min_size=1, max_size=6), st.data())
+def test_any_order_and_company_of_images_gives_one_histogram(
+    images: list[np.ndarray], data: st.DataObject
+) -> None:
+    """That of all values at once, to the bit, and its ranges."""
+    everything = np.concatenate(images)
+    wanted = histogram(everything)
+    numbers = data.draw(st.lists(st.integers(0, 2), min_size=len(images), max_size=len(images)))
+    order = data.draw(st.permutations(range(len(images))))
+    parts = [histogram(*(images[i] for i in order if numbers[i] == number)) for number in range(3)]
+    found = Histogram()
+    for part in data.draw(st.permutations(parts)):
+        found.merge(part)
+    assert repr((found.low, found.high, found.limit)) == repr(
+        (wanted.low, wanted.high, wanted.limit)
+    )
+    assert np.array_equal(found.counts, wanted.counts)
+    assert all(found.range(method) == wanted.range(method) for method in get_args(Method))
+    largest = float(np.abs(everything).max())
+    assert np.log2(wanted.limit or 1) % 1 == 0
+    assert wanted.limit / 2 < largest <= wanted.limit or wanted.limit == largest == 0
+    edges = np.linspace(0, wanted.limit, BINS + 1)
+    places = np.searchsorted(edges, np.abs(everything[everything != 0]).astype(np.float64)) - 1
+    assert np.array_equal(np.bincount(places, minlength=BINS), wanted.counts)
 
 
 @pytest.mark.parametrize("method", get_args(Method))
