@@ -11,6 +11,7 @@ import tyro
 
 from runtime.bundle.manifest import BUNDLES, Precision
 from runtime.errors import HedgeError
+from runtime.fleet.config import Cores
 from runtime.numbers import Count, Points, Side, check_numbers
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
@@ -88,6 +89,15 @@ class Export:
     """INT8: a folder of images to calibrate with, instead of the data set's training split."""
     calibration_method: Literal["auto", "minmax", "entropy", "percentile"] = "auto"
     """INT8: how ranges are cut. auto: whichever keeps most labels of the calibration images."""
+    fleet: Path | None = None
+    """INT8: calibrate in parts, on the workers of a Ray cluster or of this machine: a folder that
+    every machine writes their histograms into. It may be killed, and goes on with what has no file
+    yet."""
+    address: str | None = None
+    """With --fleet: the Ray cluster; auto: the one this machine belongs to. Default: this machine
+    alone."""
+    cores: Cores = 4
+    """With --fleet: CPU cores of each worker."""
     scales: Path | None = None
     """INT8: take the ranges from the scales.json of an earlier export of the same model."""
     keep: tuple[str, ...] = ()
@@ -131,6 +141,8 @@ class Export:
             raise HedgeError("--target is for --engine tensorrt_rtx, which can build for others")
         if self.max_batch is not None and not self.engine:
             raise HedgeError("--max-batch is for --engine")
+        if self.fleet and (self.scales or not (self.int8 or self.best)):
+            raise HedgeError("--fleet is for --int8 that calibrates, without --scales")
         if min(self.std) <= 0:
             raise HedgeError(f"--std {min(self.std)}: give numbers above 0")
 

@@ -33,9 +33,9 @@ from runtime.bundle.cached import nothing_kept
 from runtime.bundle.manifest import FILE_NAME, MODEL, Manifest
 from runtime.bundle.measured import Fastest, Int8, Measured
 from runtime.errors import GateError, HedgeError
+from runtime.fleet.__main__ import LIBRARIES
 from runtime.machine import cpu_name
 from runtime.segment import Segmenter
-from train.datasets import is_data
 
 INT8_LOSS = Budget(miou=3.0, worst=None)  # plain INT8 that loses more is refused
 UNASKED = Budget(miou=0.5, worst=2.0)  # what INT8 is held to where no budget is named
@@ -174,20 +174,31 @@ _WRITERS = {"fp32": _write_fp32, "fp16": _write_fp16, "int8": _write_int8}
 def _source(task: Task, model: str) -> Scales | Images:
     """What ranges come from, a table of them or whole images; never from the evaluation split."""
     config = task.config
-    source = Scales.load(config.scales, model) if config.scales else _images(task)
+    source = Scales.load(config.scales, model) if config.scales else task.images()
     if (evaluation := task.index("val")) is not None:
         calibration.refuse_overlap(source.passport["images"], evaluation)
-    if isinstance(source, Images):
+    if config.fleet:
+        cli.require(LIBRARIES, "fleet")
+    elif isinstance(source, Images):
         source.check()
     return source
 
 
 def _observed(task: Task, quantizer: Quantizer, images: Images) -> Scales:
     """The table of ranges that the tensors take on over the images."""
-    config = task.config
-    frames = images.frames(task.frame_size)
-    bar = cli.track(frames, f"{task.target.name}: calibrating", len(images.paths))
-    histograms = ranges.observe(task.graph(batch=1), bar)
+    config, graph = task.config, task.graph(batch=1)
+    if config.fleet:
+        # The libraries of a fleet are an extra.
+        from export.int8.parts import PartWorker, job_of, observe_parts
+        from runtime.fleet.parts import on_ray
+
+        job = job_of(graph, images, task.frame_size, config.fleet, config.cores)
+        pool = on_ray(job, PartWorker, config.cores, config.address)
+        histograms = observe_parts(job, pool)
+    else:
+        frames = images.frames(task.frame_size)
+        bar = cli.track(frames, f"{task.target.name}: calibrating", len(images.paths))
+        histograms = ranges.observe(graph, bar)
     shares: dict[Method, float] = {}
     method = config.calibration_method
     if method == "auto":
@@ -197,22 +208,6 @@ def _observed(task: Task, quantizer: Quantizer, images: Images) -> Scales:
             )
     table = {name: histogram.range(method) for name, histogram in histograms.items()}
     return Scales(quantizer.model, table, images.passport | {"method": method, "agreement": shares})
-
-
-def _images(task: Task) -> Images:
-    """The images to calibrate with: a folder of them, or a data set's training split."""
-    config = task.config
-    source = config.calibration_data or config.data
-    if source is not None and not is_data(source):
-        return calibration.from_folder(source, config.calibration)
-    index = task.network.index(source, "train") if source else task.index("train")
-    if index is None:
-        known = task.network.facts.data
-        raise HedgeError(
-            f"{known or task.network.facts.name}: {'not on this machine, and' if known else ''} "
-            "INT8 needs real images to calibrate with; --data PATH or --calibration-data FOLDER"
-        )
-    return calibration.from_split(index, config.calibration)
 
 
 def _searched(task: Task, quantizer: Quantizer, fixed: tuple[str, ...], folder: Path) -> Int8:

@@ -1,4 +1,4 @@
-"""A bundle to be written: what was asked, the network, the sizes, and the frames to verify on."""
+"""A bundle to be written: what was asked, the network, the sizes, and images for it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from pathlib import Path
 
 from export import bundle, verify
 from export.config import Export, Precision
+from export.int8 import calibration
 from export.network import Deployed, Network
 from export.verify import Budget
 from runtime import cli
 from runtime.bundle.manifest import Manifest
+from runtime.errors import HedgeError
 from runtime.segment import Segmenter
-from train.datasets import Index
+from train.datasets import Index, is_data
 
 DRAWN = 16  # frames, where there is no data set to verify on
 
@@ -65,6 +67,22 @@ class Task:
         if given is None and known is not None and not known.exists():
             return None
         return self.network.index(given, split)
+
+    def images(self) -> calibration.Images:
+        """The images to calibrate with: a folder of them, or a data set's training split."""
+        config = self.config
+        source = config.calibration_data or config.data
+        if source is not None and not is_data(source):
+            return calibration.from_folder(source, config.calibration)
+        index = self.network.index(source, "train") if source else self.index("train")
+        if index is None:
+            known = self.network.facts.data
+            raise HedgeError(
+                f"{known or self.network.facts.name}: {'not on this machine, and' if known else ''}"
+                " INT8 needs real images to calibrate with; --data PATH or --calibration-data "
+                "FOLDER"
+            )
+        return calibration.from_split(index, config.calibration)
 
     def frames(self, count: int | None = None) -> verify.FrameSet:
         """The frames to verify on, or ``count`` of them; afresh at each call."""

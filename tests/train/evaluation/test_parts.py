@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -14,49 +13,13 @@ import pytest
 from PIL import Image
 
 from runtime.errors import HedgeError, IncompleteError
-from runtime.fleet.driver import Answer, Lost, Pool
-from runtime.fleet.plan import Span
+from runtime.fleet.driver import Pool
+from tests.runtime.fleet.workers import Here
 from train.checkpoint import Checkpoint
 from train.datasets import open_index
 from train.evaluate import Evaluate, evaluate_run, main
 from train.evaluation.parts import Job, PartWorker, evaluate_parts
 from train.evaluation.scoring import Evaluation
-
-
-class Here:
-    """Two workers in this process, of which the second dies over its first part."""
-
-    def __init__(self, job: Job) -> None:
-        self.worker = PartWorker(job)
-        assert self.worker.hello() == (None, "", 0)
-        self.new, self.worked = ["a", "b"], 0
-        self.queue: deque[tuple[str, Span, int]] = deque()
-
-    def joined(self) -> list[str]:
-        new, self.new = self.new, []
-        return new
-
-    def leaving(self) -> list[str]:
-        return []
-
-    def give(self, worker: str, span: Span, attempt: int) -> None:
-        self.queue.append((worker, span, attempt))
-
-    def wait(self, seconds: float) -> list[Answer | Lost]:
-        if not self.queue:
-            return []
-        worker, span, attempt = self.queue.popleft()
-        if worker == "b":
-            return [Lost("b", "its process died")]
-        self.worked += 1
-        row, error, code = self.worker.work(span, attempt)
-        return [Answer(worker, span.id, row, error, code)]
-
-    def machine(self, worker: str) -> str:
-        return worker
-
-    def retire(self, worker: str, why: str) -> None:
-        raise AssertionError(f"{worker}: {why}")
 
 
 @pytest.fixture
@@ -87,22 +50,22 @@ def nobody() -> AbstractContextManager[Pool]:
 def test_parts_add_up_to_one_pass_and_are_done_once(job: Job) -> None:
     wanted = at_once(job)
     assert wanted.images == 3 and wanted.report().boundary_f
-    assert_same(in_parts(job, Here(job)), wanted)
+    assert_same(in_parts(job, Here(PartWorker(job))), wanted)
     kept = sorted(job.out.iterdir())
     assert len(kept) == 3
     assert_same(evaluate_parts(job, open_index(job.data, "val"), nobody), wanted)
     kept[0].write_bytes(kept[0].read_bytes()[:40])
     kept[1].unlink()
-    pool = Here(job)
+    pool = Here(PartWorker(job))
     assert_same(in_parts(job, pool), wanted)
     assert pool.worked == 2 and sorted(job.out.iterdir()) == kept
 
 
 def test_a_label_that_changed_is_counted_anew(job: Job) -> None:
-    before = in_parts(job, Here(job))
+    before = in_parts(job, Here(PartWorker(job)))
     label = open_index(job.data, "val").items[1].label
     Image.fromarray(np.zeros_like(np.asarray(Image.open(label)))).save(label)
-    pool = Here(job)
+    pool = Here(PartWorker(job))
     found = in_parts(job, pool)
     assert pool.worked == 1 and found.report() != before.report()
     assert_same(found, at_once(job))
@@ -113,15 +76,15 @@ def test_what_failed_is_named_and_done_by_the_next_start(job: Job) -> None:
     whole = image.read_bytes()
     image.write_bytes(whole[:100])
     with pytest.raises(IncompleteError, match=rf"1 of 3 .*images 1 to 2 .*{image.name}"):
-        in_parts(job, Here(job))
+        in_parts(job, Here(PartWorker(job)))
     image.write_bytes(whole)
-    pool = Here(job)
+    pool = Here(PartWorker(job))
     assert_same(in_parts(job, pool), at_once(job))
     assert pool.worked == 1
 
 
 def test_images_that_change_under_a_worker_are_not_counted(job: Job) -> None:
-    pool = Here(job)
+    pool = Here(PartWorker(job))
 
     @contextmanager
     def changed() -> Iterator[Pool]:
