@@ -175,10 +175,12 @@ def _divergence(counts: np.ndarray, end: int) -> float:
     filled = np.add.reduceat((inside > 0).astype(np.float64), starts)
     mean = np.add.reduceat(inside, starts) / np.maximum(filled, 1)
     coded = np.repeat(mean, np.diff([*starts, end])) * (inside > 0)
-    p, q = clipped / clipped.sum(), coded / max(coded.sum(), 1)
+    p, q = clipped / counts.sum(), coded / counts.sum()
     seen = p > 0
     # A clipped tail on an empty bin has no code: a share of one count keeps the ratio finite.
-    return float((p[seen] * np.log(p[seen] / np.maximum(q[seen], 1 / counts.sum()))).sum())
+    terms = p[seen] * np.log(p[seen] / np.maximum(q[seen], 1 / counts.sum()))
+    # Of measures that weigh less than 1: where next to nothing has a code, that fits for nothing.
+    return float(terms.sum() + q.sum() - 1)
 
 
 def _minmax(histogram: Histogram) -> float:

@@ -58,6 +58,14 @@ def test_an_outlier_does_not_take_the_codes_of_the_others(method: Method) -> Non
     assert 2 < high < 20
 
 
+def test_one_value_that_fits_is_no_reason_to_clip_all_others() -> None:
+    """As where a gate's lowest value lies on the edge of a bin at which the search looks."""
+    rng = np.random.default_rng(0)
+    edge = (ranges.CODES + 13 * BINS // 256) * 2 / BINS
+    gate = np.append(rng.uniform(0.7, 1.4, 1500), edge).astype(np.float32)
+    assert histogram(gate).range("entropy")[1] > 1
+
+
 @st.composite
 def values(draw: st.DrawFn) -> np.ndarray:
     """(N,) float32, of which many are powers of two or edges of bins, or the next to them."""
