@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,6 +21,11 @@ from train.config import TrainConfig
 # Same examples every time, and no deadline: how fast a shared machine is tells nothing.
 hypothesis_settings.register_profile("steady", derandomize=True, deadline=None)
 hypothesis_settings.load_profile("steady")
+
+
+# A shell's background job ignores Ctrl-C, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -145,7 +151,7 @@ def tiny_config(blocks: Path) -> Callable[..., TrainConfig]:
 
     def make(out: Path, **changes: Any) -> TrainConfig:
         settings: dict[str, Any] = {
-            "variant": "dlse_hed", "backbone": "mobilenet_v2", "data": blocks, "out": out,
+            "variant": "dlse_hed", "backbone": "timm/test_resnet", "data": blocks, "out": out,
             "name": "tiny", "epochs": 2, "batch": 4, "workers": 0, "lr": 3e-3,
         }  # fmt: skip
         return TrainConfig(**settings | changes)

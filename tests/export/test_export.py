@@ -112,7 +112,7 @@ def test_the_manifest_says_what_was_measured(exported: Path, trained_run: Path) 
     checkpoint = Checkpoint.load(trained_run / "best.pt")
     for precision in ("fp32", "fp16"):
         manifest = Manifest.load(exported / f"tiny-{precision}")
-        assert (manifest.variant, manifest.backbone) == ("dlse_hed", "mobilenet_v2")
+        assert (manifest.variant, manifest.backbone) == ("dlse_hed", "timm/test_resnet")
         assert manifest.precision == precision and manifest.classes == checkpoint.classes
         assert manifest.input.shape == (1, 48, 64, 3) and manifest.input.color_order == "BGR"
         measured = manifest.measured
