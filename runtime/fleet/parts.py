@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -36,18 +37,18 @@ class Job(Task, Protocol):
         """Of a part."""
 
 
-class PartWorker(Worker):
+class PartWorker(Worker, ABC):
     """An actor that counts one part after another, each into a file."""
 
     _job: Job
 
+    @abstractmethod
     def _id(self, first: int) -> str:
         """Of the part that begins with an image, by the images as they are now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _count(self, first: int) -> Any:
         """What that part adds up to, in types that msgspec knows, and arrays of int64."""
-        raise NotImplementedError
 
     def _do(self, span: Span, attempt: int) -> SpanRow:
         row, path = row_of(span, attempt), _path(self._job, span)
