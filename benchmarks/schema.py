@@ -18,6 +18,9 @@ def schema() -> bytes:
     found = msgspec.json.schema(Results)
     for entry in found["$defs"].values():  # Python 3.13 removes their indentation itself
         entry["description"] = inspect.cleandoc(entry.get("description", ""))
+        for property in entry.get("properties", {}).values():
+            if property.get("default") == {}:  # told by msgspec from 0.23 on
+                del property["default"]
     return msgspec.json.format(msgspec.json.encode(found)) + b"\n"
 
 

@@ -29,6 +29,7 @@ from tests.equipment.encodings import (
     still,
     video,
 )  # fmt: skip
+from tests.equipment.videos import STEADY_X265
 
 CRF = {"crf": "12"}
 ENCODINGS: dict[str, Encoder] = {
@@ -37,7 +38,8 @@ ENCODINGS: dict[str, Encoder] = {
     "601 limited, 4:2:0": video("601", halved=True),
     "709 limited, 4:2:0, lossy": video(halved=True, **CRF),
     "709 full, 4:2:0": video(full=True, halved=True),
-    "2020 limited, HEVC, 10 bits": video("2020", bits=10, codec="libx265", **CRF),
+    "2020 limited, HEVC, 10 bits":
+        video("2020", bits=10, codec="libx265", **CRF, **{"x265-params": STEADY_X265}),
     "709 limited, VP9": video(codec="libvpx-vp9", suffix=".webm", lossless="1"),
     "709 full, AV1": video(codec="libsvtav1", halved=True, suffix=".mkv", crf="10", preset="10"),
     "601 full, MJPEG": video("601", True, codec="mjpeg", suffix=".avi", qmin="1", qmax="1"),

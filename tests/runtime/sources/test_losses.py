@@ -18,7 +18,7 @@ from runtime.sources.open import open_source
 from runtime.sources.promise import broken_at
 from runtime.video import VideoConfig, main
 from tests.equipment.damage import holed
-from tests.equipment.videos import make_timed, remuxed
+from tests.equipment.videos import STEADY_X265, make_timed, remuxed
 
 RATE = Fraction(25)
 COUNT, GOP = 72, 12
@@ -182,7 +182,7 @@ WHOLE += [(f"a.{kind}", "libx265", how) for how in X265 for kind in ("ts", "hevc
 def test_whole_recordings_and_their_parts_are_not_accused(
     name: str, codec: str, how: str, tmp_path: Path
 ) -> None:
-    options = X264[how] if codec == "libx264" else {"x265-params": f"log-level=none{X265[how]}"}
+    options = X264[how] if codec == "libx264" else {"x265-params": STEADY_X265 + X265[how]}
     path = clip(tmp_path / name, codec, encoder=options)
     assert read(path) == (COUNT, None)
     with av.open(str(path)) as container:
