@@ -94,6 +94,19 @@ def handling(handler: Callable[[int, FrameType | None], object]) -> Iterator[Non
             signal.signal(number, previous)
 
 
+@contextmanager
+def deferring_interrupt() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait for the block's end, where it must not be left half done.
+
+    A process that is started just as KeyboardInterrupt rises is one that nobody knows of.
+    """
+    came: list[int] = []
+    with handling(lambda number, frame: came.append(number)):
+        yield
+    if came:
+        signal.raise_signal(came[0])
+
+
 def end_quietly() -> None:
     """Let Ctrl-C during the imports of ``python -m`` be one line and the code of an interruption.
 

@@ -17,7 +17,7 @@ import msgspec
 from benchmarks.cells.worker import Spec, Thing, to_json
 from benchmarks.host.machine import peak_mb, used_s
 from runtime.cli import module_command
-from runtime.interrupt import Closing
+from runtime.interrupt import Closing, deferring_interrupt
 
 COMMAND = tuple(module_command("benchmarks.cells.worker"))
 START = 5  # times the patience: libraries load, engines are built
@@ -37,20 +37,21 @@ class Child(Closing):
     """
 
     def __init__(self, spec: Spec, patience: float) -> None:
-        self._patience, self._gone, self._used_s = patience, False, 0.0
+        self._patience, self._gone, self._used_s = patience, True, 0.0
         spec.scratch.mkdir(parents=True, exist_ok=True)
         self._noise = spec.scratch / "stderr.txt"
         self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         start = time.perf_counter()
-        with self._noise.open("wb") as noise:
-            self._process = subprocess.Popen(
-                [*COMMAND, to_json(spec).decode()],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=noise,
-                start_new_session=True,  # Ctrl-C is the parent's, and its end theirs
-            )  # fmt: skip
-        assert self._process.stdout is not None
-        threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
         try:
+            with self._noise.open("wb") as noise, deferring_interrupt():
+                self._process = subprocess.Popen(
+                    [*COMMAND, to_json(spec).decode()],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=noise,
+                    start_new_session=True,  # Ctrl-C is the parent's, and its end theirs
+                )  # fmt: skip
+                self._gone = False
+            assert self._process.stdout is not None
+            threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
             self.computes = self._answer("start", str, START * patience + spec.longer)
         except BaseException:
             self.close()

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from runtime.interrupt import interruptible
+from runtime.interrupt import deferring_interrupt, interruptible, raising_interrupt
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -36,3 +36,14 @@ def test_no_handler_is_set_outside_the_main_thread() -> None:
     thread.start()
     thread.join()
     assert found == [before, False]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_end_of_what_must_be_whole(number: signal.Signals) -> None:
+    steps = []
+    with pytest.raises(KeyboardInterrupt), raising_interrupt():
+        with deferring_interrupt():
+            signal.raise_signal(number)
+            steps.append("whole")
+        steps.append("after")
+    assert steps == ["whole"]

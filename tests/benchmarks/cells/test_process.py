@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from benchmarks.cells.process import Child, LostError
 from benchmarks.cells.worker import Spec, to_json
 from benchmarks.results import Accuracy, Arrival
 from runtime.cli import module_command
+from runtime.interrupt import raising_interrupt
 
 PLANTED = tuple(module_command("tests.benchmarks.cells.planted"))
 
@@ -149,3 +152,21 @@ os.kill(os.getpid(), 9)
     while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not Path(f"/proc/{child}").exists()
+
+
+def test_ctrl_c_while_it_starts_leaves_no_process(
+    spec: Callable[[str], Spec], planted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *command: Any, **settings: Any) -> None:
+            super().__init__(*command, **settings)
+            started.append(self)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt), raising_interrupt():
+        Child(spec("hang"), 60)
+    (process,) = started
+    assert process.returncode == -signal.SIGKILL
