@@ -44,6 +44,7 @@ def _headline(trainer: Trainer) -> str:
     config = task.config
     given = config.start or config.weights
     start = "from scratch" if given is None else f"from {given}"
+    start += f", taught by {config.teacher}" if config.teacher else ""
     dtype = str(task.half or "float32").removeprefix("torch.")
     parameters = sum(p.numel() for p in task.network.parameters()) / 1e6
     sources = " + ".join([str(config.data or task.train.root), *config.also])

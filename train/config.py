@@ -152,6 +152,12 @@ class TrainConfig(RunConfig):
     """Weights of the edge network (--hed vgg16 or lite), which is then frozen: published key
     names, an edges.pt of train.hed, or a checkpoint. Without them it is trained as well, on the
     label boundaries."""
+    teacher: Path | None = None
+    """Run or checkpoint of a larger or better model of the same classes, whose class scores are
+    learned beside the labels: on each crop, also where a pixel has no label."""
+    teacher_weight: Weight = 1.0
+    """Weight of the teacher's loss (divergence from its softened probabilities), added to the
+    others."""
     hed: EdgeName | None = None
     """Edges of dlse_hed: side outputs of the backbone that feed the decoder (shared, the default)
     or are only supervised (supervised, no cost at run time), a separate network (vgg16, lite), or
@@ -202,7 +208,8 @@ class TrainConfig(RunConfig):
     """Settings for a kind of data, in place of the defaults; options given beside it win. small:
     tens of images, a few minutes on a CPU."""
     license: str | None = None
-    """Terms of the weights, kept in checkpoints and bundles. Default: those of --start."""
+    """Terms of the weights, kept in checkpoints and bundles. Default: those of --start and
+    --teacher."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from runtime.bundle.classes import IGNORE
 from train.models.hed import upsample
 
+TEMPERATURE = 2.0  # of the teacher's scores: what it holds for second best shows as well
+
 
 def segmentation_loss(
     logits: torch.Tensor,
@@ -57,6 +59,16 @@ def jaccard_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     iou = overlap / (guess.sum((1, 2)) + area - overlap).clamp(min=1e-6)
     present = area > 0
     return (((1 - iou) * present).sum(1) / present.sum(1).clamp(min=1)).mean()
+
+
+def teacher_loss(logits: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
+    """Kullback-Leibler divergence of softened probabilities from a teacher's (Hinton et al., 2015).
+
+    logits, taught: (N, C, H, W) scores of both. All pixels count, those without a label as well.
+    """
+    own, given = ((by_pixel(scores) / TEMPERATURE).log_softmax(-1) for scores in (logits, taught))
+    divergence = F.kl_div(own, given, reduction="none", log_target=True).sum(-1)
+    return TEMPERATURE**2 * divergence.mean()  # the square: gradients as large as without it
 
 
 def by_pixel(logits: torch.Tensor) -> torch.Tensor:

@@ -51,7 +51,7 @@ def released(checkpoint: Checkpoint, terms: str) -> Checkpoint:
     """``checkpoint`` with FP16 weights of its layers, and a config that names no file."""
     config = replace(
         checkpoint.config,
-        data=None, also=(), weights=None, start=None, edge_weights=None,
+        data=None, also=(), weights=None, start=None, teacher=None, edge_weights=None,
         out=TrainConfig.out, name=None, resumed=None, force=False, until=None, license=terms,
     )  # fmt: skip
     weights = {

@@ -166,15 +166,20 @@ def _draw_results(run: Path, trainer: Trainer, logs: Sequence[Log]) -> None:
 
 
 def _completed(config: TrainConfig) -> TrainConfig:
-    """Options that ``config`` leaves open are those of the checkpoint it starts from."""
-    if config.start is None or (config.resumed and config.backbone and config.decoder):
+    """Options that ``config`` leaves open are those of the checkpoint it starts from; terms those
+    of its teacher as well."""
+    if config.resumed and config.backbone and config.decoder:
         return config
-    start = Checkpoint.load(find_checkpoint(config.start))
+    start, teacher = (
+        None if path is None else Checkpoint.load(find_checkpoint(path))
+        for path in (config.start, config.teacher)
+    )
+    terms = dict.fromkeys(source.license for source in (start, teacher) if source)
     return replace(
         config,
-        backbone=config.backbone or start.model.backbone,
-        decoder=config.decoder or start.model.decoder,
-        license=config.license or start.license,
+        backbone=config.backbone or (start.model.backbone if start else None),
+        decoder=config.decoder or (start.model.decoder if start else None),
+        license=config.license or "; ".join(filter(None, terms)) or None,
     )
 
 

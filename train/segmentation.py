@@ -22,14 +22,15 @@ from train.config import TrainConfig
 from train.datasets.index import Index
 from train.device import half_precision
 from train.evaluate import worst_and_median
-from train.evaluation.scoring import evaluate
+from train.evaluation.scoring import evaluate, load_model
 from train.loop.distributed import World
 from train.loop.settings import to_builtins
 from train.loop.task import State, Task, Validation, require_same_settings
-from train.losses import edge_loss, jaccard_loss, segmentation_loss
+from train.losses import edge_loss, jaccard_loss, segmentation_loss, teacher_loss
 from train.models import DeepLab
 from train.models.deeplab import Segmentation
 from train.models.hed import load_hed_weights
+from train.models.spec import describe_keys
 from train.record import pictures
 
 LONGEST_SIDE = 1024
@@ -55,6 +56,9 @@ class SegmentationTask(Task):
         self.half = half_precision(self.device) if config.amp else None
         self.network: DeepLab = _network(config, len(train.classes))
         self.network.to(self.device).to(memory_format=torch.channels_last)
+        self.teacher: DeepLab | None = None
+        if config.teacher:
+            self.teacher = _teacher(config.teacher, train.classes.names).to(self.device)
         self.class_weights: torch.Tensor | None = None
         if config.class_balance or config.oversample or train.weights is not None:
             counts = label_counts(train, world, config.out / COUNTS, quiet)
@@ -120,21 +124,32 @@ class SegmentationTask(Task):
         rows, columns = slice(step % stride, None, stride), step // stride % stride
         return [image, *(label[:, rows, columns::stride] for label in labels)]
 
-    def forward(self, network: nn.Module, image: torch.Tensor, *targets: torch.Tensor) -> Any:
-        """Scores at the size of the targets, which may be thinned."""
-        return network(image, tuple(targets[0].shape[-2:]))
+    def forward(
+        self, network: nn.Module, image: torch.Tensor, *targets: torch.Tensor
+    ) -> tuple[Segmentation, torch.Tensor | None]:
+        """The network's answer and its teacher's scores, at the size of the targets, which may be
+        thinned."""
+        size = (targets[0].shape[-2], targets[0].shape[-1])
+        with torch.no_grad():
+            taught = self.teacher(image, size).logits if self.teacher is not None else None
+        return network(image, size), taught
 
-    def losses(self, outputs: Segmentation, *targets: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Cross-entropy, Jaccard and edge loss with their weights; targets: labels, edges."""
-        config, (target, edges) = self.config, targets
+    def losses(
+        self, outputs: tuple[Segmentation, torch.Tensor | None], *targets: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """The parts of the loss with their weights; outputs: of ``forward``; targets: labels,
+        edges."""
+        config, (target, edges), (answer, taught) = self.config, targets, outputs
         loss = segmentation_loss(
-            outputs.logits, target, config.ohem, config.label_smoothing, self.class_weights
+            answer.logits, target, config.ohem, config.label_smoothing, self.class_weights
         )
         parts = {"cross-entropy": loss}
         if config.jaccard:
-            parts["jaccard"] = config.jaccard * jaccard_loss(outputs.logits, target)
-        if outputs.edges is not None and self._frozen_hed is None:
-            parts["edges"] = config.edge_loss * edge_loss(outputs.edges, edges)
+            parts["jaccard"] = config.jaccard * jaccard_loss(answer.logits, target)
+        if taught is not None:
+            parts["teacher"] = config.teacher_weight * teacher_loss(answer.logits, taught)
+        if answer.edges is not None and self._frozen_hed is None:
+            parts["edges"] = config.edge_loss * edge_loss(answer.edges, edges)
         return parts
 
     def validate(self, network: nn.Module, epoch: int, world: World) -> Validation | None:
@@ -201,6 +216,25 @@ def _network(config: TrainConfig, classes: int) -> DeepLab:
         network.hed.requires_grad_(False)
     if config.start and new:
         start_from(network, find_checkpoint(config.start))
+    return network
+
+
+def _teacher(run: Path, classes: Sequence[str]) -> DeepLab:
+    """The frozen network of a run, its scores in the order of ``classes``; HedgeError unless it
+    knows these and no others."""
+    checkpoint = Checkpoint.load(find_checkpoint(run))
+    given = checkpoint.classes.names
+    missing = [name for name in classes if name not in given]
+    extra = [name for name in given if name not in classes]
+    if missing or extra:
+        raise HedgeError(
+            f"--teacher {run}: its classes are not those of the data: "
+            f"{describe_keys(missing, extra, [])}"
+        )
+    network = load_model(checkpoint).requires_grad_(False)
+    order = [given.index(name) for name in classes]
+    for parameter in network.classifier.parameters():
+        parameter.data = parameter.data[order]
     return network
 
 
