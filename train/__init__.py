@@ -8,6 +8,7 @@ import sys
 
 from runtime.cli import require
 
+LIBRARIES = ("torch", "torchvision", "tensorboard")  # of the extra
 _WITHOUT = ("train.check", "train.datasets")
 
 
@@ -19,4 +20,4 @@ def _asked() -> str:
 
 # While ``python -m`` looks for its module nothing can catch what that raises.
 if sys.argv[:1] == ["-m"] and not _asked().startswith(_WITHOUT):
-    require(("torch", "torchvision", "tensorboard"), "train")
+    require(LIBRARIES, "train")

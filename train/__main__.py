@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from runtime import cli
+from train import LIBRARIES
 from train.config import TrainConfig
-from train.device import keep_freed_memory
-from train.loop.display import Display
-from train.loop.task import VALIDATION, Epoch
-from train.loop.trainer import Trainer
-from train.record import tables
-from train.run import BATCH, CURVES, RunResult, train
-from train.segmentation import SegmentationTask
+
+if TYPE_CHECKING:
+    from train.loop.task import Epoch
+    from train.loop.trainer import Trainer
+    from train.run import RunResult
+    from train.segmentation import SegmentationTask
 
 
 def main(config: TrainConfig) -> None:
     """Train, and show how it goes; the run's folder holds the results."""
+    cli.require(LIBRARIES, "train")
+    # Here and below, not at the start: --help and a wrong option wait for no PyTorch.
+    from train.device import keep_freed_memory
+    from train.loop.display import Display
+    from train.run import train
+
     keep_freed_memory()
     with Display(config.epochs, _headline) as display:
         result = train(config, display.step, display.epoch, display.start, quiet=False)
@@ -26,6 +32,10 @@ def main(config: TrainConfig) -> None:
 
 def _conclude(result: RunResult, best: Epoch, config: TrainConfig) -> None:
     """The best epoch's table, where everything is, and what comes next."""
+    from train.loop.task import VALIDATION
+    from train.record import tables
+    from train.run import BATCH, CURVES
+
     columns = {"IoU %": best.iou, "precision %": best.precision, "recall %": best.recall}
     columns = {name: values for name, values in columns.items() if values}  # of a version before
     means = [best.miou, *(tables.mean(columns[name].values()) for name in list(columns)[1:])]
@@ -40,7 +50,7 @@ def _conclude(result: RunResult, best: Epoch, config: TrainConfig) -> None:
 
 
 def _headline(trainer: Trainer) -> str:
-    task = cast(SegmentationTask, trainer.task)
+    task = cast("SegmentationTask", trainer.task)
     config = task.config
     given = config.start or config.weights
     start = "from scratch" if given is None else f"from {given}"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtrit  # scipy.stats takes two seconds to load
 
 from benchmarks.results import Timing
 
@@ -44,7 +44,7 @@ def drift(cells: Iterable[Sequence[float]]) -> float:
     times = np.array([samples[:rounds] for samples in whole], np.float64)
     speed = np.median(times / np.median(times, axis=1, keepdims=True), axis=0)
     blocks = [np.median(block) for block in np.array_split(speed, BLOCKS)]
-    quantile = t.ppf((1 + LEVEL) / 2, BLOCKS - 1)
+    quantile = stdtrit(BLOCKS - 1, (1 + LEVEL) / 2)
     return float(REPEAT * quantile * np.std(blocks, ddof=1) / BLOCKS**0.5)
 
 
@@ -63,7 +63,7 @@ def interval(samples: Sequence[float]) -> tuple[float, float]:
     if count < 2:
         return float(ordered[0]), float(ordered[0])
     tau = _correlation(np.asarray(samples) > np.median(ordered))
-    quantile = t.ppf((1 + LEVEL) / 2, max(1.0, count / tau - 1))
+    quantile = stdtrit(max(1.0, count / tau - 1), (1 + LEVEL) / 2)
     ranks = REPEAT * quantile * (count * tau) ** 0.5 / 2
     first = max(0, int(count / 2 - ranks))
     return float(ordered[first]), float(ordered[-1 - first])

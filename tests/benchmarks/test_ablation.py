@@ -107,7 +107,7 @@ def test_finished_trainings_are_not_repeated_and_stopped_ones_go_on(
 def test_results_are_enough_to_go_on_and_those_of_others_are_kept(
     tiny_config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"epochs": 1, "lr": 5e-3, "batch": 2, "backbone": "resnet18", "amp": False}
+    settings = {"epochs": 1, "lr": 5e-3, "batch": 2, "amp": False}
     shared = replace(tiny_config(tmp_path), **settings)
     config = Ablation(
         train=shared, designs=("vanilla",), seeds=(0,), rounds=1, threads=1,
@@ -129,7 +129,7 @@ def test_results_are_enough_to_go_on_and_those_of_others_are_kept(
     assert (result.design, result.seed, other) == ("vanilla", 0, theirs)
     last = Checkpoint.load(config.runs / "vanilla-0" / "last.pt")
     assert result.miou == pytest.approx(last.miou, abs=0.02) and result.int8_miou is not None
-    assert cost.parameters > 1e6 and cost.fp32_ms > 0
+    assert cost.parameters > 1e5 and cost.fp32_ms > 0
     shutil.rmtree(config.runs)
     ablation.main(replace(config, time=False))
     assert not config.runs.exists(), "nothing was trained again"

@@ -19,7 +19,9 @@ from runtime.errors import HedgeError
 from train.device import cpu_has_bf16
 
 ENGINES = [name for name in installed_backends() if BACKENDS[name].device == "cpu"]
-MODEL = "mobilenet_v2-dlse_hed-64x96"
+NETWORK = "timm/test_resnet"  # the smallest that there is
+NAME = NETWORK.replace("/", "-")
+MODEL = f"{NAME}-dlse_hed-64x96"
 VARIANTS = ("vanilla", "dlse", "dlse_hed", "dlse_hed-lite")
 
 
@@ -27,7 +29,7 @@ VARIANTS = ("vanilla", "dlse", "dlse_hed", "dlse_hed-lite")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Speed:
     """The smallest run there is; its bundles are made once for all tests here."""
     out = tmp_path_factory.mktemp("speed")
-    return Speed(("mobilenet_v2:64x96",), ("fp32",), rounds=2, threads=1, out=out)
+    return Speed((f"{NETWORK}:64x96",), ("fp32",), rounds=2, threads=1, out=out)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def test_every_engine_and_precision_is_timed_beside_pytorch(results: Results) ->
     for engine in ENGINES:
         expected.add(("bare", MODEL, engine, "loop + tail"))
         for variant in VARIANTS:
-            expected.add(("bundle", f"mobilenet_v2-{variant}-64x96", engine, ""))
+            expected.add(("bundle", f"{NAME}-{variant}-64x96", engine, ""))
     assert named.keys() == expected and {cell.precision for cell in results.cells} == {"fp32"}
     for cell in results.cells:
         assert cell.error is None and cell.timing and len(cell.timing.samples) == 2, cell.name
@@ -65,7 +67,7 @@ def test_costs_are_shares_of_the_frame(results: Results) -> None:
         "our code": "dlse_hed",
     }  # fmt: skip
     assert {(one.part, one.whole.cell.model, one.whole.cell.backend) for one in costs} == {
-        (part, f"mobilenet_v2-{variant}-64x96", engine)
+        (part, f"{NAME}-{variant}-64x96", engine)
         for engine in ENGINES
         for part, variant in parts.items()
     }
@@ -89,7 +91,7 @@ def test_bundles_are_exported_once(results: Results, config: Speed, tmp_path: Pa
         return {path: path.stat().st_mtime_ns for path in config.out.rglob("model.onnx")}
 
     before, shared = written(), Shared(1, tmp_path / "frames.json", tmp_path)
-    planned = list(speed._planned([Case("mobilenet_v2", "dlse_hed", (64, 96))], config, shared))
+    planned = list(speed._planned([Case(NETWORK, "dlse_hed", (64, 96))], config, shared))
     assert written() == before and len(before) == len(VARIANTS)
     assert [p.cell.name for p in planned] == [cell.name for cell in results.cells]
 
