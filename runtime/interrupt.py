@@ -43,9 +43,12 @@ def raising_interrupt() -> Iterator[None]:
         raise KeyboardInterrupt
 
     _asked.clear()
-    with handling(handle):
-        yield
-        check_interrupt()
+    try:
+        with handling(handle):
+            yield
+            check_interrupt()
+    finally:
+        _asked.clear()  # told by now; the next one's is another
 
 
 def check_interrupt() -> None:

@@ -7,7 +7,12 @@ import threading
 
 import pytest
 
-from runtime.interrupt import deferring_interrupt, interruptible, raising_interrupt
+from runtime.interrupt import (
+    check_interrupt,
+    deferring_interrupt,
+    interruptible,
+    raising_interrupt,
+)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -47,3 +52,4 @@ def test_a_signal_waits_for_the_end_of_what_must_be_whole(number: signal.Signals
             steps.append("whole")
         steps.append("after")
     assert steps == ["whole"]
+    check_interrupt()  # what was told is not told again, to whoever comes next in this process
