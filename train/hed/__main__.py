@@ -22,7 +22,8 @@ def main(config: HedConfig) -> None:
     def task(place: World) -> EdgeTask:
         pairs = bsds.pairs(config.data, "train")
         shown = cli.track(pairs, "reading", transient=True) if place.first else pairs
-        return EdgeTask(config, [pair.read() for pair in shown], place.device)
+        drawings = [pair.read() for pair in shown]
+        return EdgeTask(config, drawings, place.device, quiet=not place.first)
 
     with Display(config.epochs, partial(_headline, config)) as display:
         run(config, task, display.step, display.epoch, display.start)
@@ -32,8 +33,10 @@ def main(config: HedConfig) -> None:
 
 def _headline(config: HedConfig, trainer: Trainer) -> str:
     parameters = sum(p.numel() for p in trainer.network.parameters()) / 1e6
+    start = config.start or "from scratch"
+    start += f", taught by {config.teacher}" if config.teacher else ""
     return (
-        f"{config.net} ({parameters:.2f} M parameters, {config.start or 'from scratch'}), "
+        f"{config.net} ({parameters:.2f} M parameters, {start}), "
         f"{trainer.task.samples} images of {config.data}, crop {config.crop}, "
         f"{trainer.world.device.type}"
     )

@@ -33,6 +33,12 @@ class HedConfig(RunConfig):
     start: str | None = None
     """Edge weights to start from: the published key names, or an edges.pt of train.hed. vgg16
     also takes "imagenet" (torchvision downloads it) or a file of torchvision's vgg16."""
+    teacher: Path | None = None
+    """Edge weights of a better network (published key names, or a run of train.hed), whose soft
+    edges on the training images are learned beside people's. They are drawn once, and kept in
+    --out."""
+    teacher_weight: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
+    """Share of the teacher in what is learned; it is alone where people leave a pixel open."""
     agreement: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.3
     """Share of the annotators that makes a pixel an edge; pixels that fewer marked are ignored."""
     crop: Annotated[int, msgspec.Meta(ge=64, le=16_384)] = 256

@@ -30,7 +30,7 @@ from train.datasets.index import read_edge_map, require_same_size
 from train.edges import edge_map
 from train.hed import metrics
 from train.hed.metrics import Counts, Score
-from train.models.hed import read_hed
+from train.models.hed import edge_file, read_hed
 
 Maps = Callable[[Pair], np.ndarray]  # the (H, W) uint8 edge map of a pair's image
 
@@ -103,11 +103,11 @@ def score_image(job: tuple[Pair, np.ndarray], count: int, save: Path | None) -> 
 def _maps(config: EvaluateEdges) -> Maps:
     """Edge maps of a run, of weights, or of a folder."""
     source = config.source
-    if (source / "edges.pt").is_file():
-        source = source / "edges.pt"
+    if (weights := edge_file(source)).is_file():
+        return _network(weights)
     if not source.exists():
         raise HedgeError(f"{source}: no such run, weights or folder; python -m train.hed makes one")
-    return partial(_drawn, source) if source.is_dir() else _network(source)
+    return partial(_drawn, source)
 
 
 def _network(weights: Path) -> Maps:

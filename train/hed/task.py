@@ -18,6 +18,7 @@ from train.device import half_precision
 from train.hed.config import HedConfig
 from train.hed.crops import Crops
 from train.hed.start import start
+from train.hed.teacher import CACHE, soft_edges
 from train.loop.settings import from_builtins, to_builtins
 from train.loop.task import State, Task, require_same_settings
 from train.losses import edge_loss
@@ -30,14 +31,24 @@ _STRIDE = 32  # of the deepest layer
 class EdgeTask(Task):
     """The edge network of ``config`` on ``device``; there is no validation score.
 
-    HedgeError if the weights to start from do not fit.
+    quiet: no bar while a teacher draws. HedgeError if weights do not fit.
     """
 
     def __init__(
-        self, config: HedConfig, drawings: Sequence[Drawing], device: torch.device
+        self,
+        config: HedConfig,
+        drawings: Sequence[Drawing],
+        device: torch.device,
+        quiet: bool = True,
     ) -> None:
         self.config = config
-        self.crops = Crops(drawings, config.crop, config.scale, config.agreement)
+        taught: Sequence[np.ndarray] = ()
+        if config.teacher:
+            images = [drawing.image for drawing in drawings]
+            taught = soft_edges(config.teacher, images, config.out / CACHE, device, quiet)
+        self.crops = Crops(
+            drawings, config.crop, config.scale, config.agreement, taught, config.teacher_weight
+        )
         self.samples = len(drawings)
         bf16 = config.amp and half_precision(device) is torch.bfloat16
         self.half = torch.bfloat16 if bf16 else None

@@ -151,6 +151,11 @@ def load_hed_weights(hed: Hed, path: Path) -> None:
     _fill(hed, _edge_state(path), path)
 
 
+def edge_file(source: Path) -> Path:
+    """The weights of a run of train.hed, or the file itself."""
+    return source / "edges.pt" if source.is_dir() else source
+
+
 def read_hed(path: Path) -> Hed:
     """The edge network whose weights ``path`` holds, as ``load_hed_weights`` takes them."""
     state = _edge_state(path)

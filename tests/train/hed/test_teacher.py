@@ -1,0 +1,91 @@
+"""An edge network that another one teaches: the teacher's maps, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from msgspec import json
+
+from runtime.bundle.classes import IGNORE
+from runtime.errors import HedgeError
+from tests.train.hed.test_hed import SIZE, drawings, tiny
+from train.datasets.bsds import Drawing
+from train.hed import teacher
+from train.hed.__main__ import main
+from train.hed.config import HedConfig
+from train.hed.crops import Crops
+from train.hed.teacher import CACHE, blended, soft_edges
+from train.models.hed import HedLite
+
+__all__ = ["drawings", "tiny"]  # fixtures
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with an edge network that has learned nothing."""
+    run = tmp_path_factory.mktemp("teacher")
+    torch.manual_seed(0)
+    torch.save(HedLite().state_dict(), run / "edges.pt")
+    return run
+
+
+def test_people_and_teacher_share_a_target_and_where_people_doubt_it_is_the_teachers() -> None:
+    target = np.array([[0, 254, IGNORE, 0, 254]], np.uint8)
+    taught = np.array([[0, 254, 100, 100, 54]], np.uint8)
+    assert blended(target, taught, 0.5).tolist() == [[0, 254, 100, 50, 154]]
+    assert blended(target, taught, 1).tolist() == taught.tolist()
+
+
+def test_a_teachers_edges_move_with_the_crop() -> None:
+    """A picture that is its own edge map: whatever the crop does to one it does to the other."""
+    random = np.random.default_rng(0)
+    soft = np.kron(random.integers(0, 255, (20, 20), np.uint8), np.ones((12, 12), np.uint8))
+    drawing = Drawing("a", np.dstack([soft] * 3), np.zeros((3, *soft.shape), bool))
+    crops = Crops([drawing], 96, (0.3, 1.3), 0.5, [soft], 1.0)
+    outside = 0
+    for seed in range(8):
+        image, target = crops[(0, seed)]
+        seen = target != IGNORE
+        outside += int((~seen).sum())
+        assert (image[0].int() - target)[seen].abs().max() <= 1
+        assert target[seen].float().std() > 30
+    assert 0 < outside < 8 * 96 * 96 / 2  # small scales: beyond the image nobody teaches
+
+
+def test_maps_are_drawn_once_and_anew_where_the_file_is_damaged(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [np.random.default_rng(i).integers(0, 255, (*SIZE, 3), np.uint8) for i in range(2)]
+    first = soft_edges(weights, images, tmp_path, CPU)
+    assert [edges.shape for edges in first] == [SIZE, SIZE] and first[0].max() <= 254
+    drawn = list[int]()
+    draw = teacher._drawn
+    monkeypatch.setattr(teacher, "_drawn", lambda *given: drawn.append(1) or draw(*given))
+    again = soft_edges(weights / "edges.pt", images, tmp_path, CPU)
+    assert not drawn and all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    kept = sorted(tmp_path.iterdir())[0]
+    kept.write_bytes(kept.read_bytes()[:-5])
+    again = soft_edges(weights, images, tmp_path, CPU)
+    assert len(drawn) == 1 and all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_a_taught_run_resumes_and_needs_weights_of_an_edge_network(
+    tiny: Callable[..., HedConfig], weights: Path, tmp_path: Path
+) -> None:
+    config = tiny(tmp_path, teacher=weights, until=1)
+    main(config)
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / CACHE).iterdir()}
+    assert len(kept) == 8
+    main(HedConfig.resume(config.run))
+    assert kept == {path: path.stat().st_mtime_ns for path in (tmp_path / CACHE).iterdir()}
+    assert len((config.run / "metrics.jsonl").read_bytes().splitlines()) == 2
+    assert json.decode((config.run / "config.json").read_bytes())["teacher"] == str(weights)
+    with pytest.raises(HedgeError, match=r"metrics\.jsonl: "):
+        main(tiny(tmp_path / "b", teacher=config.run / "metrics.jsonl"))
+    with pytest.raises(HedgeError, match=r"edges\.pt: no such file"):
+        main(tiny(tmp_path / "b", teacher=tmp_path))

@@ -1,0 +1,66 @@
+"""Soft edges that a teacher draws on the training images: drawn once, kept beside the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from runtime import cli, files
+from runtime.bundle.classes import IGNORE
+from train.edges import edge_map
+from train.models.hed import Hed, edge_file, read_hed
+
+CACHE = ".teacher_edges"  # in the folder of the runs
+SCALES = (0.5, 1.0, 1.5)  # of the image; the mean of their maps is better than each of them
+
+
+def soft_edges(
+    source: Path,
+    images: Sequence[np.ndarray],
+    cache: Path,
+    device: torch.device,
+    quiet: bool = True,
+) -> list[np.ndarray]:
+    """(H, W) uint8 edge strength 0..254 of each (H, W, 3) uint8 RGB image, as a teacher sees it.
+
+    source: published weights, or a run of train.hed; cache: the folder that keeps each map for as
+    long as weights and image stay. A progress bar is shown unless ``quiet``. HedgeError for a file
+    that holds no edge network.
+    """
+    path = edge_file(source)
+    network = read_hed(path).eval().to(device)
+    drawn_by = f"{files.sha256(path)} {SCALES}".encode()
+    shown = images if quiet else cli.track(images, "asking the teacher", transient=True)
+    answers = []
+    for image in shown:
+        kept = cache / files.sha256_of(drawn_by + repr(image.shape).encode() + image.tobytes())
+        data = files.read_sealed(kept)
+        if not data:
+            data = _drawn(network, image).tobytes()
+            files.save_sealed(kept, data)
+        answers.append(np.frombuffer(data, np.uint8).reshape(image.shape[:2]))
+    return answers
+
+
+def blended(target: np.ndarray, taught: np.ndarray, share: float) -> np.ndarray:
+    """People's and a teacher's edges as one, all (H, W) uint8: ``share`` of it is the teacher's.
+
+    Where people leave it open (IGNORE), the teacher decides.
+    """
+    both = np.round((1 - share) * target + share * taught)
+    return np.where(target == IGNORE, taught, both).astype(np.uint8)
+
+
+def _drawn(network: Hed, image: np.ndarray) -> np.ndarray:
+    """The mean over SCALES of the network's maps, all brought to the image's size."""
+    height, width = image.shape[:2]
+    total = np.zeros((height, width), np.float32)
+    for scale in SCALES:
+        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        seen = cv2.resize(image, None, fx=scale, fy=scale, interpolation=way)
+        total += cv2.resize(edge_map(network, seen).astype(np.float32), (width, height))
+    return np.round(total * (254 / 255 / len(SCALES))).astype(np.uint8)
