@@ -198,6 +198,9 @@ class TrainConfig(RunConfig):
     loss_stride: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
     """Stride of the label pixels that the losses compare, offset by the step. The network's scores
     are at 1/4, so 2 loses little, and the losses take a quarter of the time."""
+    aux_weight: Weight = 0.0
+    """Weight of the cross-entropy of a second head on the backbone's last features (at 1/16), which
+    is there in training alone: neither kept in best.pt nor exported. 0 is off; 0.4 is usual."""
     validate_every: Count = 1
     """Epochs between validations; the last epoch is always validated."""
     workers: Threads = 2

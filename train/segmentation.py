@@ -6,6 +6,7 @@ import math
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +29,7 @@ from train.loop.settings import to_builtins
 from train.loop.task import State, Task, Validation, require_same_settings
 from train.losses import edge_loss, jaccard_loss, segmentation_loss, teacher_loss
 from train.models import DeepLab
-from train.models.deeplab import Segmentation
+from train.models.deeplab import AUXILIARY, Segmentation
 from train.models.hed import load_hed_weights
 from train.models.spec import describe_keys
 from train.record import pictures
@@ -140,10 +141,16 @@ class SegmentationTask(Task):
         """The parts of the loss with their weights; outputs: of ``forward``; targets: labels,
         edges."""
         config, (target, edges), (answer, taught) = self.config, targets, outputs
-        loss = segmentation_loss(
-            answer.logits, target, config.ohem, config.label_smoothing, self.class_weights
+        cross_entropy = partial(
+            segmentation_loss,
+            target=target,
+            hardest=config.ohem,
+            smoothing=config.label_smoothing,
+            weights=self.class_weights,
         )
-        parts = {"cross-entropy": loss}
+        parts = {"cross-entropy": cross_entropy(answer.logits)}
+        if answer.auxiliary is not None:
+            parts["auxiliary"] = config.aux_weight * cross_entropy(answer.auxiliary)
         if config.jaccard:
             parts["jaccard"] = config.jaccard * jaccard_loss(answer.logits, target)
         if taught is not None:
@@ -169,13 +176,16 @@ class SegmentationTask(Task):
         return worst_and_median(cast(DeepLab, network), self.val, self.size, miou)
 
     def save(self, state: State, improved: bool) -> None:
-        """best.pt: the weights that validated best; last.pt: also all that it takes to resume."""
+        """best.pt: the weights that validated best; last.pt: also all that it takes to resume.
+
+        An auxiliary head is part of the latter alone.
+        """
         checkpoint = Checkpoint(
             config=self.config,
             model=self.network.config,
             classes=self.train.classes,
             size=self.size,
-            weights=state.weights,
+            weights={n: t for n, t in state.weights.items() if not n.startswith(AUXILIARY)},
             epoch=state.epoch,
             step=state.step,
             miou=state.miou,
@@ -198,14 +208,18 @@ class SegmentationTask(Task):
             raise HedgeError(f"{path}: cannot resume with other classes; drop --resume")
         if not saved.training:
             raise HedgeError(f"{path}: holds no training state; resume from last.pt")
-        return State(saved.epoch, saved.step, saved.miou, saved.weights, saved.training)
+        trained = saved.training["model"]  # the average's head was not kept: it is never asked
+        head = {name: trained[name] for name in trained if name.startswith(AUXILIARY)}
+        weights = saved.weights | head
+        return State(saved.epoch, saved.step, saved.miou, weights, saved.training)
 
 
 def _network(config: TrainConfig, classes: int) -> DeepLab:
     """A network of ``config`` with the weights it starts from."""
     torch.manual_seed(config.seed)
     new = config.resumed is None  # what is resumed brings its weights
-    network = DeepLab(config.model(classes), config.weights if new else None)
+    weights = config.weights if new else None
+    network = DeepLab(config.model(classes), weights, auxiliary=config.aux_weight > 0)
     if config.edge_weights:
         if network.hed is None:
             raise HedgeError(

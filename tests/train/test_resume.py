@@ -17,7 +17,15 @@ from train.checkpoint import Checkpoint, read_tensors, write_tensors
     "extra",
     [
         {},
-        {"ema": 0.9, "ohem": 0.5, "freeze_bn": 1, "workers": 2, "oversample": 0.5, "jaccard": 0.5},
+        {
+            "ema": 0.9,
+            "ohem": 0.5,
+            "freeze_bn": 1,
+            "workers": 2,
+            "oversample": 0.5,
+            "jaccard": 0.5,
+            "aux_weight": 0.4,
+        },
     ],
 )
 def test_a_resumed_run_ends_with_the_same_weights(

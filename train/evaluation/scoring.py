@@ -99,7 +99,8 @@ def predict(
     The same steps as the exported graph: bilinear to the network's ``size``, network, logits
     bilinear to ``out_size``, argmax. Edges are (H, W) float32 in 0..1, None without HED.
     """
-    return _answered(*_scores(model, image, size, out_size), size)
+    answer = _scores(model, image, size, out_size)
+    return _answered(answer.logits, answer.edges, size)
 
 
 def _answered(
@@ -149,7 +150,7 @@ def predictions(
     """The model's answers to ``items`` of ``index``, one at a time."""
     for item in items:
         image, target = index.read(item)
-        logits, edges = _scores(model, image, size, (target.shape[0], target.shape[1]))
+        logits, edges, _ = _scores(model, image, size, (target.shape[0], target.shape[1]))
         truth = torch.from_numpy(target.astype(np.int64))[None].to(logits.device)
         loss = cross_entropy(logits.float(), truth, ignore_index=IGNORE)
         yield Answer(item, image, target, *_answered(logits, edges, size), float(loss))

@@ -231,9 +231,10 @@ class Trainer:
 
     def restore(self, path: Path) -> None:
         """Continue the run whose ``last.pt`` is ``path``; HedgeError if its settings differ."""
-        saved = self.task.load(path)
         try:
-            self._take_up(saved)
+            self._take_up(self.task.load(path))
+        except HedgeError:
+            raise
         except Exception as error:  # a file from anywhere may hold anything
             raise HedgeError(f"{path}: damaged training state: {one_line(error)}") from error
 

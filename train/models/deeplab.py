@@ -13,6 +13,7 @@ from train.models.blocks import ASPP, ConvBN, ConvBNReLU, Normalize, SeparableCo
 from train.models.hed import HEDS, HedLite, SideOutputs, upsample
 from train.models.timm_backbone import TimmBackbone, timm_spec
 
+AUXILIARY = "auxiliary."  # how the names of the second head's weights begin
 SKIP_CHANNELS = 48
 EDGE_CHANNELS = 16
 
@@ -21,11 +22,13 @@ class Segmentation(NamedTuple):
     """What the network answers.
 
     logits: (N, C, H, W); edges: logit maps (N, 1, h, w) of HED or of the trunk's side outputs, the
-    fusion last, None without either. The edge map itself is ``edges[-1].sigmoid()``.
+    fusion last, None without either. The edge map itself is ``edges[-1].sigmoid()``; auxiliary:
+    (N, C, H, W) logits of the head that is there in training alone, None without it.
     """
 
     logits: torch.Tensor
     edges: list[torch.Tensor] | None
+    auxiliary: torch.Tensor | None = None
 
 
 class DeepLab(nn.Module):
@@ -35,9 +38,14 @@ class DeepLab(nn.Module):
     cannot drift apart. The decoder, a row of DECODERS, climbs from 1/output_stride through skips at
     1/8 and 1/4. Edges enter it at 1/4: HED's map, or side outputs of the backbone. (A fourth input
     channel, where the seed had them too, takes a sixth of a mobile network's frame.)
+
+    auxiliary: whether there is a second head, on the backbone's last features, which answers in
+    training mode alone. It is no part of ``config``, nor of a checkpoint's weights.
     """
 
-    def __init__(self, config: ModelConfig, weights: str | None = None) -> None:
+    def __init__(
+        self, config: ModelConfig, weights: str | None = None, auxiliary: bool = False
+    ) -> None:
         super().__init__()
         ours = not config.backbone.startswith(TIMM)
         spec = BACKBONES[config.backbone] if ours else timm_spec(config)
@@ -69,6 +77,10 @@ class DeepLab(nn.Module):
             self.fuse8 = fuse(wide + SKIP_CHANNELS, wide)
             self.fuse4 = fuse(wide + SKIP_CHANNELS + edge, narrow)
         self.classifier = nn.Conv2d(narrow, config.num_classes, 1)
+        self.auxiliary: nn.Module | None = None
+        if auxiliary:
+            head = nn.Conv2d(narrow, config.num_classes, 1)
+            self.auxiliary = nn.Sequential(ConvBNReLU(deep, narrow), head)
 
     def forward(self, image: torch.Tensor, out_size: tuple[int, int] | None = None) -> Segmentation:
         """out_size: (H, W) of the logits, reached in the one upsampling; default the image's."""
@@ -86,8 +98,11 @@ class DeepLab(nn.Module):
                 edge_features = [torch.cat(edges, dim=1).sigmoid()]
         x = self.fuse8(self._joined(self.aspp(deep), self.skip8, eighth))  # 1/8
         x = self.fuse4(self._joined(x, self.skip4, quarter, *edge_features))  # 1/4
-        logits = upsample(self.classifier(x), out_size or image.shape[-2:])
-        return Segmentation(logits, edges)
+        size = out_size or image.shape[-2:]
+        auxiliary = None
+        if self.auxiliary is not None and self.training:
+            auxiliary = upsample(self.auxiliary(deep), size)
+        return Segmentation(upsample(self.classifier(x), size), edges, auxiliary)
 
     def _joined(
         self, x: torch.Tensor, skip: nn.Module, features: torch.Tensor, *edges: torch.Tensor
