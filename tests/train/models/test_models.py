@@ -37,7 +37,7 @@ def test_every_variant_trains_a_step(variant: str, backbone: str) -> None:
     model = DeepLab(TrainConfig(variant=variant, backbone=backbone).model(CLASSES))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     image, target = torch.rand(2, 3, 33, 47), torch.randint(0, CLASSES, (2, 33, 47))
-    logits, edges = model(image)
+    logits, edges, _ = model(image)
     assert logits.shape == (2, CLASSES, 33, 47)
     loss = segmentation_loss(logits, target)
     if VARIANTS[variant].hed:
@@ -57,7 +57,7 @@ def test_every_variant_trains_a_step(variant: str, backbone: str) -> None:
 def test_every_edge_design_trains_a_step(hed: EdgeName) -> None:
     torch.manual_seed(0)
     model = DeepLab(ModelConfig("mobilenet_v2", CLASSES, se="sigmoid", hed=hed))
-    logits, edges = model(torch.rand(2, 3, 33, 47))
+    logits, edges, _ = model(torch.rand(2, 3, 33, 47))
     assert logits.shape == (2, CLASSES, 33, 47)
     target = torch.randint(0, CLASSES, (2, 33, 47))
     loss = segmentation_loss(logits, target)
@@ -74,7 +74,7 @@ def test_every_decoder_trains_a_step(decoder: DecoderName, hed: EdgeName) -> Non
     torch.manual_seed(0)
     config = ModelConfig("mobilenet_v2", CLASSES, se="sigmoid", hed=hed, decoder=decoder)
     model = DeepLab(config)
-    logits, edges = model(torch.rand(2, 3, 33, 47))
+    logits, edges, _ = model(torch.rand(2, 3, 33, 47))
     assert logits.shape == (2, CLASSES, 33, 47) and edges is not None
     target = torch.randint(0, CLASSES, (2, 33, 47))
     loss = segmentation_loss(logits, target) + edge_loss(edges, (target % 2 * 254).byte())

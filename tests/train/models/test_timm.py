@@ -25,7 +25,7 @@ NETWORKS = (LITE, "timm/resnet10t", "timm/test_efficientnet")
 def test_it_trains_a_step_with_edges_and_gates(backbone: str) -> None:
     torch.manual_seed(0)
     model = DeepLab(TrainConfig(backbone=backbone).model(5))
-    logits, edges = model(torch.rand(2, 3, 33, 47))
+    logits, edges, _ = model(torch.rand(2, 3, 33, 47))
     assert logits.shape == (2, 5, 33, 47)
     assert edges is not None and edges[-1].shape == (2, 1, 9, 12)  # 1/4
     target = torch.randint(0, 5, (2, 33, 47))
