@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +148,15 @@ def gray_video(full: bool, codec: str, pixels: str, suffix: str) -> Encoder:
     return encode
 
 
+@contextmanager
+def _ordinary_turns() -> Iterator[None]:
+    """SVT-AV1 makes a root's thread that calls it a real-time one, and all that it starts then:
+    nothing else on the machine would get a turn before the tests."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    yield
+    os.sched_setscheduler(0, *before)
+
+
 def _set_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:
     """Write a display matrix into the track header of an MP4."""
     a, b, c, d = (value << 16 for value in matrix)
@@ -159,7 +170,7 @@ def _write(
     path: Path, pixels: str, stored: list[np.ndarray], codec: str, full: bool, matrix: int,
     options: dict[str, str],
 ) -> None:  # fmt: skip
-    with av.open(str(path), "w") as container:
+    with _ordinary_turns(), av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10)
         stream.height, stream.width = stored[0].shape
         stream.pix_fmt, stream.options = pixels, options
