@@ -39,7 +39,8 @@ def serial_fps(videos: list[str], bundle: str, cores: int, out: Path) -> float:
     frames, seconds, report = 0, 0.0, out / "video.json"
     for path in videos:
         asked = VideoConfig(path, Path(bundle), "openvino", threads=cores, overlay=False)
-        video(replace(asked, json=report, force=True))
+        if code := video(replace(asked, json=report, force=True)):
+            sys.exit(code)  # interrupted
         told = msgspec.json.decode(report.read_bytes())
         frames += told["frames_written"]
         seconds += told["frames_written"] / told["fps"]
