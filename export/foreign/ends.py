@@ -9,6 +9,7 @@ import onnx_ir as ir
 _LINEAR = {"half_pixel", "pytorch_half_pixel"}  # the same where there is more than one pixel
 _RENAMED = {"Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape"}  # labels, and their order, stay
 _MONOTONE = {"Softmax", "LogSoftmax", "Sigmoid"}  # the largest score stays the largest
+_PLACED = _RENAMED | {"Resize", "Transpose"}  # a share of one stays a share of one
 _SOFTMAX = {"Softmax", "LogSoftmax"}
 _CLASSES = (1, -3)  # the axis, of (N, C, H, W)
 
@@ -39,6 +40,12 @@ def behind_enlargement(scores: ir.Value) -> ir.Value:
     small, large = source.shape.numpy(), scores.shape.numpy()
     enlarges = small[:2] == large[:2] and all(a <= b for a, b in zip(small, large, strict=True))
     return source if linear and way in _LINEAR and enlarges else scores
+
+
+def threshold(score: ir.Value) -> float:
+    """Above which the one score of a pixel means the class: of probabilities, else of logits."""
+    node = _before(score, _PLACED).producer()
+    return 0.5 if node is not None and node.op_type == "Sigmoid" else 0.0
 
 
 def _before(value: ir.Value, kinds: Collection[str]) -> ir.Value:

@@ -53,6 +53,8 @@ class Original(Deployed):
                 labels = F.interpolate(labels, size=self.frame_size, mode="nearest")
             return labels[:, 0].to(torch.uint8), answer
         scores = answer.permute(0, 3, 1, 2) if self.border.last else answer
+        if self.border.threshold is not None:
+            scores = F.pad(scores, (0, 0, 0, 0, 1, 0), value=self.border.threshold)
         return upsample(scores, self.frame_size).argmax(1).to(torch.uint8), scores
 
 

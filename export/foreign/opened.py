@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -18,7 +18,7 @@ from runtime.errors import HedgeError, one_line
 
 COLORS = 3
 STANDARD = ("", "ai.onnx")
-_WHOLE = {ir.DataType.UINT8, ir.DataType.INT32, ir.DataType.INT64}
+_WHOLE = {ir.DataType.BOOL, ir.DataType.UINT8, ir.DataType.INT32, ir.DataType.INT64}
 Size = tuple[int, int]
 
 
@@ -29,7 +29,8 @@ class Border:
     input, output: names of its tensors; size: (H, W) of its images; planes: whether they are
     (N, 3, H, W), otherwise (N, H, W, 3); labels: whether it answers those; classes: how many it
     scores, None where that is not to be seen; last: whether scores are (N, H, W, C); answer: (H, W)
-    of scores or labels.
+    of scores or labels; threshold: where it gives one score a pixel, above which that is class 1 of
+    two, else None.
     """
 
     input: str
@@ -40,6 +41,7 @@ class Border:
     classes: int | None
     last: bool
     answer: Size
+    threshold: float | None = None
 
 
 class Opened:
@@ -126,12 +128,10 @@ class Opened:
             )
         last = _is_last(shape, size)
         classes, height, width = (shape[3], *shape[1:3]) if last else shape[1:]
-        if classes < 2:
-            raise HedgeError(
-                f"{found} has one score a pixel; export it with one of each class, as "
-                "torch.cat((torch.zeros_like(y), y), 1)"
-            )
-        return self._bordered(value, size, classes, (height, width), last=last)
+        border = self._bordered(value, size, classes, (height, width), last=last)
+        if classes > 1:
+            return border
+        return replace(border, classes=2, threshold=ends.threshold(value))
 
     def _bordered(
         self, value: ir.Value, size: Size, classes: int | None, answer: Size,

@@ -220,6 +220,11 @@ def _answer(graph: ir.Graph, value: ir.Value, border: Border, frame_size: Size) 
     if border.last:
         shape = [shape[0], shape[3], *shape[1:3]]
         chain.add("Transpose", "scores_planes", FLOAT, shape, perm=(0, 3, 1, 2))
+    if border.threshold is not None:  # the score of what is not the class
+        shape[1] = border.classes or 2
+        before = chain.constant("threshold_place", np.array([0, 1, *[0] * 6], np.int64))
+        level = chain.constant("threshold", np.array(ends.threshold(scores), np.float32))
+        chain.add("Pad", "scores_of_both", FLOAT, shape, before, level)
     fits = all(own <= full for own, full in zip(shape[2:], frame_size, strict=True))
     if fits:
         chain.add("Identity", LOGITS, FLOAT, shape)

@@ -153,8 +153,10 @@ def _ordinary_turns() -> Iterator[None]:
     """SVT-AV1 makes a root's thread that calls it a real-time one, and all that it starts then:
     nothing else on the machine would get a turn before the tests."""
     before = os.sched_getscheduler(0), os.sched_getparam(0)
-    yield
-    os.sched_setscheduler(0, *before)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
 
 
 def _set_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:

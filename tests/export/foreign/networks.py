@@ -25,25 +25,28 @@ def write_network(
     ends: Sequence[str] = (),
     begins: Sequence[str] = (),
     last: bool = False,
+    classes: int = CLASSES,
     opset: int = 18,
     more: Sequence[onnx.NodeProto] = (),
     outputs: Sequence[str] = (),
 ) -> Path:
-    """Write a network of two convolutions that scores CLASSES classes at half of ``sides``.
+    """Write a network of two convolutions that scores ``classes`` classes at half of ``sides``.
 
-    ends: of "enlarged" (by 2, bilinear), "softmax" and "labels" (uint8), in this order; begins: of
-    "normal", which takes bytes, and "padded"; last: NHWC at both borders; more: nodes behind all
-    that, outputs: further ones.
+    ends: of "sigmoid", "enlarged" (by 2, bilinear), "softmax", "shares" (sigmoid), "labels" (uint8)
+    and "mask" (bool), in this order; begins: of "normal", which takes bytes, and "padded"; last:
+    NHWC at both borders; more: nodes behind all that, outputs: further ones.
     """
     random = np.random.default_rng(0)
     shape = (batch, *sides, channels) if last else (batch, channels, *sides)
+    last_weights = random.normal(size=(classes, WIDTH, 1, 1))
     constants = {
         "first.weight": random.normal(size=(WIDTH, channels, 3, 3)) / 3,
         "first.bias": random.normal(size=WIDTH) / 3,
-        "second.weight": random.normal(size=(CLASSES, WIDTH, 1, 1)),
-        "second.bias": random.normal(size=CLASSES) / 3,
+        "second.weight": last_weights - last_weights.mean(1, keepdims=True),  # to both sides of 0
+        "second.bias": random.normal(size=classes) / 9,
         "shift": np.reshape([120.0, 110.0, 100.0], (1, 3, 1, 1)),
         "spread": np.array(60.0),
+        "half": np.array(0.5),
         "scales": np.array([1, 1, 2, 2]),
     }
     nodes: list[onnx.NodeProto] = []
@@ -68,17 +71,24 @@ def write_network(
     then("Conv", "first.weight", "first.bias", pads=pads, strides=[2, 2], kernel_shape=[3, 3])
     then("Relu")
     then("Conv", "second.weight", "second.bias", kernel_shape=[1, 1])
+    if "sigmoid" in ends:
+        then("Sigmoid")
     if "enlarged" in ends:
         then("Resize", "", "scales", mode="linear")
     if "softmax" in ends:
         then("Softmax", axis=1)
+    if "shares" in ends:
+        then("Sigmoid")
+    if "mask" in ends:
+        then("Greater", "half")
     if "labels" in ends:
         then("ArgMax", axis=1, keepdims=0)
         then("Cast", to=TensorProto.UINT8)
     if last:
         then("Transpose", perm=(0, 2, 3, 1))
     nodes[-1].output[0] = "logits"  # a name that our own graphs have
-    kind = TensorProto.UINT8 if "labels" in ends else TensorProto.FLOAT
+    kinds = {"labels": TensorProto.UINT8, "mask": TensorProto.BOOL}
+    kind = next((kinds[end] for end in ends if end in kinds), TensorProto.FLOAT)
     graph = helper.make_graph(
         [*nodes, *more],
         "network",

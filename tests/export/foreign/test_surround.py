@@ -40,6 +40,12 @@ BYTES = {"std": (1 / 255,) * 3}
         ({"last": True}, IMAGENET, SIDES, HALF),
         ({"last": True}, {**IMAGENET, "bgr": True}, TWICE, HALF),
         ({"sides": ("h", "w"), "batch": "n"}, {**IMAGENET, "size": SIDES, "batch": 2}, SIDES, HALF),
+        ({"classes": 1}, IMAGENET, SIDES, HALF),
+        ({"classes": 1, "last": True}, IMAGENET, TWICE, HALF),
+        ({"classes": 1, "ends": ["enlarged", "shares"]}, IMAGENET, SIDES, HALF),
+        ({"classes": 1, "ends": ["sigmoid", "enlarged"]}, IMAGENET, SIDES, HALF),
+        ({"classes": 1, "ends": ["shares"], "last": True}, IMAGENET, SIDES, HALF),
+        ({"classes": 1, "ends": ["enlarged", "shares", "mask"]}, IMAGENET, (40, 70), None),
         ({"opset": 13, "ends": ["enlarged"]}, IMAGENET, SIDES, HALF),
     ],
 )
@@ -47,12 +53,14 @@ def test_labels_are_the_networks_own(
     network: dict, asked: dict, frame_size: tuple[int, int], scores: object, tmp_path: Path
 ) -> None:
     path = write_network(tmp_path / "net.onnx", **network)
-    classes = tuple("abcd") if "labels" in network.get("ends", ()) else ()
+    whole = {"labels", "mask"} & {*network.get("ends", ())}
+    count = max(2, network.get("classes", CLASSES))
+    classes = tuple("abcd"[:count]) if whole else ()
     config = Export(path, classes=classes, **asked)
     foreign = opened(config)
     foreign.write(SIDES, frame_size, config.batch, tmp_path / "whole.onnx")
     original = foreign.deployed(SIDES, frame_size)
-    assert original.score_size == scores and len(foreign.facts.classes) == CLASSES
+    assert original.score_size == scores and len(foreign.facts.classes) == count
     manifest = describe(foreign.facts, "x", "fp32", config.batch, original)
     session = onnxruntime.InferenceSession(str(tmp_path / "whole.onnx"))
     answers = [(value.name, tuple(value.shape)) for value in session.get_outputs()]
