@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import update_bn
 from torchvision.models import segmentation
 
 CLASSES, SIZE, BATCH = 11, (192, 256), 8
@@ -115,6 +116,8 @@ def fit(network: nn.Module, images: Tensor, labels: Tensor, epochs: int) -> floa
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
+    # So few steps leave the running statistics of a slow momentum far behind.
+    update_bn(images.split(BATCH), network)
     return float(np.mean(losses))
 
 
