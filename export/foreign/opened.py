@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
@@ -13,6 +14,7 @@ from onnx import TensorProto, version_converter
 from onnx_ir.passes.common import ShapeInferencePass
 
 from export.foreign import ends
+from export.int8.codes import constant
 from export.own.to_onnx import OPSET
 from runtime.errors import HedgeError, one_line
 
@@ -105,6 +107,8 @@ class Opened:
             proto = self._converted(proto)
         model = ir.from_proto(self._simplified(proto))
         _pool(model.graph)
+        ShapeInferencePass()(model)
+        _flatten_indices(model.graph)
         ShapeInferencePass()(model)
         self._check_shapes(model)
         return model
@@ -257,6 +261,27 @@ def _pool(graph: ir.Graph) -> None:
             ir.convenience.replace_nodes_and_values(
                 graph, node, [node], [pooled], node.outputs, pooled.outputs
             )
+
+
+def _flatten_indices(graph: ir.Graph) -> None:
+    """Gather by an array of constants becomes Gather by a row of them, and a Reshape.
+
+    OpenVINO 2026.4 fails on the former behind an INT8 convolution, as unfolded patches have it.
+    """
+    for node in graph:
+        if node.op_type != "Gather":
+            continue
+        (data, indices), [answer] = node.inputs, node.outputs
+        known = indices.const_value if indices is not None else None
+        if data is None or known is None or len(known.shape) < 2 or answer.shape is None:
+            continue
+        row = constant(graph, f"{node.name}_row", known.numpy().reshape(-1))
+        shape = constant(graph, f"{node.name}_shape", np.array(answer.shape.numpy(), np.int64))
+        flat = ir.node("Gather", [data, row], node.attributes, name=node.name)
+        whole = ir.node("Reshape", [flat.outputs[0], shape], name=f"{node.name}_sides")
+        ir.convenience.replace_nodes_and_values(
+            graph, node, [node], [flat, whole], node.outputs, whole.outputs
+        )
 
 
 def _named(node: onnx.NodeProto) -> str:

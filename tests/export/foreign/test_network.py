@@ -21,19 +21,29 @@ SIZE = (48, 64)
 
 
 class Brightest(nn.Module):
-    """The mean of 2×2 pixels in each colour, as scores; beside them, what nobody asked for."""
+    """The mean of 2×2 pixels in each colour, as scores; beside them, what nobody asked for.
+
+    The pixels come as patches, behind a convolution without bias: see ``_flatten_indices``.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.mean = nn.Conv2d(3, 3, 2, stride=2, bias=False)
-        self.scores = nn.Conv2d(3, 3, 1)
+        self.colors = nn.Conv2d(3, 3, 1)
+        self.gains = nn.Conv2d(3, 3, 1, bias=False)
+        self.scores = nn.Conv2d(12, 3, 1)
+        gains = torch.tensor([1.0, 2.0, 4.0])  # for INT8 scales by channel
         with torch.no_grad():
-            self.mean.weight.copy_(torch.eye(3)[..., None, None].expand(3, 3, 2, 2) / 4)
-            self.scores.weight.copy_(torch.eye(3)[..., None, None] * 8)
+            self.colors.weight.copy_(torch.eye(3)[..., None, None])
+            self.gains.weight.copy_(torch.diag(gains)[..., None, None])
+            means = torch.diag(2 / gains).repeat_interleave(4, 1)
+            self.scores.weight.copy_(means[..., None, None])
 
     def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         """(N, 3, H, W) → scores at half of that, twice."""
-        scores = self.scores(self.mean(image).relu())
+        count, _, height, width = image.shape
+        pixels = self.gains(self.colors(image).relu())
+        patches = nn.functional.unfold(pixels, 2, stride=2)
+        scores = self.scores(patches.reshape(count, -1, height // 2, width // 2))
         return {"out": scores, "aux": -scores}
 
 
