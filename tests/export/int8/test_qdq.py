@@ -128,17 +128,47 @@ def test_large_codes_do_not_saturate(kernel: int, tmp_path: Path) -> None:
     qdq.quantize(plain, int8, {"rectified": (0.0, 1.0)}, CPU, ())
 
     expected = torch.conv2d(torch.from_numpy(image), torch.from_numpy(weights)).numpy()
-    session = onnxruntime.InferenceSession(int8, providers=["CPUExecutionProvider"])
-    compiled = openvino.compile_model(int8, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    for answer in (session.run(None, {"image": image})[0], compiled(image)[0]):
+    for answer in answers(int8, image):
         np.testing.assert_allclose(answer, expected, rtol=0.02)
 
 
-def convolution(weights: np.ndarray, shape: tuple[int, ...]) -> onnx.ModelProto:
+@pytest.mark.parametrize("groups", [1, 2])
+def test_filters_of_transposed_convolutions_lie_on_the_second_axis(
+    groups: int, tmp_path: Path
+) -> None:
+    """Each has its own scale; in groups, where an axis does not tell them, nothing is INT8."""
+    rng = np.random.default_rng(0)
+    weights = rng.uniform(0.5, 1, (32, 8, 2, 2)) * 2.0 ** -np.arange(8).reshape(1, 8, 1, 1)
+    weights = weights.astype(np.float32)
+    image = rng.uniform(0.5, 1, (1, 32, 16, 16)).astype(np.float32)
+    plain, int8 = tmp_path / "plain.onnx", tmp_path / "int8.onnx"
+    onnx.save(convolution(weights, image.shape, "ConvTranspose", groups), plain)
+    qdq.quantize(plain, int8, {"rectified": (0.0, 1.0)}, CPU, ())
+
+    expected = torch.conv_transpose2d(
+        torch.from_numpy(image), torch.from_numpy(weights), groups=groups
+    ).numpy()
+    for answer in answers(int8, image):
+        np.testing.assert_allclose(answer, expected, rtol=0.02)
+    kinds = {node.op_type for node in onnx.load(int8).graph.node}
+    assert ("DequantizeLinear" in kinds) == (groups == 1)
+
+
+def answers(graph: Path, image: np.ndarray) -> Iterator[np.ndarray]:
+    """What both engines of CPUs say."""
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    yield session.run(None, {"image": image})[0]
+    compiled = openvino.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    yield compiled(image)[0]
+
+
+def convolution(
+    weights: np.ndarray, shape: tuple[int, ...], operator: str = "Conv", groups: int = 1
+) -> onnx.ModelProto:
     """Float image → its rectified values, convolved."""
     nodes = [
         helper.make_node("Relu", ["image"], ["rectified"], name="relu"),
-        helper.make_node("Conv", ["rectified", "weights"], ["sums"], name="conv", group=1),
+        helper.make_node(operator, ["rectified", "weights"], ["sums"], name="conv", group=groups),
     ]
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)
     sums = helper.make_tensor_value_info("sums", TensorProto.FLOAT, None)
