@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
-from scipy.stats import spearmanr
 
 from export.verify import Budget, Drop
 from runtime import files
@@ -70,6 +69,8 @@ class Log:
         columns = [la.changed for la in self.layers], [la.drop for la in self.layers]
         if any(len(set(column)) < 2 for column in columns):
             return None
+        from scipy.stats import spearmanr  # takes a second to load, which no other export needs
+
         return float(spearmanr(*columns).statistic)
 
 
