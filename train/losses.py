@@ -87,32 +87,11 @@ def edge_loss(edges: Sequence[torch.Tensor], target: torch.Tensor) -> torch.Tens
     edges: logit maps (N, 1, h, w), brought to the target's size; target: (N, H, W) uint8 edge
     strength 0..254, IGNORE where unknown. Edge pixels weigh as much as all others together.
     """
-    truth, valid = _strength(target)
+    valid = target != IGNORE
+    truth = (target.float() / 254).clamp(max=1) * valid
     edge_share = truth.sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)
     balance = edge_share.reshape(-1, 1, 1)
     weight = (truth * (1 - balance) + (1 - truth) * balance) * valid
-    return _on_every_map(edges, truth, weight, valid)
-
-
-def taught_edge_loss(edges: Sequence[torch.Tensor], taught: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy with a teacher's edges on every side output and the fusion; as ``edge_loss``.
-
-    Not balanced by class: the teacher's loss was, so its strength is what a balanced loss leads to.
-    Balancing it again would widen each edge to the band around it.
-    """
-    strength, valid = _strength(taught)
-    return _on_every_map(edges, strength, valid.float(), valid)
-
-
-def _strength(target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, H, W) uint8 edge target → its strength in 0..1, and where it is known."""
-    valid = target != IGNORE
-    return (target.float() / 254).clamp(max=1) * valid, valid
-
-
-def _on_every_map(
-    edges: Sequence[torch.Tensor], truth: torch.Tensor, weight: torch.Tensor, valid: torch.Tensor
-) -> torch.Tensor:
     per_image = torch.stack([_weighted(logits, truth, weight) for logits in edges])
     return (per_image / valid.sum((1, 2)).clamp(min=1)).mean()
 

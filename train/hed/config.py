@@ -38,7 +38,7 @@ class HedConfig(RunConfig):
     edges on the training images are learned beside people's. They are drawn once, and kept in
     --out."""
     teacher_weight: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
-    """Share of the teacher in the loss; it is alone where people leave a pixel open."""
+    """Share of the teacher in what is learned; it is alone where people leave a pixel open."""
     agreement: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.3
     """Share of the annotators that makes a pixel an edge; pixels that fewer marked are ignored."""
     crop: Annotated[int, msgspec.Meta(ge=64, le=16_384)] = 256

@@ -12,12 +12,13 @@ from torch.utils.data import Dataset
 from runtime.bundle.classes import IGNORE
 from train.augment import Key
 from train.datasets.bsds import Drawing
+from train.hed.teacher import blended
 
 TURNS = 16  # as the paper: multiples of 22.5 degrees
 _NOBODY = 0.02  # agreement below it is an artefact of interpolation
 
 
-class Crops(Dataset[tuple[torch.Tensor, ...]]):
+class Crops(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Augmented crops; the augmentation is a function of the key's seed alone."""
 
     def __init__(
@@ -27,16 +28,17 @@ class Crops(Dataset[tuple[torch.Tensor, ...]]):
         scale: tuple[float, float],
         agreement: float,
         taught: Sequence[np.ndarray] = (),
+        share: float = 0.0,
     ) -> None:
-        """taught: a teacher's (H, W) uint8 edges of each drawing; none without one."""
+        """taught: a teacher's edges of each drawing, ``share`` of the target; none without one."""
         self.pictures = [(drawing.image, drawing.agreement) for drawing in drawings]
         self.crop, self.scale, self.agreement = crop, scale, agreement
-        self.taught = taught
+        self.taught, self.share = taught, share
 
-    def __getitem__(self, key: Key) -> tuple[torch.Tensor, ...]:
+    def __getitem__(self, key: Key) -> tuple[torch.Tensor, torch.Tensor]:
         """(3, crop, crop) uint8 RGB and (crop, crop) uint8 edge target: 0, 254 or IGNORE.
 
-        With a teacher, its edges as well: (crop, crop) uint8 0..254, IGNORE outside of the image.
+        With a teacher it is anything from 0 to 254, and IGNORE outside of the image alone.
         """
         position, seed = key
         image, agreement = self.pictures[position]
@@ -44,12 +46,12 @@ class Crops(Dataset[tuple[torch.Tensor, ...]]):
         size = (self.crop, self.crop)
         image = cv2.warpAffine(image, matrix, size, borderMode=cv2.BORDER_REFLECT_101)
         agreement = cv2.warpAffine(agreement, matrix, size, borderValue=(-1.0,))
-        targets = [edge_target(agreement, self.agreement)]
+        target = edge_target(agreement, self.agreement)
         if self.taught:
             soft = cv2.warpAffine(self.taught[position], matrix, size)
-            targets.append(np.where(agreement < 0, IGNORE, soft).astype(np.uint8))
-        pixels = torch.from_numpy(image).permute(2, 0, 1)
-        return (pixels, *map(torch.from_numpy, targets))
+            inside = agreement >= 0
+            target[inside] = blended(target[inside], soft[inside], self.share)
+        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(target)
 
     def _matrix(self, random: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
         """(2, 3) affine from an image of ``size`` to the crop: flip, turn, scale about a centre."""

@@ -21,7 +21,7 @@ from train.hed.start import start
 from train.hed.teacher import CACHE, soft_edges
 from train.loop.settings import from_builtins, to_builtins
 from train.loop.task import State, Task, require_same_settings
-from train.losses import edge_loss, taught_edge_loss
+from train.losses import edge_loss
 from train.models.hed import HEDS
 
 FORMAT = "hedge-edges-1"
@@ -46,7 +46,9 @@ class EdgeTask(Task):
         if config.teacher:
             images = [drawing.image for drawing in drawings]
             taught = soft_edges(config.teacher, images, config.out / CACHE, device, quiet)
-        self.crops = Crops(drawings, config.crop, config.scale, config.agreement, taught)
+        self.crops = Crops(
+            drawings, config.crop, config.scale, config.agreement, taught, config.teacher_weight
+        )
         self.samples = len(drawings)
         bf16 = config.amp and half_precision(device) is torch.bfloat16
         self.half = torch.bfloat16 if bf16 else None
@@ -61,7 +63,7 @@ class EdgeTask(Task):
         lr, decay = self.config.rate, self.config.weight_decay
         return [{"params": list(self.network.parameters()), "lr": lr, "weight_decay": decay}]
 
-    def loader(self, sampler: BatchSampler) -> DataLoader[tuple[torch.Tensor, ...]]:
+    def loader(self, sampler: BatchSampler) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
         """Batches of ``Crops``, cut in this process."""
         return DataLoader(self.crops, batch_sampler=sampler)
 
@@ -78,16 +80,8 @@ class EdgeTask(Task):
     def losses(
         self, outputs: Sequence[torch.Tensor], *targets: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """HED's loss, and a teacher's share of it; outputs: edge logit maps, targets: people's
-        edges, then the teacher's."""
-        people, *taught = targets
-        if not taught:
-            return {"edges": edge_loss(outputs, people)}
-        share = self.config.teacher_weight
-        return {
-            "edges": (1 - share) * edge_loss(outputs, people),
-            "teacher": share * taught_edge_loss(outputs, *taught),
-        }
+        """HED's loss; outputs: edge logit maps, targets: the edge target."""
+        return {"edges": edge_loss(outputs, *targets)}
 
     def save(self, state: State, improved: bool) -> None:
         """edges.pt: the weights alone; last.pt: all that it takes to resume."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from runtime import cli, files
+from runtime.bundle.classes import IGNORE
 from train.edges import edge_map
 from train.models.hed import Hed, edge_file, read_hed
 
@@ -43,6 +44,15 @@ def soft_edges(
             files.save_sealed(kept, data)
         answers.append(np.frombuffer(data, np.uint8).reshape(image.shape[:2]))
     return answers
+
+
+def blended(target: np.ndarray, taught: np.ndarray, share: float) -> np.ndarray:
+    """People's and a teacher's edges as one, all (H, W) uint8: ``share`` of it is the teacher's.
+
+    Where people leave it open (IGNORE), the teacher decides.
+    """
+    both = np.round((1 - share) * target + share * taught)
+    return np.where(target == IGNORE, taught, both).astype(np.uint8)
 
 
 def _drawn(network: Hed, image: np.ndarray) -> np.ndarray:
