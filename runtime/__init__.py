@@ -11,6 +11,7 @@ for prediction in stream("drive.mp4", "bundles/dlse_hed-fp16"):
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from runtime.interrupt import end_quietly as end_quietly  # first: all else takes a while
@@ -18,6 +19,10 @@ from runtime.interrupt import end_quietly as end_quietly  # first: all else take
 if TYPE_CHECKING:
     from runtime.pipeline import stream
     from runtime.segment import Prediction, Segmenter
+
+# OpenVINO and NNCF report that they are used to a server of Google's, OpenVINO from a process that
+# it forks beside our threads. Both go on without where the module that does it is not to be had.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 __all__ = ["Prediction", "Segmenter", "stream"]
 # Imported on first use: a Segmenter alone needs no decoder of videos.

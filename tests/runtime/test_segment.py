@@ -178,16 +178,34 @@ import os, sys
 import numpy as np
 from runtime import Segmenter
 segmenter = Segmenter({str(shared_bundle)!r}, "openvino")
-if os.fork() == 0:
+child = os.fork()
+if child == 0:
     try:
         segmenter(np.zeros((24, 32, 3), np.uint8))
     except ValueError as error:
         print(error, flush=True)
         os._exit(7)
     os._exit(0)
-print(os.waitstatus_to_exitcode(os.wait()[1]))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     said, status = done.stdout.splitlines()
     assert "forked" in said and "load the Segmenter" in said and status == "7"
+
+
+def test_no_library_reports_its_use(shared_bundle: Path) -> None:
+    """OpenVINO does, from a process that it forks, as soon as it has read a model."""
+    code = f"""
+import sys
+started, kinds = [], ("os.fork", "subprocess.Popen")
+sys.addaudithook(lambda event, _: event in kinds and started.append(event))
+import numpy as np
+from runtime import Segmenter
+with Segmenter({str(shared_bundle)!r}, "openvino") as segmenter:
+    segmenter(np.zeros((24, 32, 3), np.uint8))
+print([*started, *(name for name in sys.modules if name.startswith("openvino_telemetry."))])
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == ["[]"], done.stderr
