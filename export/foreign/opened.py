@@ -275,10 +275,10 @@ def _flatten_indices(graph: ir.Graph) -> None:
         known = indices.const_value if indices is not None else None
         if data is None or known is None or len(known.shape) < 2 or answer.shape is None:
             continue
-        row = constant(graph, f"{node.name}_row", known.numpy().reshape(-1))
-        shape = constant(graph, f"{node.name}_shape", np.array(answer.shape.numpy(), np.int64))
+        row = constant(graph, f"{answer.name}_row", known.numpy().reshape(-1))
+        shape = constant(graph, f"{answer.name}_shape", np.array(answer.shape.numpy(), np.int64))
         flat = ir.node("Gather", [data, row], node.attributes, name=node.name)
-        whole = ir.node("Reshape", [flat.outputs[0], shape], name=f"{node.name}_sides")
+        whole = ir.node("Reshape", [flat.outputs[0], shape], name=f"{answer.name}_sides")
         ir.convenience.replace_nodes_and_values(
             graph, node, [node], [flat, whole], node.outputs, whole.outputs
         )
