@@ -33,8 +33,8 @@ def write_network(
     """Write a network of two convolutions that scores ``classes`` classes at half of ``sides``.
 
     ends: of "sigmoid", "enlarged" (by 2, bilinear), "softmax", "shares" (sigmoid), "labels" (uint8)
-    and "mask" (bool), in this order; begins: of "normal", which takes bytes, and "padded"; last:
-    NHWC at both borders; more: nodes behind all that, outputs: further ones.
+    and "mask" (bool), in this order; begins: of "normal", which takes bytes, "unfolded" (rows and
+    columns in pairs and back, by nodes without names) and "padded"; last: NHWC at both borders; more: nodes behind all that, outputs: further ones.
     """
     random = np.random.default_rng(0)
     shape = (batch, *sides, channels) if last else (batch, channels, *sides)
@@ -64,6 +64,13 @@ def write_network(
     if "normal" in begins:
         then("Sub", "shift")
         then("Div", "spread")
+    if "unfolded" in begins:
+        for axis, side in ((2, sides[0]), (3, sides[1])):
+            constants[f"pairs{axis}"] = np.arange(int(side), dtype=np.int64).reshape(-1, 2)
+            constants[f"sides{axis}"] = np.array([1, channels, *sides], np.int64)
+            then("Gather", f"pairs{axis}", axis=axis)
+            nodes[-1].name = ""
+            then("Reshape", f"sides{axis}")
     if "padded" in begins:
         constants["margins"] = np.array([0, 0, 1, 1, 0, 0, 1, 1])
         then("Pad", "margins")
@@ -115,6 +122,6 @@ def opened(config: Export) -> Foreign:
 
 
 def _typed(array: np.ndarray) -> np.ndarray:
-    """Lists of sides and of margins stay whole numbers; scales of a Resize are float32."""
-    whole = array.dtype.kind == "i" and array.max() == 1
+    """Indices, lists of sides and of margins stay whole numbers; scales of a Resize are float32."""
+    whole = array.dtype.kind == "i" and array.max() != 2
     return array.astype(np.int64 if whole else np.float32)

@@ -28,6 +28,7 @@ BYTES = {"std": (1 / 255,) * 3}
         ({}, {**IMAGENET, "bgr": True}, SIDES, HALF),
         ({"begins": ["normal"]}, BYTES, SIDES, HALF),
         ({"begins": ["padded"]}, IMAGENET, SIDES, HALF),
+        ({"begins": ["unfolded"]}, IMAGENET, SIDES, HALF),
         ({"ends": ["enlarged"]}, IMAGENET, SIDES, HALF),
         ({"ends": ["enlarged", "softmax"]}, IMAGENET, SIDES, HALF),
         ({"ends": ["enlarged", "softmax", "labels"]}, IMAGENET, SIDES, HALF),
