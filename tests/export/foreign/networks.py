@@ -34,7 +34,8 @@ def write_network(
 
     ends: of "sigmoid", "enlarged" (by 2, bilinear), "softmax", "shares" (sigmoid), "labels" (uint8)
     and "mask" (bool), in this order; begins: of "normal", which takes bytes, "unfolded" (rows and
-    columns in pairs and back, by nodes without names) and "padded"; last: NHWC at both borders; more: nodes behind all that, outputs: further ones.
+    columns in pairs and back, by nodes without names) and "padded"; last: NHWC at both borders;
+    more: nodes behind all that, outputs: further ones.
     """
     random = np.random.default_rng(0)
     shape = (batch, *sides, channels) if last else (batch, channels, *sides)
