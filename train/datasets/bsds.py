@@ -15,17 +15,17 @@ from scipy.io.matlab import MatReadError, matfile_version
 
 from runtime.errors import HedgeError
 from runtime.images import IMAGE_SUFFIXES, read_rgb
-from train.datasets.index import Problem, files, pair, require_same_size
+from train.datasets.index import Problem, files, pair, read_edge_map, require_same_size
 
 
 @dataclass(frozen=True)
 class Drawing:
     """An image and its annotations.
 
-    image: (H, W, 3) uint8 RGB; boundaries: (annotators, H, W) bool.
+    file: the image's; image: (H, W, 3) uint8 RGB; boundaries: (annotators, H, W) bool.
     """
 
-    name: str
+    file: Path
     image: np.ndarray
     boundaries: np.ndarray
 
@@ -33,6 +33,18 @@ class Drawing:
     def agreement(self) -> np.ndarray:
         """(H, W) float32 in 0..1: share of the annotators who marked a pixel as boundary."""
         return self.boundaries.mean(0, dtype=np.float32)
+
+    def edges_in(self, folder: Path) -> np.ndarray:
+        """(H, W) uint8 edge strength of this image, from a folder with a gray PNG for each.
+
+        HedgeError names a map that is missing, that is not gray, or that has another size.
+        """
+        path = folder / f"{self.file.stem}.png"
+        if not path.is_file():
+            raise HedgeError(f"{path}: no such map; {folder} holds neither edges.pt nor a map each")
+        edges = read_edge_map(path)
+        require_same_size(path, edges.shape, self.file, self.image.shape)
+        return edges
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,7 @@ class Pair:
         """Decode both; HedgeError names the file that is damaged, or that does not fit."""
         image, boundaries = read_rgb(self.image), read_boundaries(self.truth)
         require_same_size(self.truth, boundaries.shape[1:], self.image, image.shape)
-        return Drawing(self.image.stem, image, boundaries)
+        return Drawing(self.image, image, boundaries)
 
 
 def pairs(data: Path, split: str) -> tuple[Pair, ...]:

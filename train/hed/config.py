@@ -34,9 +34,9 @@ class HedConfig(RunConfig):
     """Edge weights to start from: the published key names, or an edges.pt of train.hed. vgg16
     also takes "imagenet" (torchvision downloads it) or a file of torchvision's vgg16."""
     teacher: Path | None = None
-    """Edge weights of a better network (published key names, or a run of train.hed), whose soft
-    edges on the training images are learned beside people's. They are drawn once, and kept in
-    --out."""
+    """A better network, whose soft edges on the training images are learned beside people's: edge
+    weights (published key names, or a run of train.hed), whose maps are drawn once and kept in
+    --out, or a folder with a gray PNG for each image, of any detector."""
     teacher_weight: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
     """Share of the teacher in what is learned; it is alone where people leave a pixel open."""
     agreement: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.3

@@ -25,14 +25,13 @@ from runtime.errors import HedgeError
 from runtime.numbers import check_numbers
 from runtime.outputs.checks import check_outputs
 from train.datasets import bsds
-from train.datasets.bsds import Pair
-from train.datasets.index import read_edge_map, require_same_size
+from train.datasets.bsds import Drawing
 from train.edges import edge_map
 from train.hed import metrics
 from train.hed.metrics import Counts, Score
 from train.models.hed import edge_file, read_hed
 
-Maps = Callable[[Pair], np.ndarray]  # the (H, W) uint8 edge map of a pair's image
+Maps = Callable[[Drawing], np.ndarray]  # the (H, W) uint8 edge map of its image
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,8 @@ def main(config: EvaluateEdges) -> None:
     pairs, maps = bsds.pairs(config.data, config.split), _maps(config)
     written = [config.json] if config.json else []
     check_outputs(written, config.save, [config.source, config.data], force=True)
-    jobs = ((pair, maps(pair)) for pair in pairs)
+    drawings = (pair.read() for pair in pairs)
+    jobs = ((drawing, maps(drawing)) for drawing in drawings)
     with _mapper(config.workers) as spread:
         job = partial(score_image, count=config.thresholds, save=config.save)
         answers = list(cli.track(spread(job, jobs), "matching", total=len(pairs), transient=True))
@@ -84,10 +84,11 @@ def main(config: EvaluateEdges) -> None:
         files.write_bytes(config.json, msgspec.json.format(msgspec.json.encode(report)))
 
 
-def score_image(job: tuple[Pair, np.ndarray], count: int, save: Path | None) -> tuple[Counts, ...]:
+def score_image(
+    job: tuple[Drawing, np.ndarray], count: int, save: Path | None
+) -> tuple[Counts, ...]:
     """Counts of an image's edge map and of the annotators against each other; saves its picture."""
-    pair, edges = job
-    drawing = pair.read()
+    drawing, edges = job
     thin = metrics.thin(edges.astype(np.float32) / 255)
     if save:
         gray = [drawing.agreement * 255, edges, thin * 255]
@@ -95,7 +96,7 @@ def score_image(job: tuple[Pair, np.ndarray], count: int, save: Path | None) -> 
             drawing.image,
             *(cv2.cvtColor(g.astype(np.uint8), cv2.COLOR_GRAY2RGB) for g in gray),
         ]
-        with files.atomic_path(save / f"{drawing.name}.png") as temporary:
+        with files.atomic_path(save / f"{drawing.file.stem}.png") as temporary:
             Image.fromarray(np.hstack(panels)).save(temporary)
     return metrics.compare(thin, drawing.boundaries, count), metrics.people(drawing.boundaries)
 
@@ -107,19 +108,12 @@ def _maps(config: EvaluateEdges) -> Maps:
         return _network(weights)
     if not source.exists():
         raise HedgeError(f"{source}: no such run, weights or folder; python -m train.hed makes one")
-    return partial(_drawn, source)
+    return lambda drawing: drawing.edges_in(source)
 
 
 def _network(weights: Path) -> Maps:
     hed = read_hed(weights).eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    return lambda pair: edge_map(hed, bsds.read_rgb(pair.image))
-
-
-def _drawn(folder: Path, pair: Pair) -> np.ndarray:
-    path = folder / f"{pair.image.stem}.png"
-    edges = read_edge_map(path)
-    require_same_size(path, edges.shape, pair.image, bsds.read_rgb(pair.image).shape)
-    return edges
+    return lambda drawing: edge_map(hed, drawing.image)
 
 
 @contextmanager

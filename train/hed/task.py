@@ -44,8 +44,7 @@ class EdgeTask(Task):
         self.config = config
         taught: Sequence[np.ndarray] = ()
         if config.teacher:
-            images = [drawing.image for drawing in drawings]
-            taught = soft_edges(config.teacher, images, config.out / CACHE, device, quiet)
+            taught = soft_edges(config.teacher, drawings, config.out / CACHE, device, quiet)
         self.crops = Crops(
             drawings, config.crop, config.scale, config.agreement, taught, config.teacher_weight
         )

@@ -11,6 +11,7 @@ import torch
 
 from runtime import cli, files
 from runtime.bundle.classes import IGNORE
+from train.datasets.bsds import Drawing
 from train.edges import edge_map
 from train.models.hed import Hed, edge_file, read_hed
 
@@ -20,23 +21,26 @@ SCALES = (0.5, 1.0, 1.5)  # of the image; the mean of their maps is better than 
 
 def soft_edges(
     source: Path,
-    images: Sequence[np.ndarray],
+    drawings: Sequence[Drawing],
     cache: Path,
     device: torch.device,
     quiet: bool = True,
 ) -> list[np.ndarray]:
-    """(H, W) uint8 edge strength 0..254 of each (H, W, 3) uint8 RGB image, as a teacher sees it.
+    """(H, W) uint8 edge strength 0..254 of each image, as a teacher sees it.
 
-    source: published weights, or a run of train.hed; cache: the folder that keeps each map for as
-    long as weights and image stay. A progress bar is shown unless ``quiet``. HedgeError for a file
-    that holds no edge network.
+    source: published weights, a run of train.hed, or a folder with another detector's map of each
+    image; cache: the folder that keeps what a network drew for as long as weights and image stay.
+    A progress bar is shown unless ``quiet``. HedgeError for a file that holds no edge network, and
+    for maps that are missing or do not fit.
     """
     path = edge_file(source)
+    if source.is_dir() and not path.exists():
+        return [_without_255(drawing.edges_in(source)) for drawing in drawings]
     network = read_hed(path).eval().to(device)
     drawn_by = f"{files.sha256(path)} {SCALES}".encode()
-    shown = images if quiet else cli.track(images, "asking the teacher", transient=True)
+    shown = drawings if quiet else cli.track(drawings, "asking the teacher", transient=True)
     answers = []
-    for image in shown:
+    for image in (drawing.image for drawing in shown):
         kept = cache / files.sha256_of(drawn_by + repr(image.shape).encode() + image.tobytes())
         data = files.read_sealed(kept)
         if not data:
@@ -53,6 +57,11 @@ def blended(target: np.ndarray, taught: np.ndarray, share: float) -> np.ndarray:
     """
     both = np.round((1 - share) * target + share * taught)
     return np.where(target == IGNORE, taught, both).astype(np.uint8)
+
+
+def _without_255(edges: np.ndarray) -> np.ndarray:
+    """(H, W) edge strength 0..255 as 0..254: 255 is IGNORE in a target."""
+    return np.round(edges * np.float32(254 / 255)).astype(np.uint8)
 
 
 def _drawn(network: Hed, image: np.ndarray) -> np.ndarray:

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from msgspec import json
+from PIL import Image
 
 from runtime.bundle.classes import IGNORE
 from runtime.errors import HedgeError
 from tests.train.hed.test_hed import SIZE, drawings, tiny
+from train.datasets import bsds
 from train.datasets.bsds import Drawing
 from train.hed import teacher
 from train.hed.__main__ import main
@@ -45,7 +47,7 @@ def test_a_teachers_edges_move_with_the_crop() -> None:
     """A picture that is its own edge map: whatever the crop does to one it does to the other."""
     random = np.random.default_rng(0)
     soft = np.kron(random.integers(0, 255, (20, 20), np.uint8), np.ones((12, 12), np.uint8))
-    drawing = Drawing("a", np.dstack([soft] * 3), np.zeros((3, *soft.shape), bool))
+    drawing = Drawing(Path("a"), np.dstack([soft] * 3), np.zeros((3, *soft.shape), bool))
     crops = Crops([drawing], 96, (0.3, 1.3), 0.5, [soft], 1.0)
     outside = 0
     for seed in range(8):
@@ -60,7 +62,8 @@ def test_a_teachers_edges_move_with_the_crop() -> None:
 def test_maps_are_drawn_once_and_anew_where_the_file_is_damaged(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = [np.random.default_rng(i).integers(0, 255, (*SIZE, 3), np.uint8) for i in range(2)]
+    noise = [np.random.default_rng(i).integers(0, 255, (*SIZE, 3), np.uint8) for i in range(2)]
+    images = [Drawing(Path("a"), image, np.zeros((1, *SIZE), bool)) for image in noise]
     first = soft_edges(weights, images, tmp_path, CPU)
     assert [edges.shape for edges in first] == [SIZE, SIZE] and first[0].max() <= 254
     drawn = list[int]()
@@ -87,5 +90,23 @@ def test_a_taught_run_resumes_and_needs_weights_of_an_edge_network(
     assert json.decode((config.run / "config.json").read_bytes())["teacher"] == str(weights)
     with pytest.raises(HedgeError, match=r"metrics\.jsonl: "):
         main(tiny(tmp_path / "b", teacher=config.run / "metrics.jsonl"))
-    with pytest.raises(HedgeError, match=r"edges\.pt: no such file"):
+
+
+def test_any_detectors_maps_teach_as_they_are(
+    tiny: Callable[..., HedConfig], drawings: Path, tmp_path: Path
+) -> None:
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    read = [pair.read() for pair in bsds.pairs(drawings, "train")]
+    ramp = np.linspace(0, 255, SIZE[0] * SIZE[1]).round().astype(np.uint8).reshape(SIZE)
+    for drawing in read:
+        Image.fromarray(ramp).save(maps / f"{drawing.file.stem}.png")
+    for edges in soft_edges(maps, read, tmp_path / "cache", CPU):
+        assert edges.max() == 254 and np.abs(edges - ramp * (254 / 255)).max() <= 0.5
+    assert not (tmp_path / "cache").exists()
+    main(tiny(tmp_path, teacher=maps, until=1))
+    Image.fromarray(ramp[1:]).save(maps / f"{read[-1].file.stem}.png")
+    with pytest.raises(HedgeError, match=r"maps/\d+\.png: \d+x\d+, but \d+\.\w+ is \d+x\d+; they"):
+        main(tiny(tmp_path / "b", teacher=maps))
+    with pytest.raises(HedgeError, match=r"0\.png: no such map; .* neither edges\.pt nor"):
         main(tiny(tmp_path / "b", teacher=tmp_path))
