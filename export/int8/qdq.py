@@ -2,15 +2,16 @@
 
 Precision is written into the ONNX file, not asked of a builder: QuantizeLinear / DequantizeLinear
 pairs, symmetric, per-channel weights, all from one table of ranges (Wu et al., arXiv 2004.09602).
-Pairs stand where engines can fuse: on the inputs of convolutions and of residual additions and
-behind the activation, never between convolution and activation; maximum pooling, resizing and
-concatenation pass them on under one scale.
+Pairs stand where engines can fuse: on the inputs of convolutions, of products with weights and of
+residual additions and behind the activation, never between convolution and activation; maximum
+pooling, resizing and concatenation pass them on under one scale.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,13 @@ from runtime.errors import HedgeError
 Kept = Collection[str]  # names of layers that stay in floating point
 Ranges = Mapping[str, tuple[float, float]]  # tensor → lowest and highest value worth a code
 
+WEIGHED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 # Add: residuals; Mul and GlobalAveragePool: Squeeze-Excitation, which in floating point between
 # INT8 layers costs ONNX Runtime 10 % of a ResNet-50 frame, and so 3 %.
-INT8 = {"Conv", "ConvTranspose", "Add", "Mul", "GlobalAveragePool"}
+INT8 = {*WEIGHED, "Add", "Mul", "GlobalAveragePool"}
 TRANSPARENT = {"Concat", "MaxPool", "Resize"}  # hand on what they get: one scale on both sides
 GATES = {"Sigmoid", "HardSigmoid"}
-_OUTPUTS = {"Conv": 0, "ConvTranspose": 1}  # the axis of weights that output channels lie on
-WEIGHED = _OUTPUTS.keys()
+_PLAIN = {"alpha": 1.0, "beta": 1.0, "transA": 0}  # a Gemm that is a product and a sum
 PARAMETRIC = {*WEIGHED, "Resize"}  # only their first input is an activation
 OPSET = 19  # the first whose QuantizeLinear takes FP16; nothing else that we use changed from 18
 TINIEST = 2.0**-24  # scale of an all-zero tensor: the smallest that FP16 can hold
@@ -63,8 +64,8 @@ CPU = Form(unsigned=True, depthwise=True, pairs=True)
 def layers(model: ir.Model) -> list[str]:
     """Names of the nodes that can run in INT8, in graph order.
 
-    These are the INT8 operators over feature maps; what works on 1×1 maps (the gates of
-    Squeeze-Excitation, image pooling) has nothing to gain.
+    These are the INT8 operators over feature maps and rows of tokens; what works on 1×1 maps (the
+    gates of Squeeze-Excitation, image pooling) has nothing to gain.
     """
     return [str(node.name) for node in model.graph if _is_layer(node)]
 
@@ -99,15 +100,17 @@ def quantize(source: Path, target: Path, ranges: Ranges, form: Form, kept: Kept)
 
 
 def _is_layer(node: ir.Node) -> bool:
-    if node.op_type not in INT8 or _is_gated(node) or _is_shared(node):
+    if node.op_type not in INT8 or _is_gated(node):
         return False
     inputs = _activations(node)
-    constant = any(value.const_value is not None for value in inputs)
-    weighed = node.op_type not in WEIGHED or (
-        node.inputs[1] is not None and node.inputs[1].const_value
-    )
+    if any(value.const_value is not None or value.shape is None for value in inputs):
+        return False
+    if node.op_type in WEIGHED and _output_axis(node) is None:
+        return False
+    if node.op_type in ("Gemm", "MatMul"):  # one vector alone has nothing to gain
+        return all(prod(value.shape.numpy()[:-1]) > 1 for value in inputs if value.shape)
     maps = all(value.shape is not None and len(value.shape) == 4 for value in inputs)
-    return maps and not constant and bool(weighed) and not all(map(_is_pooled, inputs))
+    return maps and not all(map(_is_pooled, inputs))
 
 
 def _is_gated(node: ir.Node) -> bool:
@@ -117,10 +120,20 @@ def _is_gated(node: ir.Node) -> bool:
     return node.op_type == "Mul" and any(source in node.inputs for source in sources)
 
 
-def _is_shared(node: ir.Node) -> bool:
-    """Whether a transposed convolution in groups, whose filters no axis of the weights tells."""
-    group = node.attributes.get("group")
-    return node.op_type == "ConvTranspose" and group is not None and group.as_int() > 1
+def _output_axis(node: ir.Node) -> int | None:
+    """The axis of constant weights that has an entry for each output channel; None without one."""
+    weights, given = node.inputs[1], {name: a.value for name, a in node.attributes.items()}
+    if weights is None or weights.const_value is None:
+        return None
+    match node.op_type:
+        case "Conv":
+            return 0
+        case "ConvTranspose":  # in groups no axis tells its filters
+            return 1 if given.get("group", 1) == 1 else None
+        case "Gemm":
+            plain = all(given.get(name, value) == value for name, value in _PLAIN.items())
+            return (0 if given.get("transB") else 1) if plain else None
+    return 1 if len(weights.const_value.shape) == 2 else None
 
 
 def _is_int8(node: ir.Node, kept: Kept) -> bool:
@@ -202,14 +215,15 @@ def _quantize_weights(
     """Weights become int8, one scale per output channel; biases int32 where the form says so."""
     weights = node.inputs[1]
     assert weights is not None and weights.const_value is not None and weights.dtype is not None
-    axis = _OUTPUTS[node.op_type]
+    axis = _output_axis(node)
+    assert axis is not None
     values = np.moveaxis(weights.const_value.numpy().astype(np.float64), axis, 0)
     # Depthwise kernels were seen not to saturate: they do not add neighbouring channels.
     pairs = form.pairs and not _is_depthwise(node)
     reach = _largest_pair(values) if pairs else _largest(values)
     # Rounded together, each weight of a pair may end nearly a step above its own.
     scale = _storable(reach / (125 if pairs and reads_bytes else 127))
-    steps = values / scale.reshape(-1, 1, 1, 1)
+    steps = values / scale.reshape(-1, *[1] * (values.ndim - 1))
     whole = frame_bytes.rounded(steps) if reads_bytes else np.rint(steps)
     stored = np.clip(whole, -127, 127).astype(np.int8)
     zeros = np.zeros(len(scale), np.int8)
@@ -218,7 +232,7 @@ def _quantize_weights(
     known = _dequantized(graph, node, name, stored, scale, zeros, weights.dtype, axis)
     node.replace_input_with(1, known)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
-    if form.unsigned and bias is not None and bias.const_value is not None:
+    if form.unsigned and bias is not None and bias.const_value and len(bias.const_value.shape) == 1:
         assert node.inputs[0] is not None
         steps = codes[node.inputs[0]].scale * scale
         whole = np.rint(bias.const_value.numpy().astype(np.float64) / steps)

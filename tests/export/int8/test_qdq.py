@@ -124,7 +124,7 @@ def test_large_codes_do_not_saturate(kernel: int, tmp_path: Path) -> None:
     weights = rng.uniform(0.5, 1, (64, 64, kernel, kernel)).astype(np.float32)
     image = rng.uniform(0.5, 1, (1, 64, 16, 16)).astype(np.float32)
     plain, int8 = tmp_path / "plain.onnx", tmp_path / "int8.onnx"
-    onnx.save(convolution(weights, image.shape), plain)
+    onnx.save(layer("Conv", weights, image.shape), plain)
     qdq.quantize(plain, int8, {"rectified": (0.0, 1.0)}, CPU, ())
 
     expected = torch.conv2d(torch.from_numpy(image), torch.from_numpy(weights)).numpy()
@@ -142,7 +142,7 @@ def test_filters_of_transposed_convolutions_lie_on_the_second_axis(
     weights = weights.astype(np.float32)
     image = rng.uniform(0.5, 1, (1, 32, 16, 16)).astype(np.float32)
     plain, int8 = tmp_path / "plain.onnx", tmp_path / "int8.onnx"
-    onnx.save(convolution(weights, image.shape, "ConvTranspose", groups), plain)
+    onnx.save(layer("ConvTranspose", weights, image.shape, group=groups), plain)
     qdq.quantize(plain, int8, {"rectified": (0.0, 1.0)}, CPU, ())
 
     expected = torch.conv_transpose2d(
@@ -154,6 +154,43 @@ def test_filters_of_transposed_convolutions_lie_on_the_second_axis(
     assert ("DequantizeLinear" in kinds) == (groups == 1)
 
 
+@pytest.mark.parametrize("tokens", [5, 1])
+@pytest.mark.parametrize(
+    ("operator", "attributes"),
+    [
+        ("MatMul", {}),
+        ("Gemm", {}),
+        ("Gemm", {"transB": 1}),
+        ("Gemm", {"alpha": 0.5}),
+        ("Gemm", {"transA": 1}),
+    ],
+)
+def test_each_output_of_a_product_with_weights_has_its_own_scale(
+    operator: str, attributes: dict[str, float], tokens: int, tmp_path: Path
+) -> None:
+    """As linear layers have them; a product that scales or turns its input stays as it is, and so
+    does one of a single vector."""
+    rng = np.random.default_rng(0)
+    weights = rng.uniform(0.5, 1, (32, 8)) * 2.0 ** -np.arange(8)
+    weights = weights.astype(np.float32)
+    shape = (tokens, 32) if operator == "Gemm" else (1, tokens, 32)
+    image = rng.uniform(0.5, 1, shape).astype(np.float32)
+    biases = np.arange(8).astype(np.float32) if operator == "Gemm" else None
+    expected = image @ weights * attributes.get("alpha", 1) + (0 if biases is None else biases)
+    if attributes.get("transA"):
+        image = np.ascontiguousarray(image.T)
+    stored = np.ascontiguousarray(weights.T) if attributes.get("transB") else weights
+    plain, int8 = tmp_path / "plain.onnx", tmp_path / "int8.onnx"
+    onnx.save(layer(operator, stored, image.shape, biases, **attributes), plain)
+    qdq.quantize(plain, int8, {"rectified": (0.0, 1.0)}, CPU, ())
+
+    for answer in answers(int8, image):
+        np.testing.assert_allclose(answer, expected, rtol=0.02)
+    kinds = {node.op_type for node in onnx.load(int8).graph.node}
+    changed = tokens > 1 and not attributes.keys() & {"alpha", "transA"}
+    assert ("DequantizeLinear" in kinds) == changed
+
+
 def answers(graph: Path, image: np.ndarray) -> Iterator[np.ndarray]:
     """What both engines of CPUs say."""
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
@@ -162,18 +199,23 @@ def answers(graph: Path, image: np.ndarray) -> Iterator[np.ndarray]:
     yield compiled(image)[0]
 
 
-def convolution(
-    weights: np.ndarray, shape: tuple[int, ...], operator: str = "Conv", groups: int = 1
+def layer(
+    operator: str,
+    weights: np.ndarray,
+    shape: tuple[int, ...],
+    biases: np.ndarray | None = None,
+    **attributes: float,
 ) -> onnx.ModelProto:
-    """Float image → its rectified values, convolved."""
+    """Float image → its rectified values, weighed."""
+    given = {"weights": weights} | ({} if biases is None else {"biases": biases})
     nodes = [
         helper.make_node("Relu", ["image"], ["rectified"], name="relu"),
-        helper.make_node(operator, ["rectified", "weights"], ["sums"], name="conv", group=groups),
+        helper.make_node(operator, ["rectified", *given], ["sums"], name="layer", **attributes),
     ]
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)
     sums = helper.make_tensor_value_info("sums", TensorProto.FLOAT, None)
-    kernels = onnx.numpy_helper.from_array(weights, "weights")
-    graph = helper.make_graph(nodes, "convolution", [image], [sums], [kernels])
+    constants = [onnx.numpy_helper.from_array(array, name) for name, array in given.items()]
+    graph = helper.make_graph(nodes, "layer", [image], [sums], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     return onnx.shape_inference.infer_shapes(model)
 
