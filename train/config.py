@@ -20,11 +20,11 @@ SqueezeExciteGate = Literal["sigmoid", "softmax"]
 HedName = Literal["vgg16", "lite"]
 EdgeName = Literal["vgg16", "lite", "shared", "supervised", "blank"]
 PresetName = Literal["small"]
-DecoderName = Literal["concat", "add", "narrow", "separable"]
+DecoderName = Literal["concat", "deep", "add", "narrow", "separable"]
 VariantName = Literal["vanilla", "dlse", "dlse_sf", "dlse_hed"]
 
 DEFAULT_BACKBONE: BackboneName = "mobilenet_v2"
-DEFAULT_DECODER: DecoderName = "concat"
+DEFAULT_DECODER: DecoderName = "deep"  # docs/results/2026-11-29-decoders.md says why
 FIRST_DECODER: DecoderName = "concat"  # of files from before there was a choice
 DEFAULT_EDGES: EdgeName = "shared"  # of dlse_hed: benchmarks/results/ablation.md says why
 
@@ -69,21 +69,26 @@ EDGES: dict[EdgeName, EdgeDesign] = {
 
 @dataclass(frozen=True)
 class DecoderDesign:
-    """How the decoder brings the features at 1/output_stride, 1/8 and 1/4 together; edges at 1/4.
+    """How the decoder brings the backbone's features together, from the deepest up; edges at 1/4.
 
     skips: the backbone's features join what comes from below side by side, or as a sum, for which
     they are brought to the same width; fuse: the 3×3 behind each join; aspp: its dilated 3×3 are
     dense over all channels of the backbone, or over those that its 1×1 answers (narrow), or
-    separable.
+    separable; rates: its dilations; skip16: whether features at 1/16 join as well, side by side;
+    output_stride: of the backbone, where --output-stride does not say.
     """
 
     skips: Literal["concat", "add"]
     fuse: Literal["dense", "separable"] = "dense"
     aspp: Literal["dense", "narrow", "separable"] = "dense"
+    rates: tuple[int, ...] = (6, 12, 18)
+    skip16: bool = False
+    output_stride: Literal[16, 32] = 16
 
 
 DECODERS: dict[DecoderName, DecoderDesign] = {
     "concat": DecoderDesign("concat"),
+    "deep": DecoderDesign("concat", rates=(3, 6, 9), skip16=True, output_stride=32),
     "add": DecoderDesign("add"),
     "narrow": DecoderDesign("add", aspp="narrow"),
     "separable": DecoderDesign("add", fuse="separable", aspp="separable"),
@@ -163,10 +168,11 @@ class TrainConfig(RunConfig):
     or are only supervised (supervised, no cost at run time), a separate network (vgg16, lite), or
     empty maps (blank, for comparison)."""
     decoder: DecoderName | None = None
-    """How the features at 1/16, 1/8 and 1/4 are brought together: docs/results say what each costs.
-    Default: that of --start, else concat."""
-    output_stride: Literal[8, 16, 32] = 16
-    """Of the backbone's last stage; 16 is 2.6 to 2.9 times faster than 8."""
+    """How the backbone's features are brought together: docs/results say what each costs. Default:
+    that of --start, else deep."""
+    output_stride: Literal[8, 16, 32] | None = None
+    """Of the backbone's last stage. Default: 32 for the decoder deep, else 16, which is 2.6 to 2.9
+    times faster than 8."""
     size: tuple[Side, Side] | None = None
     """Network input H W at validation. Default: the images' own, at most 1024 wide."""
     crop: tuple[Side, Side] | None = None
@@ -244,14 +250,16 @@ class TrainConfig(RunConfig):
 
     def model(self, num_classes: int) -> ModelConfig:
         """The network that this run trains."""
-        row = VARIANTS[self.variant]
+        row, decoder = VARIANTS[self.variant], self.decoder or DEFAULT_DECODER
+        design = DECODERS[decoder]
         return ModelConfig(
             backbone=self.backbone_name,
             num_classes=num_classes,
-            output_stride=self.output_stride,
+            output_stride=self.output_stride or design.output_stride,
+            atrous_rates=design.rates,
             se=row.se,
             hed=(self.hed or DEFAULT_EDGES) if row.hed else None,
-            decoder=self.decoder or DEFAULT_DECODER,
+            decoder=decoder,
         )
 
 

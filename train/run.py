@@ -14,8 +14,8 @@ import msgspec
 from runtime import files
 from runtime.errors import HedgeError, OutputError
 from runtime.outputs import sheet
-from train.checkpoint import PREVIOUS, Checkpoint, find_checkpoint
-from train.config import TrainConfig
+from train.checkpoint import PREVIOUS, Checkpoint, find_checkpoint, last_good
+from train.config import DEFAULT_DECODER, TrainConfig
 from train.datasets import audit, default_data, open_index
 from train.datasets.mixture import Portion, mixed
 from train.loop.distributed import World, world
@@ -166,21 +166,28 @@ def _draw_results(run: Path, trainer: Trainer, logs: Sequence[Log]) -> None:
 
 
 def _completed(config: TrainConfig) -> TrainConfig:
-    """Options that ``config`` leaves open are those of the checkpoint it starts from; terms those
-    of its teacher as well."""
+    """Options that ``config`` leaves open are those of the checkpoint it goes on with or starts
+    from; terms those of its teacher as well."""
     if config.resumed and config.backbone and config.decoder:
         return config
     start, teacher = (
-        None if path is None else Checkpoint.load(find_checkpoint(path))
-        for path in (config.start, config.teacher)
+        None if path is None else last_good(path, Checkpoint.load)
+        for path in (
+            config.run / "last.pt" if config.resumed else _found(config.start),
+            _found(config.teacher),
+        )
     )
     terms = dict.fromkeys(source.license for source in (start, teacher) if source)
     return replace(
         config,
         backbone=config.backbone or (start.model.backbone if start else None),
-        decoder=config.decoder or (start.model.decoder if start else None),
+        decoder=config.decoder or (start.model.decoder if start else DEFAULT_DECODER),
         license=config.license or "; ".join(filter(None, terms)) or None,
     )
+
+
+def _found(run: Path | None) -> Path | None:
+    return None if run is None else find_checkpoint(run)
 
 
 def _ignore(_: object) -> None:

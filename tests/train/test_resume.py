@@ -42,13 +42,15 @@ def test_a_resumed_run_ends_with_the_same_weights(
 
 
 def test_a_run_of_a_version_with_fewer_options_resumes(tiny_config: Make, tmp_path: Path) -> None:
-    config = tiny_config(tmp_path)
+    """Its decoder is the one that there was before there was a choice."""
+    config = tiny_config(tmp_path, decoder="concat", output_stride=16)
     main(replace(config, until=1))
     last = config.run / "last.pt"
     content = read_tensors(last)
-    del content["config"]["loss_stride"], content["digest"]
+    del content["config"]["loss_stride"], content["config"]["decoder"], content["digest"]
     write_tensors(last, content)
-    main(replace(config, resumed=config.run))
+    main(replace(config, decoder=None, resumed=config.run))
+    assert Checkpoint.load(last).model.decoder == "concat"
     assert [row["epoch"] for row in rows(config.run)] == [1, 2]
 
 

@@ -19,15 +19,17 @@ from train.models.blocks import Depthwise, SqueezeExcite
 from train.models.spec import BackboneSpec, describe_keys
 
 BACKBONES: dict[str, BackboneSpec] = {
-    "resnet50": BackboneSpec(None, (256, 512, 2048), (256, 128)),
-    "resnet18": BackboneSpec(None, (64, 128, 512), (256, 128)),
-    "mobilenet_v2": BackboneSpec((4, 7, 14, 18), (24, 32, 320), (128, 64)),
-    "mobilenet_v3_large": BackboneSpec((4, 7, 13, 16), (24, 40, 160), (128, 64)),
+    "resnet50": BackboneSpec(None, (256, 512, 1024, 2048), (256, 128)),
+    "resnet18": BackboneSpec(None, (64, 128, 256, 512), (256, 128)),
+    "mobilenet_v2": BackboneSpec((4, 7, 14, 18), (24, 32, 96, 320), (128, 64)),
+    "mobilenet_v3_large": BackboneSpec((4, 7, 13, 16), (24, 40, 112, 160), (128, 64)),
 }
 
 
 class Backbone(nn.Module):
-    """(N, 3, H, W) → features at 1/4, 1/8 and 1/output_stride.
+    """(N, 3, H, W) → features of four stages: at 1/4, 1/8, 1/16 and 1/output_stride.
+
+    At output stride 8 those of the third stage are at 1/8 as well.
 
     SE sits in the stages at 1/4, 1/8 and 1/16 (the seed's stages 2-4; the last stage has none): in
     a ResNet in every block, before its last convolution, as RegNetY has it (Radosavovic et al.,
@@ -51,11 +53,13 @@ class Backbone(nn.Module):
                 _insert_squeeze_excite(stage, config.se)
         self.stages = nn.ModuleList(stages)
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(N, 3, H, W) normalised RGB → features at 1/4, 1/8 and 1/output_stride."""
-        quarter = self.stages[0](x)  # 1/4
-        eighth = self.stages[1](quarter)  # 1/8
-        return quarter, eighth, self.stages[3](self.stages[2](eighth))  # 1/output_stride
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """(N, 3, H, W) normalised RGB → features of the four stages."""
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features
 
 
 def load_backbone_weights(network: nn.Module, name: str, weights: str) -> None:

@@ -36,8 +36,9 @@ class DeepLab(nn.Module):
 
     Normalisation is part of the network, so that training, evaluation and the exported graph
     cannot drift apart. The decoder, a row of DECODERS, climbs from 1/output_stride through skips at
-    1/8 and 1/4. Edges enter it at 1/4: HED's map, or side outputs of the backbone. (A fourth input
-    channel, where the seed had them too, takes a sixth of a mobile network's frame.)
+    1/16, where it has one, 1/8 and 1/4. Edges enter it at 1/4: HED's map, or side outputs of the
+    backbone. (A fourth input channel, where the seed had them too, takes a sixth of a mobile
+    network's frame.)
 
     auxiliary: whether there is a second head, on the backbone's last features, which answers in
     training mode alone. It is no part of ``config``, nor of a checkpoint's weights.
@@ -49,14 +50,14 @@ class DeepLab(nn.Module):
         super().__init__()
         ours = not config.backbone.startswith(TIMM)
         spec = BACKBONES[config.backbone] if ours else timm_spec(config)
-        quarter, eighth, deep = spec.channels
+        quarter, eighth, sixteenth, deep = spec.channels
         wide, narrow = spec.decoder
         design = config.edges
         self.config = config
         self.normalize = Normalize(spec.mean, spec.std)
         self.hed = HEDS[design.network]() if design.network else None
         self.edge_stem = _edge_stem(self.edge_stride) if config.edge_map else None
-        self.sides = SideOutputs(spec.channels) if design.trunk else None
+        self.sides = SideOutputs((quarter, eighth, deep)) if design.trunk else None
         self.backbone = (Backbone if ours else TimmBackbone)(config, weights)
         edge = EDGE_CHANNELS if config.edge_map else 0
         if self.sides is not None and design.fused:
@@ -76,6 +77,9 @@ class DeepLab(nn.Module):
             self.skip4 = ConvBNReLU(quarter, SKIP_CHANNELS, kernel=1)
             self.fuse8 = fuse(wide + SKIP_CHANNELS, wide)
             self.fuse4 = fuse(wide + SKIP_CHANNELS + edge, narrow)
+        if decoder.skip16:
+            self.skip16 = ConvBNReLU(sixteenth, SKIP_CHANNELS, kernel=1)
+            self.fuse16 = fuse(wide + SKIP_CHANNELS, wide)
         self.classifier = nn.Conv2d(narrow, config.num_classes, 1)
         self.auxiliary: nn.Module | None = None
         if auxiliary:
@@ -91,12 +95,15 @@ class DeepLab(nn.Module):
                 edges = self.hed(image)
                 edge = edges[-1].sigmoid()  # 1/edge_stride
             edge_features = [self.edge_stem(edge)]  # 1/4
-        quarter, eighth, deep = self.backbone(self.normalize(image))
+        quarter, eighth, sixteenth, deep = self.backbone(self.normalize(image))
         if self.sides is not None:
             edges = self.sides(quarter, eighth, deep)  # 1/4
             if self.config.edges.fused:
                 edge_features = [torch.cat(edges, dim=1).sigmoid()]
-        x = self.fuse8(self._joined(self.aspp(deep), self.skip8, eighth))  # 1/8
+        x = self.aspp(deep)  # 1/output_stride
+        if DECODERS[self.config.decoder].skip16:
+            x = self.fuse16(self._joined(x, self.skip16, sixteenth))
+        x = self.fuse8(self._joined(x, self.skip8, eighth))  # 1/8
         x = self.fuse4(self._joined(x, self.skip4, quarter, *edge_features))  # 1/4
         size = out_size or image.shape[-2:]
         auxiliary = None

@@ -12,12 +12,11 @@ class BackboneSpec:
     """Where a network is cut, what comes out, and how its input is normalised.
 
     cuts: ends of the four stages in torchvision's ``features`` (None where stages have names);
-    channels: of the stages at 1/4, 1/8 and the last; decoder: widths at 1/8 and 1/4; mean, std: RGB
-    in 0..1.
+    channels: of the four stages; decoder: widths up to 1/8 and at 1/4; mean, std: RGB in 0..1.
     """
 
     cuts: tuple[int, int, int, int] | None
-    channels: tuple[int, int, int]
+    channels: tuple[int, int, int, int]
     decoder: tuple[int, int]
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD

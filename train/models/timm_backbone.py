@@ -19,7 +19,9 @@ _WIDE = 512  # channels of the last stage from which a network counts as a large
 
 
 class TimmBackbone(nn.Module):
-    """(N, 3, H, W) → features at 1/4, 1/8 and 1/output_stride, of timm's ``config.backbone``.
+    """(N, 3, H, W) → features of four stages of timm's ``config.backbone``.
+
+    They are those at 1/4 and 1/8, the last but one and the last, at 1/output_stride.
 
     A Squeeze-Excitation gate closes each of the stages at 1/4, 1/8 and 1/16, as in our own mobile
     networks. Padding that depends on the input's size (TensorFlow's "same") becomes symmetric:
@@ -44,23 +46,20 @@ class TimmBackbone(nn.Module):
                 network.set_submodule(stage, nn.Sequential(network.get_submodule(stage), gate))
         self.network = network
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(N, 3, H, W) normalised RGB → features at 1/4, 1/8 and 1/output_stride."""
-        quarter, eighth, deep = self.network.forward_intermediates(
-            x, indices=self.indices, intermediates_only=True
-        )
-        return quarter, eighth, deep
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """(N, 3, H, W) normalised RGB → features of the four stages."""
+        return self.network.forward_intermediates(x, indices=self.indices, intermediates_only=True)
 
 
 def timm_spec(config: ModelConfig) -> BackboneSpec:
     """What comes out of timm's network, and how its input is normalised."""
     network = _network(config)
-    quarter, eighth, deep = (
+    quarter, eighth, sixteenth, deep = (
         network.feature_info[index]["num_chs"] for index in _indices(network, config.backbone)
     )
     return BackboneSpec(
         cuts=None,
-        channels=(quarter, eighth, deep),
+        channels=(quarter, eighth, sixteenth, deep),
         decoder=(256, 128) if deep > _WIDE else (128, 64),
         mean=network.default_cfg["mean"],
         std=network.default_cfg["std"],
@@ -93,13 +92,13 @@ def _network(config: ModelConfig) -> Any:
 
 
 def _indices(network: Any, name: str) -> list[int]:
-    """Positions of the stages at 1/4 (its last), 1/8 (its last) and of the last stage."""
+    """Positions of the stages at 1/4 (its last), 1/8 (its last), the last but one and the last."""
     info = getattr(network, "feature_info", None) or []
     last = {stage["reduction"]: index for index, stage in enumerate(info)}
     if not {4, 8} <= last.keys() or not hasattr(network, "forward_intermediates"):
         raise HedgeError(f"--backbone {name} has no feature maps at 1/4 and 1/8; take another")
-    indices = [last[4], last[8], len(info) - 1]
-    if indices[1] == indices[2]:  # output stride 8: the stage that had 1/8 before dilation
+    indices = [last[4], last[8], len(info) - 2, len(info) - 1]
+    if indices[1] == indices[3]:  # output stride 8: the stage that had 1/8 before dilation
         indices[1] = next(i for i, stage in enumerate(info) if stage["reduction"] == 8)
     return indices
 

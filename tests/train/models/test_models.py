@@ -82,6 +82,16 @@ def test_every_decoder_trains_a_step(decoder: DecoderName, hed: EdgeName) -> Non
     assert not [n for n, p in model.named_parameters() if p.grad is None]
 
 
+def test_a_decoder_has_its_own_output_stride_where_none_is_asked() -> None:
+    for decoder, stride in (("concat", 16), ("deep", 32)):
+        config = TrainConfig(decoder=decoder)  # type: ignore[arg-type]
+        assert config.model(CLASSES).output_stride == stride
+        asked = TrainConfig(decoder=decoder, output_stride=8).model(CLASSES)  # type: ignore[arg-type]
+        assert asked.output_stride == 8
+        logits = DeepLab(asked).eval()(torch.rand(1, 3, 33, 47)).logits
+        assert logits.shape == (1, CLASSES, 33, 47)
+
+
 def test_edges_enter_every_decoder() -> None:
     torch.manual_seed(0)
     image = torch.rand(1, 3, 32, 48)
@@ -113,10 +123,10 @@ def test_only_the_variant_with_edges_has_some_by_default() -> None:
 @pytest.mark.parametrize("stride", [8, 16, 32])
 def test_output_stride_is_what_was_asked(backbone: BackboneName, stride: int) -> None:
     config = ModelConfig(backbone, CLASSES, output_stride=stride)  # type: ignore[arg-type]
-    quarter, eighth, deep = Backbone(config).eval()(torch.rand(1, 3, 64, 128))
-    assert quarter.shape[-2:] == (16, 32)
-    assert eighth.shape[-2:] == (8, 16)
-    assert deep.shape[-2:] == (64 // stride, 128 // stride)
+    features = Backbone(config).eval()(torch.rand(1, 3, 64, 128))
+    strides = [64 // stage.shape[-2] for stage in features]
+    assert strides == [128 // stage.shape[-1] for stage in features]
+    assert strides == [4, 8, min(16, stride), stride]
 
 
 @pytest.mark.parametrize("gate", ["sigmoid", "softmax"])
