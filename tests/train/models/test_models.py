@@ -84,12 +84,9 @@ def test_every_decoder_trains_a_step(decoder: DecoderName, hed: EdgeName) -> Non
 
 def test_a_decoder_has_its_own_output_stride_where_none_is_asked() -> None:
     for decoder, stride in (("concat", 16), ("deep", 32)):
-        config = TrainConfig(decoder=decoder)  # type: ignore[arg-type]
-        assert config.model(CLASSES).output_stride == stride
-        asked = TrainConfig(decoder=decoder, output_stride=8).model(CLASSES)  # type: ignore[arg-type]
-        assert asked.output_stride == 8
-        logits = DeepLab(asked).eval()(torch.rand(1, 3, 33, 47)).logits
-        assert logits.shape == (1, CLASSES, 33, 47)
+        for asked, given in ((None, stride), (8, 8)):
+            config = TrainConfig(decoder=decoder, output_stride=asked)  # type: ignore[arg-type]
+            assert config.model(CLASSES).output_stride == given
 
 
 def test_edges_enter_every_decoder() -> None:
