@@ -19,8 +19,6 @@ from statistics import median
 
 import msgspec
 
-from runtime.bundle.manifest import Manifest
-
 # What each process runs: it may only use what every version has.
 ANSWERING = """
 import sys, time
@@ -30,8 +28,8 @@ from runtime.segment import Segmenter
 
 segmenter = Segmenter(Path(sys.argv[1]), backend="openvino", threads=2)
 random = np.random.default_rng(0)
-size = (int(sys.argv[2]), int(sys.argv[3]), 3)
-frames = [random.integers(0, 256, size, np.uint8) for _ in range(4)]
+shape = segmenter.manifest.input.shape[1:]
+frames = [random.integers(0, 256, shape, np.uint8) for _ in range(4)]
 for frame in frames:
     segmenter(frame)
 print("ready", flush=True)
@@ -49,9 +47,8 @@ class Engine:
     """A process that answers frames with a bundle by the code of a checkout."""
 
     def __init__(self, checkout: Path, bundle: Path) -> None:
-        _, height, width, _ = Manifest.load(bundle).input.shape
         self.process = subprocess.Popen(
-            [sys.executable, "-c", ANSWERING, str(bundle.resolve()), str(height), str(width)],
+            [sys.executable, "-c", ANSWERING, str(bundle.resolve())],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=checkout,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([
                 str(checkout.resolve()), os.environ.get("PYTHONPATH", ""),

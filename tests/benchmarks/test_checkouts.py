@@ -23,6 +23,8 @@ def test_each_runs_the_code_of_its_checkout(
     (slow / "runtime" / "segment.py").write_text(
         "import time\n"
         "class Segmenter:\n"
+        "    class manifest:\n"
+        "        class input: shape = (1, 2, 2, 3)\n"
         "    def __init__(self, *_, **__): print('a library speaks')\n"
         "    def __call__(self, frame): time.sleep(0.05)\n"
     )
