@@ -15,7 +15,7 @@ terms="Cityscapes: research and non-commercial use"
 # 1. Variety: small frames, from ImageNet weights. Schedules were cut short where --stop-after stands. (Every
 # training ran as two processes of one thread each, as torchrun starts them.)
 small=(--data "$SMALL" --size 256 512 --crop 256 256 --scale 0.75 1.5 --class-balance 0.4 --ema 0.998)
-hedge train --name first --backbone timm/tf_efficientnet_lite0 --weights "$WEIGHTS" "${small[@]}" \
+hedge train --name first --backbone timm/tf_efficientnet_lite0 --decoder concat --weights "$WEIGHTS" "${small[@]}" \
     --epochs 10 --stop-after 1 "${common[@]}"
 hedge train --name second --start "$out/first/last.pt" "${small[@]}" --also "$FULL:8" "$SEQUENCES:2" \
     --epochs 3 --stop-after 1 "${common[@]}"
