@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -117,3 +121,22 @@ def _bilinear(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         share = (place - first).reshape([-1 if a == axis else 1 for a in range(3)])
         scores = scores.take(first, axis) * (1 - share) + scores.take(second, axis) * share
     return scores
+
+
+def test_frames_full_of_boundaries_start_no_threads() -> None:
+    """Those of a matrix product would spin on the engine's cores; all CPU time is the caller's."""
+    code = (
+        "import time\n"
+        "import numpy as np\n"
+        "from runtime.backends.label_tail import upsampled_argmax\n"
+        "rough = np.random.default_rng(0).normal(size=(1, 19, 16, 32)).repeat(8, 2).repeat(8, 3)\n"
+        "scores = rough.astype(np.float32)\n"
+        "time.sleep(0.5)\n"
+        "before = time.process_time(), time.thread_time()\n"
+        "for _ in range(8): upsampled_argmax(scores, (1024, 2048))\n"
+        "print(time.process_time() - before[0], time.thread_time() - before[1])\n"
+    )
+    free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    told = subprocess.run([sys.executable, "-c", code], env=free, check=True, capture_output=True)
+    whole, own = map(float, told.stdout.split())
+    assert whole < 1.1 * own
