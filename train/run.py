@@ -170,13 +170,11 @@ def _completed(config: TrainConfig) -> TrainConfig:
     from; terms those of its teacher as well."""
     if config.resumed and config.backbone and config.decoder:
         return config
-    start, teacher = (
-        None if path is None else last_good(path, Checkpoint.load)
-        for path in (
-            config.run / "last.pt" if config.resumed else _found(config.start),
-            _found(config.teacher),
-        )
-    )
+    if config.resumed:
+        start: Checkpoint | None = last_good(config.run / "last.pt", Checkpoint.load)
+    else:
+        start = _loaded(config.start)
+    teacher = _loaded(config.teacher)
     terms = dict.fromkeys(source.license for source in (start, teacher) if source)
     return replace(
         config,
@@ -186,8 +184,8 @@ def _completed(config: TrainConfig) -> TrainConfig:
     )
 
 
-def _found(run: Path | None) -> Path | None:
-    return None if run is None else find_checkpoint(run)
+def _loaded(run: Path | None) -> Checkpoint | None:
+    return None if run is None else Checkpoint.load(find_checkpoint(run))
 
 
 def _ignore(_: object) -> None:

@@ -13,11 +13,12 @@ import os
 import subprocess
 import sys
 from contextlib import ExitStack
-from itertools import chain
 from pathlib import Path
 from statistics import median
 
 import msgspec
+
+from runtime.latency import Interleaved
 
 # What each process runs: it may only use what every version has.
 ANSWERING = """
@@ -57,12 +58,12 @@ class Engine:
         if self._line() != "ready":
             sys.exit(f"{checkout}: no engine for {bundle}; its message stands above")
 
-    def times(self, frames: int) -> list[float]:
-        """Milliseconds of each of ``frames`` frames."""
+    def ms(self, frames: int) -> float:
+        """Milliseconds of the middle one of ``frames`` frames."""
         assert self.process.stdin
         self.process.stdin.write(f"{frames}\n")
         self.process.stdin.flush()
-        return msgspec.json.decode(self._line(), type=list[float])
+        return median(msgspec.json.decode(self._line(), type=list[float]))
 
     def close(self) -> None:
         """End the process."""
@@ -82,17 +83,16 @@ def main(rounds: int, frames: int, cases: list[str]) -> None:
         for name, checkout, bundle in (case.split("=") for case in cases):
             engines[name] = Engine(Path(checkout), Path(bundle))
             stack.callback(engines[name].close)
-        times: dict[str, list[list[float]]] = {name: [] for name in engines}
-        for number in range(rounds):
-            for name in list(engines)[:: -1 if number % 2 else 1]:
-                times[name].append(engines[name].times(frames))
-    middle = {name: [median(part) for part in parts] for name, parts in times.items()}
-    first = next(iter(middle.values()))
-    for name, parts in times.items():
-        ratios = sorted(a / b for a, b in zip(first, middle[name], strict=True))
+        timed = Interleaved[int]({name: engine.ms for name, engine in engines.items()})
+        for _ in range(rounds):
+            timed.round(frames)
+    reference, *_ = engines
+    for name in engines:
+        ms = timed.samples[name]
+        ratios = sorted(a / b for a, b in zip(timed.samples[reference], ms, strict=True))
         tenth = len(ratios) // 10
         print(
-            f"{name:16} {median(chain(*parts)):7.1f} ms, {next(iter(middle))} takes "
+            f"{name:16} {median(ms):7.1f} ms, {reference} takes "
             f"{median(ratios):.3f} times that ({ratios[tenth]:.3f} to {ratios[-1 - tenth]:.3f})"
         )
 

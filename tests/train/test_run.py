@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,21 @@ def test_a_damaged_last_checkpoint_resumes_from_the_one_before(
     (config.run / "previous.pt").unlink()
     with pytest.raises(HedgeError, match=r"last\.pt: damaged training state"):
         main(replace(config, resumed=config.run))
+
+
+@pytest.mark.parametrize("option", ["start", "teacher"])
+def test_what_a_run_starts_from_is_the_file_that_was_named(
+    option: str, tiny_config: Make, trained_run: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """previous.pt stands in for the last.pt of a run that goes on, and for no other file."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "best.pt").write_bytes(b"damaged")
+    shutil.copy(trained_run / "last.pt", other / "previous.pt")
+    with pytest.raises(HedgeError, match=r"other/best\.pt: damaged"):
+        main(tiny_config(tmp_path, backbone=None, **{option: other}))
+    assert "previous.pt" not in capsys.readouterr().err
 
 
 def test_the_best_weights_stay_until_better_ones_replace_them(
