@@ -7,11 +7,13 @@ DEMO := demo
 .PHONY: demo test clean
 .DELETE_ON_ERROR:
 
-# pip compiles on one core what compileall does on all of them.
+# Modules are compiled when they are first imported, and kept: of what is installed a third is ever imported, and
+# what is not kept every process compiles again.
+unexport PYTHONDONTWRITEBYTECODE
+
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --no-compile --disable-pip-version-check -e '.[dev]'
-	$(RUN) -m compileall -q -j 0 $(VENV)/lib >/dev/null || true  # some files are templates
 	touch $@
 
 $(DEMO)/drive.mp4: $(VENV)/.installed

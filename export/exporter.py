@@ -41,6 +41,7 @@ INT8_LOSS = Budget(miou=3.0, worst=None)  # plain INT8 that loses more is refuse
 UNASKED = Budget(miou=0.5, worst=2.0)  # what INT8 is held to where no budget is named
 # The same for FP16 in an engine that computes bf16 for it, where there is no layer to search for.
 BF16_LOSS = Budget(miou=0.5, worst=None)
+_UNLABELLED = "--max-miou-drop and --max-class-drop need labelled frames: --data PATH"
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,10 @@ def _write_fp16(task: Task, folder: Path) -> Manifest:
 
 def _write_int8(task: Task, folder: Path) -> Manifest:
     model = task.network.fingerprint(task.size, task.frame_size)
-    source = _source(task, model)  # what is wrong with it is told before the slow part
+    # What is wrong is told before the slow part.
+    if task.budget() is not None and task.index("val") is None:
+        raise HedgeError(_UNLABELLED)
+    source = _source(task, model)
     fp32, fp16 = task.graph(), task.work / "fp16.onnx"
     to_fp16(fp32, fp16)
     quantizer = Quantizer(fp32, fp16, model, {}, task.manifest("int8"))
@@ -222,9 +226,7 @@ def _searched(task: Task, quantizer: Quantizer, fixed: tuple[str, ...], folder: 
     reference = _trained(task)
     if reference is None:
         if asked:
-            raise HedgeError(
-                "--max-miou-drop and --max-class-drop need labelled frames: --data PATH"
-            )
+            raise HedgeError(_UNLABELLED)
         return unsearched
     probe = task.work / "probe"
     quantizer.write(probe, fixed)

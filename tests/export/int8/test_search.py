@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import msgspec
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from export import exporter
 from export.config import Export
@@ -24,44 +26,55 @@ from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.backends.registry import installed_backends
 from runtime.bundle.manifest import Manifest
 from runtime.errors import GateError, HedgeError
-from train.__main__ import main as train
-from train.checkpoint import Checkpoint
-from train.config import TrainConfig
 
-TORN = 300.0  # how much larger one channel is than the others
+TORN = 2000.0  # how much larger one channel is than the others
 BUDGET = Budget(miou=0.5, worst=2.0)
+WIDTH, DEPTH = 8, 12
+SIZE = (48, 64)  # of the images in ``blocks``
 
 
 @pytest.fixture(scope="module")
-def torn_run(
-    tiny_config: Callable[..., TrainConfig], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """A trained network with one channel before the classifier TORN times too large.
+def torn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX file that finds the brightest channel by DEPTH convolutions and a classifier.
 
-    The classifier's weights make up for it, so the network answers as before, but in INT8 the
-    other channels are left with a code or two. A tiny ResNet: few layers, small weights.
+    One channel before the classifier is TORN times too large, and the classifier's weights make up
+    for it: in INT8 the other channels are left with a code.
     """
-    settings = {"variant": "vanilla", "backbone": "timm/test_resnet", "epochs": 60, "batch": 2}
-    trained = tiny_config(tmp_path_factory.mktemp("runs"), **settings)
-    train(trained)
-    checkpoint = Checkpoint.load(trained.run / "best.pt")
-    weights = {name: tensor.clone() for name, tensor in checkpoint.weights.items()}
-    for name in ("fuse4.1.weight", "fuse4.1.bias"):  # batch-norm, followed by ReLU
-        weights[name][0] *= TORN
-    weights["classifier.weight"][:, 0] /= TORN
-    run = tmp_path_factory.mktemp("torn") / "torn"
-    run.mkdir()
-    replace(checkpoint, weights=weights).save(run / "best.pt")
-    return run
+    random = np.random.default_rng(0)
+    tensors: dict[str, np.ndarray] = {}
+    nodes, value = [], "image"
+    for number in range(DEPTH):
+        weights = random.normal(scale=0.02, size=(WIDTH, WIDTH if number else 3, 3, 3))
+        for channel in range(3):
+            weights[channel, channel] += 1 / 9  # blurs, so that it errs at borders
+        tensors[f"weights{number}"] = weights
+        inputs, output = [value, f"weights{number}"], f"sum{number}"
+        nodes.append(helper.make_node("Conv", inputs, [output], f"conv{number}", pads=[1] * 4))
+        value = f"relu{number}"
+        nodes.append(helper.make_node("Relu", [output], [value], value))
+    tensors[f"weights{DEPTH - 1}"][0] *= TORN
+    classifier = np.zeros((3, WIDTH, 1, 1))
+    classifier[[2, 1, 0], [0, 1, 2], 0, 0] = (1 / TORN, 1, 1)  # the classes are blue, green, red
+    tensors["classifier"] = classifier
+    nodes.append(helper.make_node("Conv", [value, "classifier"], ["scores"], "conv_classifier"))
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 3, *SIZE))
+        for name in ("image", "scores")
+    ]
+    constants = [numpy_helper.from_array(v.astype(np.float32), k) for k, v in tensors.items()]
+    graph = helper.make_graph(nodes, "torn", ends[:1], ends[1:], constants)
+    path = tmp_path_factory.mktemp("torn") / "torn.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), path)
+    return path
 
 
 @pytest.fixture(scope="module")
-def config(torn_run: Path, blocks: Path, tmp_path_factory: pytest.TempPathFactory) -> Export:
+def config(torn: Path, blocks: Path, tmp_path_factory: pytest.TempPathFactory) -> Export:
     """An INT8 export of that network; min-max, which cannot hide the channel by clipping it."""
     out = tmp_path_factory.mktemp("bundles")
     method, backend = "minmax", installed_backends()[0]
     return Export(
-        torn_run, int8=True, data=blocks, out=out, calibration_method=method, backend=backend
+        torn, int8=True, data=blocks, out=out, calibration_method=method, backend=backend
     )  # fmt: skip
 
 
@@ -97,7 +110,7 @@ def test_the_search_ends_inside_the_budget_in_every_engine(found: Path) -> None:
     assert len(report.kept) <= 0.2 * report.layers
 
 
-def test_the_guilty_layer_is_among_those_kept(found: Path, torn_run: Path) -> None:
+def test_the_guilty_layer_is_among_those_kept(found: Path) -> None:
     """The classifier reads the torn channel; it is the last convolution of the graph."""
     log = msgspec.json.decode((found / "sensitivity.json").read_bytes(), type=Log)
     convolutions = [layer.name for layer in log.layers if "onv" in layer.name]
@@ -179,15 +192,13 @@ def test_a_budget_that_cannot_be_met_names_the_best_found(
     assert (tmp_path / ".torn-int8.search" / "sensitivity.json").is_file()
 
 
-def test_a_budget_needs_labels(config: Export, torn_run: Path, tmp_path: Path) -> None:
-    checkpoint = Checkpoint.load(torn_run / "best.pt")
-    moved = replace(checkpoint, config=replace(checkpoint.config, data=tmp_path / "gone"))
-    moved.save(tmp_path / "best.pt")
+def test_a_budget_needs_labels(
+    config: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told before the slow part."""
     assert config.data is not None
-    asked = replace(
-        config, run=tmp_path / "best.pt", data=None, max_miou_drop=0.5, out=tmp_path / "out",
-        calibration_data=config.data / "images" / "train",
-    )  # fmt: skip
+    asked = replace(config, data=config.data / "images" / "train", max_miou_drop=0.5, out=tmp_path)
+    monkeypatch.setattr(exporter.Task, "graph", None)
     with pytest.raises(HedgeError, match="need labelled frames: --data PATH"):
         publish(asked)
 
