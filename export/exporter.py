@@ -127,6 +127,7 @@ def export(
     size = config.size or network.facts.size
     frame_size = config.frame_size or size
     task = Task(config, network, target, size, frame_size, work)
+    task.index("val")  # what is wrong with it is told before the slow part
     with staged(target, config.force, FILE_NAME) as folder:
         manifest = _WRITERS[precision](task, folder)
         manifest = _verified(task, folder, manifest)

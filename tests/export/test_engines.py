@@ -17,6 +17,7 @@ from export.bundle import describe, hashes
 from export.config import PRECISIONS, Export, Precision
 from export.fp16 import to_fp16
 from export.int8 import qdq
+from export.network import Facts
 from export.own.deploy import DeployGraph
 from export.own.to_onnx import to_onnx
 from export.own.trained import Trained
@@ -25,67 +26,61 @@ from runtime.backends.trt_cache import BuildOptions, Sidecar
 from runtime.bundle.manifest import MODEL, Manifest
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
-from train.config import VARIANTS, BackboneName, ModelConfig, TrainConfig, VariantName
+from train.config import VARIANTS, BackboneName, ModelConfig, TrainConfig
 from train.models import DeepLab
 
 RTX = "tensorrt_rtx"
 
 
-@pytest.fixture
-def engine(trained_run: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Build the engine of a network in a precision, through the bundle that it belongs to."""
-    checkpoint = Checkpoint.load(trained_run / "best.pt")
-
-    def build(model: DeepLab, size: tuple[int, int], kind: Precision) -> Path:
-        folder = tmp_path / kind
+def bundles(graph: DeployGraph, batch: int, out: Path, facts: Facts) -> dict[Precision, Path]:
+    """A bundle of the network in each precision; INT8 with ranges that no image was asked for."""
+    folders: dict[Precision, Path] = {kind: out / kind for kind in PRECISIONS}
+    for kind, folder in folders.items():
         folder.mkdir()
-        if kind == "int8":  # with ranges that no image was asked for
-            plain = tmp_path / "fp16" / MODEL
+        if kind == "int8":
+            plain = out / "fp16" / MODEL
             ranges = dict.fromkeys(qdq.tensors(ir.load(plain)), (-4.0, 4.0))
             qdq.quantize(plain, folder / MODEL, ranges, qdq.TENSORRT, ())
         elif kind == "fp16":
-            to_fp16(tmp_path / "fp32" / MODEL, folder / MODEL)
+            to_fp16(out / "fp32" / MODEL, folder / MODEL)
         else:
-            to_onnx(DeployGraph(model, size, size), 1, folder / MODEL)
-        manifest = describe(Trained(checkpoint).facts, "x", kind, 1, DeployGraph(model, size, size))
+            to_onnx(graph, batch, folder / MODEL)
+        manifest = describe(facts, "x", kind, batch, graph)
         replace(manifest, files=hashes(folder)).save(folder)
-        return trt.build(folder, RTX)[0]
-
-    return build
+    return folders
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_every_precision_of_every_variant_builds(
-    variant: VariantName, engine: Callable[..., Path]
-) -> None:
+def sizes(folders: dict[Precision, Path]) -> dict[Precision, int]:
+    """Bytes of the engines that the bundles build."""
+    return {kind: trt.build(folder, RTX)[0].stat().st_size for kind, folder in folders.items()}
+
+
+@pytest.fixture(scope="module")
+def facts(trained_run: Path) -> Facts:
+    """Of any network: engines do not depend on them."""
+    return Trained(Checkpoint.load(trained_run / "best.pt")).facts
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def variant(
+    request: pytest.FixtureRequest, facts: Facts, tmp_path_factory: pytest.TempPathFactory
+) -> dict[Precision, Path]:
+    """The bundles of a variant that takes two frames at once, of another size than its own."""
     torch.manual_seed(0)
-    backbone: BackboneName = "mobilenet_v2" if VARIANTS[variant].hed else "resnet18"
-    model = DeepLab(TrainConfig(variant=variant, backbone=backbone).model(3)).eval()
-    sizes = {kind: engine(model, (64, 96), kind).stat().st_size for kind in PRECISIONS}
-    assert sizes["fp16"] < sizes["fp32"], "the precision is the graph's"
+    backbone: BackboneName = "mobilenet_v2" if VARIANTS[request.param].hed else "resnet18"
+    model = DeepLab(TrainConfig(variant=request.param, backbone=backbone).model(3))
+    out = tmp_path_factory.mktemp("bundles")
+    return bundles(DeployGraph(model, (64, 96), (72, 104)), 2, out, facts)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_takes_any_number_of_frames(
-    variant: VariantName, trained_run: Path, tmp_path: Path
-) -> None:
+def test_every_precision_of_every_variant_builds(variant: dict[Precision, Path]) -> None:
+    built = sizes(variant)
+    assert built["fp16"] < built["fp32"], "the precision is the graph's"
+
+
+def test_every_variant_takes_any_number_of_frames(variant: dict[Precision, Path]) -> None:
     """From a graph of two frames, in INT8: nothing but constants is of a fixed number any more."""
-    torch.manual_seed(0)
-    backbone: BackboneName = "mobilenet_v2" if VARIANTS[variant].hed else "resnet18"
-    graph = DeployGraph(
-        DeepLab(TrainConfig(variant=variant, backbone=backbone).model(3)), (64, 96), (72, 104)
-    )
-    to_onnx(graph, 2, tmp_path / "fp32.onnx")
-    to_fp16(tmp_path / "fp32.onnx", tmp_path / "fp16.onnx")
-    ranges = dict.fromkeys(qdq.tensors(ir.load(tmp_path / "fp16.onnx")), (-4.0, 4.0))
-    folder = tmp_path / "bundle"
-    folder.mkdir()
-    qdq.quantize(tmp_path / "fp16.onnx", folder / MODEL, ranges, qdq.TENSORRT, ())
-    manifest = describe(
-        Trained(Checkpoint.load(trained_run / "best.pt")).facts, "x", "int8", 2, graph
-    )
-    replace(manifest, files=hashes(folder)).save(folder)
-
+    folder = variant["int8"]
     parser = trt_builder.load(RTX).Builder(trt_builder.logger(RTX))
     network = trt_builder.parsed(parser, folder / MODEL, RTX)
     assert tuple(network.get_output(0).shape) == (2, 72, 104)
@@ -97,15 +92,15 @@ def test_every_variant_takes_any_number_of_frames(
 
     (path,) = trt.build(folder, RTX, options=BuildOptions(max_batch=5))
     assert Sidecar.load(path).options.max_batch == 5
-    with pytest.raises(HedgeError, match=r"--max-batch 1: .*bundle runs 2 frames at once"):
+    with pytest.raises(HedgeError, match=r"--max-batch 1: .*int8 runs 2 frames at once"):
         trt.build(folder, RTX, options=BuildOptions(max_batch=1))
 
 
-def test_int8_makes_the_engine_of_a_real_size_small(engine: Callable[..., Path]) -> None:
+def test_int8_makes_the_engine_of_a_real_size_small(facts: Facts, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = DeepLab(ModelConfig("resnet50", num_classes=3, se="sigmoid", hed="lite")).eval()
-    sizes = {kind: engine(model, (512, 1024), kind).stat().st_size for kind in PRECISIONS}
-    assert sizes["int8"] <= 0.4 * sizes["fp32"], sizes
+    model = DeepLab(ModelConfig("resnet18", num_classes=3, se="sigmoid", hed="lite"))
+    built = sizes(bundles(DeployGraph(model, (512, 1024), (512, 1024)), 1, tmp_path, facts))
+    assert built["int8"] <= 0.4 * built["fp32"], built
 
 
 ODD = {  # what lies between the frame's values and the labels' → what TensorRT calls it

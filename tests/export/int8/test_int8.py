@@ -36,9 +36,9 @@ def config(trained_run: Path, blocks: Path, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="module")
-def exported(config: Export) -> Path:
+def exported(config: Export, export_again: Callable[[Export], Manifest]) -> Path:
     """The bundle it makes; for reading only."""
-    main(config)
+    export_again(config)
     return config.out / "tiny-int8"
 
 
@@ -92,9 +92,10 @@ def test_weights_are_a_quarter(exported: Path) -> None:
         assert (exported / name).stat().st_size < 1.8 * plain, "a byte a weight, and the graph"
 
 
-def test_scales_are_used_again(config: Export, exported: Path, tmp_path: Path) -> None:
-    again = replace(config, scales=exported / "scales.json", out=tmp_path)
-    main(again)
+def test_scales_are_used_again(
+    config: Export, exported: Path, export_again: Callable[[Export], Manifest], tmp_path: Path
+) -> None:
+    export_again(replace(config, scales=exported / "scales.json", out=tmp_path))
     first, second = Manifest.load(exported), Manifest.load(tmp_path / "tiny-int8")
     timed = {TABLE, PLOT}  # they hold milliseconds
     assert first.files.keys() == second.files.keys()
@@ -177,12 +178,14 @@ def test_an_engine_with_one_other_weight_is_refused(
         load_engine(bundle, backend, threads=1)
 
 
-def test_ruined_ranges_are_not_published(config: Export, exported: Path, tmp_path: Path) -> None:
+def test_ruined_ranges_are_not_published(
+    config: Export, exported: Path, export_again: Callable[[Export], Manifest], tmp_path: Path
+) -> None:
     scales = Scales.load(exported / "scales.json", _model(exported))
     tiny = {name: (low / 50, high / 50) for name, (low, high) in scales.ranges.items()}
     replace(scales, ranges=tiny).save(tmp_path / "s.json")
     with pytest.raises(GateError, match=r"points of mIoU .*tiny-int8-worst\.png; not published"):
-        main(replace(config, scales=tmp_path / "s.json", out=tmp_path / "out"))
+        export_again(replace(config, scales=tmp_path / "s.json", out=tmp_path / "out"))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["tiny-int8-worst.png"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,23 +19,17 @@ from export.fp16 import to_fp16
 from export.int8 import qdq
 from export.int8.qdq import CPU, TENSORRT
 from export.int8.ranges import observe
-from export.own.deploy import DeployGraph
-from export.own.to_onnx import to_onnx
 from runtime.errors import HedgeError
-from train.config import ModelConfig
-from train.models import DeepLab
 
 SIZE = (64, 96)
 ACTIVATIONS = {"Relu", "Clip", "Sigmoid"}
 
 
 @pytest.fixture(scope="module")
-def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def graphs(lite_graph: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the FP32 and FP16 graphs of dlse_hed and both INT8 forms of them."""
     folder = tmp_path_factory.mktemp("graphs")
-    torch.manual_seed(0)
-    model = DeepLab(ModelConfig("mobilenet_v2", num_classes=3, se="sigmoid", hed="lite"))
-    to_onnx(DeployGraph(model, SIZE, SIZE), 1, folder / "fp32.onnx")
+    shutil.copy(lite_graph, folder / "fp32.onnx")
     to_fp16(folder / "fp32.onnx", folder / "fp16.onnx")
     ranges = ranges_of(folder / "fp32.onnx")
     qdq.quantize(folder / "fp32.onnx", folder / "cpu.onnx", ranges, CPU, ())
