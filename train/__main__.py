@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from runtime import cli
 from train import LIBRARIES
 from train.config import TrainConfig
+from train.datasets import require_there
 
 if TYPE_CHECKING:
     from train.loop.task import Epoch
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 def main(config: TrainConfig) -> None:
     """Train, and show how it goes; the run's folder holds the results."""
     cli.require(LIBRARIES, "train")
+    if config.data is not None:
+        require_there(config.data)  # told at once, for PyTorch takes seconds to load
     # Here and below, not at the start: --help and a wrong option wait for no PyTorch.
     from train.device import keep_freed_memory
     from train.loop.display import Display

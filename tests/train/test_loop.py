@@ -163,55 +163,6 @@ def test_nan_loss_stops_and_names_the_step(tiny_config: Make, tmp_path: Path) ->
         main(tiny_config(tmp_path, lr=1e9, epochs=30, amp=False))
 
 
-# Batch-norm statistics are per process on a CPU, so they stand still here; all else is the product.
-TRAIN_A_SHARE = """
-import sys
-from pathlib import Path
-from torch.nn import BatchNorm2d
-from train.config import TrainConfig
-from train.datasets import open_index
-from train.loop.distributed import world
-from train.loop.trainer import Trainer
-from train.segmentation import SegmentationTask
-
-class Still(SegmentationTask):
-    def start_epoch(self, epoch):
-        for module in self.network.modules():
-            if isinstance(module, BatchNorm2d):
-                module.eval()
-
-data, log = map(Path, sys.argv[1:])
-config = TrainConfig(
-    data=data, epochs=2, batch=4, workers=0, amp=False, out=log.parent, name=log.stem
-)
-with world() as place:
-    train, val = open_index(data, "train"), open_index(data, "val")
-    trainer = Trainer(config, Still(config, train, val, place), place)
-    losses = []
-    trainer.run(lambda step: losses.append(step.loss), lambda epoch: None)
-    if place.first:
-        log.write_text(" ".join(map(repr, losses)))
-"""
-
-
-def test_two_processes_reach_the_loss_of_one(blocks: Path, tmp_path: Path) -> None:
-    script = tmp_path / "share.py"
-    script.write_text(TRAIN_A_SHARE)
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
-              "--rdzv-endpoint", "127.0.0.1:0"]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    environment["TMPDIR"] = str(tmp_path)  # torchrun leaves its logs
-    losses = {}
-    for name, prefix in (("one", []), ("two", launch)):
-        command = [sys.executable, *prefix, str(script), str(blocks), str(tmp_path / f"{name}.txt")]
-        subprocess.run(command, check=True, env=environment, capture_output=True)
-        losses[name] = [float(x) for x in (tmp_path / f"{name}.txt").read_text().split()]
-    assert len(losses["one"]) == 4
-    np.testing.assert_allclose(losses["two"], losses["one"], rtol=1e-3)
-    a, b = (weights(tmp_path / name / "last.pt")["classifier.weight"] for name in losses)
-    torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-3)
-
-
 def test_frozen_edge_weights_do_not_move(tiny_config: Make, tmp_path: Path) -> None:
     source = tmp_path / "edges.pt"
     torch.save(HedLite().state_dict(), source)

@@ -37,8 +37,7 @@ def survey(data: Path, split: str, quiet: bool = False) -> Survey:
 
     What a labelling tool exported is converted first, once.
     """
-    if not data.exists():
-        raise HedgeError(f"{data}: no such file or folder; --data takes a data set or a list file")
+    require_there(data)
     place, origin = tools.prepared(data, quiet)
     for layout in LAYOUTS:
         if layout.fits(place):
@@ -49,6 +48,12 @@ def survey(data: Path, split: str, quiet: bool = False) -> Survey:
         "images/<split>/ and labels/<split>/ with classes.json, a train.txt list, or what a "
         f"labelling tool exports ({', '.join(tool.name for tool in tools.TOOLS)})"
     )
+
+
+def require_there(data: Path) -> None:
+    """HedgeError where nothing is at ``data``."""
+    if not data.exists():
+        raise HedgeError(f"{data}: no such file or folder; --data takes a data set or a list file")
 
 
 def is_data(path: Path) -> bool:

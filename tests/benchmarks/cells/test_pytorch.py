@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
 import tempfile
 from dataclasses import replace
@@ -135,10 +135,12 @@ def test_pytorch_computes_in_the_layout_that_is_named(way: str, spec: Spec) -> N
     assert seen[0].dtype == (torch.bfloat16 if "bf16" in way else torch.float32)
 
 
-def test_naive_onnx_runtime_answers_as_the_bundle(spec: Spec, frame: Path) -> None:
+def test_naive_onnx_runtime_answers_as_the_bundle(
+    spec: Spec, frame: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     graph = spec.scratch / "plain.onnx"
-    command = [sys.executable, "-m", "benchmarks.cells.pytorch"]
-    subprocess.run([*command, str(spec.bundle), str(graph), str(spec.weights[0])], check=True)
+    monkeypatch.setattr(sys, "argv", ["", str(spec.bundle), str(graph), str(spec.weights[0])])
+    runpy.run_path(pytorch.__file__, run_name="__main__")
     cell = naive_onnxruntime.load(replace(spec, weights=(graph,), backend="onnxruntime"))
     with load_engine(spec.bundle, "onnxruntime", 1) as engine:
         ours = _labels(EngineCell(spec, engine, "fp32"), frame)

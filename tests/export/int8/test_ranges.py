@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.int8 import qdq, ranges
@@ -78,6 +78,7 @@ def values(draw: st.DrawFn) -> np.ndarray:
     return np.where(ways == 0, found, np.nextafter(found, ways))
 
 
+@settings(max_examples=40)
 @given(st.lists(values(), min_size=1, max_size=6), st.data())
 def test_any_order_and_company_of_images_gives_one_histogram(
     images: list[np.ndarray], data: st.DataObject

@@ -1,19 +1,24 @@
-"""Several processes validate and count together, and have the result of one."""
+"""Several processes train, validate and count together, and have the result of one."""
 
 from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+
+from train.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[3]
 
-# Batch-norm statistics are per process on a CPU, so here they differ on purpose.
+# Batch-norm statistics are per process on a CPU: they stand still in training, and where validation
+# is shared they differ on purpose.
 SHARED = """
 import json
 import sys
@@ -27,10 +32,21 @@ from train.loop.distributed import world
 from train.loop.trainer import Trainer
 from train.segmentation import SegmentationTask
 
+class Still(SegmentationTask):
+    def start_epoch(self, epoch):
+        for module in self.network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+
 data, out = map(Path, sys.argv[1:])
-config = TrainConfig(data=data, batch=4, workers=0, amp=False, ema=None, out=out, name="run")
+torch.set_num_threads(1)
+config = TrainConfig(data=data, batch=4, workers=0, amp=False, epochs=2, out=out, name="run")
 with world() as place:
     train, val = open_index(data, "train"), open_index(data, "val")
+    losses = []
+    trainer = Trainer(config, Still(config, train, val, place), place)
+    trainer.run(lambda step: losses.append(step.loss), lambda epoch: None)
+    config = replace(config, ema=None)
     read = []
 
     class Noting(SegmentationTask):
@@ -53,32 +69,50 @@ with world() as place:
     means = place.means([torch.tensor(float(place.rank)), torch.tensor(10.0)])
     result = {
         "confusion": found.confusion.counts.tolist(), "read": read, "counts": counts.tolist(),
-        "mine": mine, "images": len(train), "means": means,
+        "mine": mine, "images": len(train), "means": means, "losses": losses,
     }
     (out / f"{place.rank}.json").write_text(json.dumps(result))
 """
 
 
 @pytest.fixture(scope="module")
-def results(
-    blocks: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[int, list[dict[str, object]]]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where each number of processes writes, under that number."""
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="module")
+def results(blocks: Path, folder: Path) -> dict[int, list[dict[str, object]]]:
     """What each process found, by the number of processes."""
-    folder = tmp_path_factory.mktemp("shared")
     script = folder / "shared.py"
     script.write_text(SHARED)
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
               "--rdzv-endpoint", "127.0.0.1:0"]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     environment["TMPDIR"] = str(folder)  # torchrun leaves its logs
-    found = {}
-    for number, prefix in ((1, []), (2, launch)):
-        out = folder / str(number)
-        out.mkdir()
-        command = [sys.executable, *prefix, str(script), str(blocks), str(out)]
-        subprocess.run(command, check=True, env=environment, capture_output=True)
-        found[number] = [json.loads((out / f"{rank}.json").read_text()) for rank in range(number)]
-    return found
+    one, two = folder / "1", folder / "2"
+    one.mkdir()
+    two.mkdir()
+    with pytest.MonkeyPatch.context() as patch:  # this process is one
+        patch.setattr(sys, "argv", [str(script), str(blocks), str(one)])
+        runpy.run_path(str(script))
+    command = [sys.executable, *launch, str(script), str(blocks), str(two)]
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    return {
+        len(names): [json.loads(path.read_text()) for path in names]
+        for names in ([one / "0.json"], [two / "0.json", two / "1.json"])
+    }
+
+
+def test_two_processes_reach_the_loss_of_one(results: dict[int, list[dict]], folder: Path) -> None:
+    [one], two = results[1], results[2]
+    assert len(one["losses"]) == 4
+    np.testing.assert_allclose(two[0]["losses"], one["losses"], rtol=1e-3)
+    a, b = (
+        Checkpoint.load(folder / str(number) / "run" / "last.pt").weights["classifier.weight"]
+        for number in (1, 2)
+    )
+    torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-3)
 
 
 def test_two_processes_validate_a_share_each_and_have_the_score_of_one(
