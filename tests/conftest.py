@@ -164,6 +164,6 @@ def trained_run(
     tiny_config: Callable[..., TrainConfig], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A run of ``dlse_hed`` that has learned its data set; for reading only."""
-    config = tiny_config(tmp_path_factory.mktemp("runs"), epochs=20, batch=2, lr=5e-3)
+    config = tiny_config(tmp_path_factory.mktemp("runs"), epochs=14, batch=2, lr=8e-3)
     train(config)
     return config.run
