@@ -20,7 +20,7 @@ from benchmarks.report import page
 from benchmarks.report.terminal import tell
 from benchmarks.results import PipelineShares, Results
 from benchmarks.run.frames import drawn_drive
-from benchmarks.studies.untrained import Case, bundle, saved_checkpoint
+from benchmarks.studies.case import Case
 from runtime import cli
 from runtime.backends import ort
 from runtime.backends.label_tail import upsampled_argmax
@@ -88,6 +88,8 @@ def main(config: Pipeline) -> None:
 
 
 def _measured(case: Case, video: Path, config: Pipeline) -> PipelineShares:
+    from benchmarks.studies.untrained import bundle  # not at the start: it loads PyTorch
+
     folder = bundle(case, "int8", config.out, config.force)
     naive, count = _naive_engine(case, folder, config), config.frames
     cpu: dict[str, list[float]] = {}
@@ -133,6 +135,8 @@ def _ratio(turns: Interleaved[int], above: str, below: str) -> float:
 
 def _naive_engine(case: Case, folder: Path, config: Pipeline) -> NaiveEngine:
     """Exported by a process that is gone before anything is timed."""
+    from benchmarks.studies.untrained import saved_checkpoint
+
     path = config.out / f"{case}-naive.onnx"
     if config.force or not path.exists():
         files = map(str, (folder, path, saved_checkpoint(case, config.out)))

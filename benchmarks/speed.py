@@ -18,14 +18,13 @@ from benchmarks.results import YARDSTICK, Results
 from benchmarks.run import plan
 from benchmarks.run.plan import Planned, Shared
 from benchmarks.run.session import joined, timed
-from benchmarks.studies.untrained import Case, bundle, saved_checkpoint
+from benchmarks.studies.case import Case
 from export.config import PRECISIONS, Precision
 from runtime import cli
 from runtime.backends.registry import BACKENDS, installed_backends
 from runtime.bundle.manifest import BUNDLES
 from runtime.errors import HedgeError
 from train.config import DEFAULT_EDGES, EdgeName, VariantName
-from train.device import cpu_has_bf16
 
 SLOW = {("onnxruntime", "fp16")}  # emulated on a CPU: timed only where asked for
 # They tell what SE and edges cost.
@@ -95,6 +94,10 @@ def main(config: Speed) -> None:
 def _planned(asked: Sequence[Case], config: Speed, shared: Shared) -> Iterator[Planned]:
     """The asked models, of one backbone and size, in all precisions beside PyTorch; in the last
     precision also what they are made of, and the bare library."""
+    # Not at the start: --help and a wrong option wait for no PyTorch.
+    from benchmarks.studies.untrained import bundle, saved_checkpoint
+    from train.device import cpu_has_bf16
+
     last, first = config.precisions[-1], asked[0]
     parts = [Case(first.backbone, name, first.size, hed, first.decoder) for name, hed in COMPARED]
     for case in dict.fromkeys((*asked, *parts)):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from runtime.latency import Latency
     from train.config import TrainConfig
     from train.evaluate import Evaluate as EvaluateConfig
-    from train.evaluate import evaluate_run as evaluate
+    from train.evaluation.run import evaluate_run as evaluate
     from train.evaluation.scoring import Evaluation
     from train.run import RunResult, train
 
@@ -51,7 +51,7 @@ _HOMES = {
     "Segmenter": ("runtime", "Segmenter"),
     "TrainConfig": ("train.config", "TrainConfig"),
     "benchmark": ("benchmarks.__main__", "benchmark"),
-    "evaluate": ("train.evaluate", "evaluate_run"),
+    "evaluate": ("train.evaluation.run", "evaluate_run"),
     "export": ("export.exporter", "publish"),
     "stream": ("runtime", "stream"),
     "train": ("train.run", "train"),

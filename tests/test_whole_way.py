@@ -42,14 +42,6 @@ def test_the_stream_has_the_accuracy_of_the_checkpoint(
         assert stage.keys() == {"p50", "p95", "p99"}
 
 
-def test_commands_explain_themselves_and_their_exit_codes() -> None:
-    for module in ("train", "export", "runtime.video", "benchmarks", "train.evaluate"):
-        result = subprocess.run(
-            [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True
-        )
-        assert result.returncode == 0 and "Exit codes" in result.stdout, module
-
-
 def test_errors_are_one_line_with_a_code(tmp_path: Path) -> None:
     missing = str(tmp_path / "nowhere")
     for module, arguments in {"train": ("--data", missing), "export": (missing,)}.items():

@@ -2,167 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import msgspec
-import numpy as np
-import torch
-import tyro
-from PIL import Image
+from runtime import cli
+from train.evaluation.config import Evaluate
+from train.record import tables
 
-from runtime import cli, files
-from runtime.bundle.classes import ClassSet
-from runtime.errors import HedgeError
-from runtime.fleet.__main__ import LIBRARIES
-from runtime.fleet.config import Cores
-from runtime.outputs import sheet
-from runtime.outputs.checks import check_outputs
-from train.checkpoint import Checkpoint, find_checkpoint
-from train.datasets import default_data
-from train.datasets.index import Index
-from train.device import exact_fp32
-from train.evaluation.scoring import (
-    Answer,
-    Evaluation,
-    evaluation_index,
-    load_model,
-    predictions,
-    score,
-)
-from train.models import DeepLab
-from train.record import pictures, tables
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """Measure a trained model: mIoU, IoU per class, pixel accuracy, boundary F.
-
-    Examples:
-
-    python -m train.evaluate runs/dlse_hed-mobilenet_v2 --data camvid --json r.json
-
-    python -m train.evaluate runs/mycamera --fleet /mnt/parts --address auto
-    """
-
-    run: Annotated[Path | None, tyro.conf.Positional] = None
-    """Run folder or checkpoint file. Default: the newest run."""
-    data: Path | None = None
-    """The data set. Default: the one the model was trained on."""
-    split: str = "val"
-    """Split of the data set."""
-    size: tuple[int, int] | None = None
-    """Network input H W. Default: the size the model was validated at."""
-    save: Path | None = None
-    """Write input | target | prediction | edges of every image side by side to this folder."""
-    sheet: Path | None = None
-    """Write the worst and the median images with labels and errors to this PNG."""
-    matrix: Path | None = None
-    """Write the confusion matrix to this PNG."""
-    json: Path | None = None
-    """Write the scores to this file."""
-    fleet: Path | None = None
-    """Evaluate in parts, on the workers of a Ray cluster or of this machine: a folder that every
-    machine writes their counts into. It may be killed, and goes on with what has no file yet."""
-    address: str | None = None
-    """With --fleet: the Ray cluster; auto: the one this machine belongs to. Default: this machine
-    alone."""
-    cores: Cores = 4
-    """With --fleet: CPU cores of each worker, on machines without a GPU."""
+if TYPE_CHECKING:
+    from train.evaluation.scoring import Evaluation
 
 
 def main(config: Evaluate) -> None:
     """Evaluate a run and print the table."""
+    # Not at the start: --help and a wrong option wait for no PyTorch.
+    from train.checkpoint import find_checkpoint
+    from train.evaluation.run import evaluate_run
+
     path = find_checkpoint(config.run)
     evaluation = evaluate_run(replace(config, run=path))
     where = f" on {config.data}" if config.data else ""
     _show(evaluation, f"{path}{where} ({config.split})")
-
-
-def evaluate_run(config: Evaluate) -> Evaluation:
-    """Measure a run as the command does, saving what ``config`` asks for. Raises HedgeError."""
-    path = find_checkpoint(config.run)
-    checkpoint = Checkpoint.load(path)
-    index = evaluation_index(checkpoint, config.data, config.split)
-    read = [path, index.root, *(p for item in index.items for p in (item.image, item.label))]
-    outputs = [path for path in (config.json, config.sheet, config.matrix) if path]
-    check_outputs(outputs, config.save, read, force=True)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_model(checkpoint).to(device)
-    items = cli.track(index.items, f"evaluating {path}")
-    size = config.size or checkpoint.size
-    answers = predictions(model, index, size, items)
-    if config.save:
-        answers = _saved(answers, index.classes, config.save)
-    with exact_fp32():
-        evaluation = (
-            _in_parts(config, path, checkpoint, index, config.fleet)
-            if config.fleet
-            else score(answers, index.classes)
-        )
-        if config.sheet:
-            miou = np.array([image.miou for image in evaluation.by_image])
-            sheet.save(worst_and_median(model, index, size, miou), config.sheet)
-    if config.matrix:
-        pictures.matrix(evaluation.confusion, config.matrix)
-    if config.json:
-        content = msgspec.json.encode(evaluation.report())
-        files.write_bytes(config.json, msgspec.json.format(content))
-    return evaluation
-
-
-def _in_parts(
-    config: Evaluate, path: Path, checkpoint: Checkpoint, index: Index, out: Path
-) -> Evaluation:
-    if config.save:
-        raise HedgeError("--save goes without --fleet: parts keep counts, not pictures")
-    cli.require(LIBRARIES, "fleet")
-    from runtime.fleet.parts import on_ray  # its libraries are an extra
-    from train.evaluation.parts import Job, PartWorker, evaluate_parts
-
-    data = config.data or checkpoint.config.data or default_data()
-    job = Job(
-        path.absolute(), data.absolute(), config.split, config.size or checkpoint.size,
-        out.absolute(),
-    )  # fmt: skip
-    return evaluate_parts(job, index, on_ray(job, PartWorker, config.cores, config.address))
-
-
-def worst_and_median(
-    model: DeepLab, index: Index, size: tuple[int, int], miou: np.ndarray
-) -> np.ndarray:
-    """(H, W, 3) uint8 BGR: the images with the lowest mIoU and some in the middle, a row each.
-
-    miou: (images,) of each image of ``index``; NaN of one without labels.
-    """
-    chosen = pictures.chosen(miou)
-    answers = predictions(model, index, size, [index.items[place] for place in chosen])
-    rows = [
-        (f"{kind}, {answer.item.name}, mIoU {100 * miou[place]:.1f} %",
-         answer.image, answer.target, answer.labels)
-        for (place, kind), answer in zip(chosen.items(), answers, strict=True)
-    ]  # fmt: skip
-    return pictures.of_validation(rows, index.classes)
-
-
-def side_by_side(answer: Answer, classes: ClassSet) -> np.ndarray:
-    """(H, 3W or 4W, 3) uint8 RGB: input | target | prediction | edges."""
-    colors = classes.palette()[:, ::-1]
-    panels = [answer.image, colors[answer.target], colors[answer.labels]]
-    if answer.edges is not None:
-        gray = Image.fromarray((answer.edges * 255).astype(np.uint8))
-        size = (answer.image.shape[1], answer.image.shape[0])
-        panels.append(np.asarray(gray.resize(size).convert("RGB")))
-    return np.concatenate(panels, axis=1)
-
-
-def _saved(answers: Iterable[Answer], classes: ClassSet, folder: Path) -> Iterator[Answer]:
-    for answer in answers:
-        with files.atomic_path(folder / f"{answer.item.name}.png") as temporary:
-            Image.fromarray(side_by_side(answer, classes)).save(temporary)
-        yield answer
 
 
 def _show(evaluation: Evaluation, title: str) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from runtime import cli
 from runtime.errors import HedgeError, OutputError
-from train.checkpoint import Checkpoint, find_checkpoint
 from train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from train.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class Release:
 
 def main(config: Release) -> None:
     """The command."""
+    # Not at the start: --help and a wrong option wait for no PyTorch.
+    from train.checkpoint import Checkpoint, find_checkpoint
+
     source = find_checkpoint(config.run)
     if config.out.exists() and not config.force:
         raise OutputError(f"{config.out}: exists; --force replaces it")

@@ -22,7 +22,7 @@ from train.checkpoint import Checkpoint, find_checkpoint, last_good, start_from
 from train.config import TrainConfig
 from train.datasets.index import Index
 from train.device import half_precision
-from train.evaluate import worst_and_median
+from train.evaluation.run import worst_and_median
 from train.evaluation.scoring import evaluate, load_model
 from train.loop.distributed import World
 from train.loop.settings import to_builtins

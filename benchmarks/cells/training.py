@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from benchmarks.cells.worker import Spec, answers_only, from_json, to_json
-from benchmarks.studies.untrained import Case, streets
+from benchmarks.cells.worker import Spec, Trained, answers_only, from_json, to_json
+from benchmarks.studies.case import Case
+from benchmarks.studies.untrained import streets
 from runtime import cli
 from runtime.errors import HedgeError
 from runtime.machine import cores
@@ -29,18 +29,6 @@ from train.segmentation import SegmentationTask
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 _REPEATS = 10_000  # draws of an image in an epoch, which is so longer than any measurement
-
-
-@dataclass(frozen=True)
-class Trained:
-    """images_per_s: behind the first steps, in which libraries set themselves up; gpu_mb: memory
-    that PyTorch took of the GPU at most."""
-
-    images_per_s: float
-    steps: int
-    first_loss: float
-    last_loss: float
-    gpu_mb: float
 
 
 class Training:

@@ -48,6 +48,21 @@ class Spec:
     longer: float = 0.0
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What ``benchmarks.cells.training`` answers.
+
+    images_per_s: behind the first steps, in which libraries set themselves up; gpu_mb: memory
+    that PyTorch took of the GPU at most.
+    """
+
+    images_per_s: float
+    steps: int
+    first_loss: float
+    last_loss: float
+    gpu_mb: float
+
+
 class Served(Protocol):
     """A loaded cell: each method is a request, its keywords the rest of the request."""
 

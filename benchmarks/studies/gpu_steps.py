@@ -21,12 +21,11 @@ import numpy as np
 from benchmarks.cells import process
 from benchmarks.cells.engine import Figure, InFlight, Opened
 from benchmarks.cells.process import START, Child, LostError
-from benchmarks.cells.training import Trained
-from benchmarks.cells.worker import Spec, Thing
+from benchmarks.cells.worker import Spec, Thing, Trained
 from benchmarks.results import Stages
 from benchmarks.run.frames import drawn_drive
 from benchmarks.run.plan import COMPILED, NAIVE, PEERS
-from benchmarks.studies.untrained import Case
+from benchmarks.studies.case import Case
 from export.config import Precision
 from runtime import cli, machine
 from runtime.backends.registry import BACKENDS, installed_backends

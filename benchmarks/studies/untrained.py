@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
+from typing import cast
 
 import torch
 
+from benchmarks.studies.case import Case
 from export.config import Export, Precision
 from export.exporter import export
 from export.own.trained import Trained
@@ -23,66 +22,11 @@ from runtime.bundle.classes import CITYSCAPES
 from runtime.bundle.manifest import FILE_NAME
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
-from train.config import (
-    DECODERS,
-    DEFAULT_DECODER,
-    DEFAULT_EDGES,
-    EDGES,
-    TIMM,
-    VARIANTS,
-    BackboneName,
-    DecoderName,
-    EdgeName,
-    TrainConfig,
-    VariantName,
-)
+from train.config import VARIANTS, TrainConfig
 from train.datasets.synthetic.generate import SyntheticConfig, generate
 from train.models import DeepLab
 
 CALIBRATION = 16  # images; ranges do not change what a layer costs
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model at an input size (H, W).
-
-    hed: where the edges of dlse_hed come from; decoder: a row of DECODERS.
-    """
-
-    backbone: str
-    variant: VariantName
-    size: tuple[int, int]
-    hed: EdgeName = DEFAULT_EDGES
-    decoder: DecoderName = DEFAULT_DECODER
-
-    @classmethod
-    def parse(cls, text: str) -> Case:
-        """From the command line's form; HedgeError says what the form is."""
-        found = re.fullmatch(r"([\w/.]+):(?:(\w+)((?:-\w+)*):)?(\d+)x(\d+)", text)
-        if not found:
-            raise HedgeError(f"--cases {text}: write BACKBONE:HEIGHTxWIDTH, as resnet50:256x512")
-        backbone, variant, parts, height, width = found.groups()
-        variant = variant or "dlse_hed"
-        designs = [word for word in (parts or "").split("-") if word]
-        for word, known in (
-            (backbone, get_args(BackboneName)),
-            (variant, tuple(VARIANTS)),
-            *((word, (*EDGES, *DECODERS)) for word in designs),
-        ):
-            if word not in known and not word.startswith(TIMM):
-                raise HedgeError(f"--cases {text}: {word} is none of {', '.join(known)}")
-        if min(int(height), int(width)) < 32:
-            raise HedgeError(f"--cases {text}: at least 32x32")
-        hed = next((word for word in designs if word in EDGES), DEFAULT_EDGES)
-        decoder = next((word for word in designs if word in DECODERS), DEFAULT_DECODER)
-        size = int(height), int(width)
-        return cls(backbone, variant, size, hed, decoder)  # type: ignore[arg-type]
-
-    def __str__(self) -> str:
-        backbone = self.backbone.replace("/", "-")
-        edges = f"-{self.hed}" if self.hed != DEFAULT_EDGES and VARIANTS[self.variant].hed else ""
-        decoder = f"-{self.decoder}" if self.decoder != DEFAULT_DECODER else ""
-        return f"{backbone}-{self.variant}{edges}{decoder}-{self.size[0]}x{self.size[1]}"
 
 
 def random_checkpoint(case: Case, out: Path) -> Checkpoint:

@@ -14,6 +14,7 @@ import torch
 
 from benchmarks import ablation
 from benchmarks.ablation import DESIGNS, Ablation
+from benchmarks.studies import ablation_runs
 from benchmarks.studies.ablation_report import Cost, Report, Result, draw, to_markdown
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
@@ -92,15 +93,15 @@ def test_finished_trainings_are_not_repeated_and_stopped_ones_go_on(
 ) -> None:
     shared = replace(tiny_config(tmp_path), epochs=2)
     config = Ablation(train=shared, designs=("vanilla", "dlse"), seeds=(3,), runs=tmp_path)
-    first, second = ablation._runs(config)
+    first, second = ablation_runs._runs(config)
     assert [run.run.name for run in (first, second)] == ["vanilla-3", "dlse-3"]
     assert (first.variant, second.variant, first.seed) == ("vanilla", "dlse", 3)
-    ablation._train(replace(first, until=1))
-    assert not ablation._is_finished(first)
-    ablation._train(first)
-    assert ablation._is_finished(first) and not ablation._is_finished(second)
+    ablation_runs._train(replace(first, until=1))
+    assert not ablation_runs._is_finished(first)
+    ablation_runs._train(first)
+    assert ablation_runs._is_finished(first) and not ablation_runs._is_finished(second)
     written = (first.run / "last.pt").stat().st_mtime_ns
-    ablation._train(first)
+    ablation_runs._train(first)
     assert (first.run / "last.pt").stat().st_mtime_ns == written
 
 
@@ -115,13 +116,13 @@ def test_results_are_enough_to_go_on_and_those_of_others_are_kept(
     )  # fmt: skip
     iou = {"blue": 0.9, "green": 0.5, "red": None}
     theirs = Result("vanilla", 1, 0.5, 0.3, iou)
-    train = ablation._train
+    train = ablation_runs._train
 
     def meanwhile(run: TrainConfig) -> None:
         train(run)
-        replace(ablation._known(config), results=[theirs]).save(config.out)
+        replace(ablation_runs._known(config), results=[theirs]).save(config.out)
 
-    monkeypatch.setattr(ablation, "_train", meanwhile)
+    monkeypatch.setattr(ablation_runs, "_train", meanwhile)
     ablation.main(config)
     found = Report.load(config.out)
     assert found is not None
@@ -136,7 +137,7 @@ def test_results_are_enough_to_go_on_and_those_of_others_are_kept(
     assert Report.load(config.out) == found
     with pytest.raises(HedgeError, match="holds results of another schedule"):
         ablation.main(replace(config, train=replace(shared, epochs=2)))
-    monkeypatch.setattr(ablation, "half_precision", lambda _: torch.float16)
+    monkeypatch.setattr(ablation_runs, "half_precision", lambda _: torch.float16)
     with pytest.raises(HedgeError, match=r"float32, not .* float16\)"):
         ablation.main(replace(config, train=replace(shared, amp=True)))
 

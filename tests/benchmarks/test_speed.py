@@ -13,7 +13,7 @@ from benchmarks.report.view import derive
 from benchmarks.results import YARDSTICK, Results
 from benchmarks.run.plan import Shared
 from benchmarks.speed import Speed, main
-from benchmarks.studies.untrained import Case
+from benchmarks.studies.case import Case
 from runtime.backends.registry import BACKENDS, installed_backends
 from runtime.errors import HedgeError
 from train.device import cpu_has_bf16

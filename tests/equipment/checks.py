@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from benchmarks.run.frames import drawn_drive
-from benchmarks.studies.untrained import Case, bundle
+from benchmarks.studies.case import Case
+from benchmarks.studies.untrained import bundle
 from tests.equipment.cameras import cameras
 from tests.equipment.check import Check
 from tests.equipment.damage import damaged

@@ -96,6 +96,27 @@ def test_every_command_loads(name: str) -> None:
     assert config.__doc__ and callable(main)
 
 
+EVERY_HELP = """
+import contextlib, io, runpy, sys
+from hedge_seg.commands import COMMANDS
+for name, command in COMMANDS.items():
+    sys.argv, said = [name, "--help"], io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            runpy.run_module(command.module.removesuffix(".__main__"), run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        print(name, end.code, "Exit codes" in said.getvalue(), "torch" in sys.modules)
+"""
+
+
+def test_every_command_explains_itself_and_its_exit_codes_without_pytorch() -> None:
+    """PyTorch takes seconds to load, in which nobody wants to wait for --help."""
+    done = subprocess.run(
+        [sys.executable, "-c", EVERY_HELP], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == [f"{name} 0 True False" for name in COMMANDS], done.stderr
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_completion_names_commands_and_options(shell: Shell) -> None:
     script = completion(shell)

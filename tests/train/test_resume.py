@@ -94,7 +94,7 @@ def test_resuming_a_run_of_another_default_says_so(
 ) -> None:
     """Its config leaves open where edges come from, which the network in the file has decided."""
     saved = Checkpoint.load(trained_run / "last.pt")
-    config = tiny_config(tmp_path, epochs=20, batch=2, lr=5e-3, resumed=tmp_path / "tiny")
+    config = tiny_config(tmp_path, epochs=14, batch=2, lr=8e-3, resumed=tmp_path / "tiny")
     config.run.mkdir()
     replace(saved, model=replace(saved.model, hed="lite")).save(config.run / "last.pt")
     with pytest.raises(HedgeError, match=r"other settings \(hed lite → shared\)"):

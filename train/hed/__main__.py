@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from runtime import cli
-from train.datasets import bsds
-from train.device import keep_freed_memory
+from train import LIBRARIES
 from train.hed.config import HedConfig
-from train.hed.task import EdgeTask
-from train.loop.display import Display
-from train.loop.distributed import World
-from train.loop.trainer import Trainer
-from train.run import run
+
+if TYPE_CHECKING:
+    from train.hed.task import EdgeTask
+    from train.loop.distributed import World
+    from train.loop.trainer import Trainer
 
 
 def main(config: HedConfig) -> None:
     """Train, and show how it goes; the run's folder holds the results."""
+    cli.require(LIBRARIES, "train")
+    # Not at the start: --help and a wrong option wait for no PyTorch.
+    from train.datasets import bsds
+    from train.device import keep_freed_memory
+    from train.hed.task import EdgeTask
+    from train.loop.display import Display
+    from train.run import run
+
     keep_freed_memory()
 
     def task(place: World) -> EdgeTask:

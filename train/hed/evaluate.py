@@ -15,7 +15,6 @@ from typing import Annotated, Any
 import cv2
 import msgspec
 import numpy as np
-import torch
 import tyro
 from PIL import Image
 from rich.table import Table
@@ -26,10 +25,8 @@ from runtime.numbers import check_numbers
 from runtime.outputs.checks import check_outputs
 from train.datasets import bsds
 from train.datasets.bsds import Drawing
-from train.edges import edge_map
 from train.hed import metrics
 from train.hed.metrics import Counts, Score
-from train.models.hed import edge_file, read_hed
 
 Maps = Callable[[Drawing], np.ndarray]  # the (H, W) uint8 edge map of its image
 
@@ -103,6 +100,9 @@ def score_image(
 
 def _maps(config: EvaluateEdges) -> Maps:
     """Edge maps of a run, of weights, or of a folder."""
+    # Not at the start: --help and a wrong option wait for no PyTorch.
+    from train.models.hed import edge_file
+
     source = config.source
     if (weights := edge_file(source)).is_file():
         return _network(weights)
@@ -112,7 +112,9 @@ def _maps(config: EvaluateEdges) -> Maps:
 
 
 def _network(weights: Path) -> Maps:
-    hed = read_hed(weights).eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    from train.hed.maps import edge_map, network
+
+    hed = network(None, weights)
     return lambda drawing: edge_map(hed, drawing.image)
 
 

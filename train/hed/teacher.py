@@ -12,7 +12,7 @@ import torch
 from runtime import cli, files
 from runtime.bundle.classes import IGNORE
 from train.datasets.bsds import Drawing
-from train.edges import edge_map
+from train.hed.maps import edge_map
 from train.models.hed import Hed, edge_file, read_hed
 
 CACHE = ".teacher_edges"  # in the folder of the runs

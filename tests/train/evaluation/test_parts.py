@@ -17,8 +17,9 @@ from runtime.fleet.driver import Pool
 from tests.runtime.fleet.workers import Here
 from train.checkpoint import Checkpoint
 from train.datasets import open_index
-from train.evaluate import Evaluate, evaluate_run, main
+from train.evaluate import Evaluate, main
 from train.evaluation.parts import Job, PartWorker, evaluate_parts
+from train.evaluation.run import evaluate_run
 from train.evaluation.scoring import Evaluation
 
 

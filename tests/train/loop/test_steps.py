@@ -14,12 +14,13 @@ import torch
 
 from runtime.errors import GateError
 from tests.train.test_loop import Make, assert_same, weights
-from train import evaluate
 from train.checkpoint import Checkpoint
 from train.config import TrainConfig
 from train.datasets import open_index
 from train.device import exact_fp32
+from train.evaluate import Evaluate
 from train.evaluation import scoring
+from train.evaluation.run import evaluate_run
 from train.evaluation.scoring import _scores
 from train.hed.task import EdgeTask
 from train.loop.distributed import World
@@ -173,5 +174,5 @@ def test_the_gpu_computes_fp32_in_full_and_looks_for_kernels_where_sizes_stay(
 
     seen.clear()
     monkeypatch.setattr(scoring, "_scores", noted)
-    evaluate.evaluate_run(evaluate.Evaluate(config.run))
+    evaluate_run(Evaluate(config.run))
     assert set(seen) == {(False, "ieee")} and flags() == before
