@@ -39,8 +39,9 @@ demo: $(DEMO)/drive.mp4
 test: $(VENV)/.installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m mypy
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(RUN) -m mypy & types=$$!; \
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder; tests=$$?; \
+	wait $$types && exit $$tests
 
 clean:
 	rm -rf $(VENV) $(DEMO) *.egg-info

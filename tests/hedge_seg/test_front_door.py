@@ -101,9 +101,10 @@ import contextlib, io, runpy, sys
 from hedge_seg.commands import COMMANDS
 for name, command in COMMANDS.items():
     sys.argv, said = [name, "--help"], io.StringIO()
+    module = command.module.removesuffix(".__main__")
     try:
         with contextlib.redirect_stdout(said):
-            runpy.run_module(command.module.removesuffix(".__main__"), run_name="__main__", alter_sys=True)
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         print(name, end.code, "Exit codes" in said.getvalue(), "torch" in sys.modules)
 """
