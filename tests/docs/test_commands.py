@@ -26,7 +26,7 @@ BY_DOOR = {command.door: command for command in COMMANDS.values() if command.doo
 # No dataclass, or none of the product's.
 WITHOUT_PARSER = {
     "benchmarks.schema", "benchmarks.studies.checkouts", "benchmarks.studies.fleet",
-    "benchmarks.studies.fleet_efficiency", "compileall", "mkdocs", "pytest", "tests.fuzz",
+    "benchmarks.studies.fleet_efficiency", "mkdocs", "pytest", "tests.fuzz",
     "tests.runtime.fleet.faults", "venv",
 }  # fmt: skip
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
