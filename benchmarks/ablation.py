@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from benchmarks.studies.designs import DESIGNS, Ablation
+from export import LIBRARIES
 from runtime import cli
 from runtime.errors import HedgeError
 
 
 def main(config: Ablation) -> None:
     """The command."""
+    cli.require(LIBRARIES, "benchmarks")
     for design in config.designs:
         if design not in DESIGNS:
             raise HedgeError(f"--designs {design}: not one of {', '.join(DESIGNS)}")

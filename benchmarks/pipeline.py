@@ -21,6 +21,7 @@ from benchmarks.report.terminal import tell
 from benchmarks.results import PipelineShares, Results
 from benchmarks.run.frames import drawn_drive
 from benchmarks.studies.case import Case
+from export import LIBRARIES
 from runtime import cli
 from runtime.backends import ort
 from runtime.backends.label_tail import upsampled_argmax
@@ -70,6 +71,7 @@ class Pipeline:
 
 def main(config: Pipeline) -> None:
     """The command."""
+    cli.require(LIBRARIES, "benchmarks")
     if min(config.frames, config.rounds, config.threads) < 1:
         raise HedgeError("--frames, --rounds and --threads are at least 1")
     start = time.perf_counter()

@@ -19,6 +19,7 @@ from benchmarks.run import plan
 from benchmarks.run.plan import Planned, Shared
 from benchmarks.run.session import joined, timed
 from benchmarks.studies.case import Case
+from export import LIBRARIES
 from export.config import PRECISIONS, Precision
 from runtime import cli
 from runtime.backends.registry import BACKENDS, installed_backends
@@ -74,6 +75,7 @@ class Speed:
 
 def main(config: Speed) -> None:
     """The command."""
+    cli.require(LIBRARIES, "benchmarks")
     cases = [Case.parse(text) for text in config.cases]
     found: list[Results] = []
     interrupted = False

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from export import LIBRARIES
 from export.config import Export
 from export.serving import triton
 from runtime import cli
@@ -23,7 +24,7 @@ def main(config: Export) -> None:
         _deliver(config, config.run or newest_bundle(config.out))
         return
     # The box that builds its engine has no torch, so what needs it comes no earlier.
-    cli.require(("torch", "torchvision", "onnx", "onnxscript"), "export")
+    cli.require(LIBRARIES, "export")
     from export.exporter import Bundle, publish
 
     def deliver(bundle: Bundle) -> None:

@@ -111,7 +111,15 @@ def test_the_test_equipment_is_imported_where_a_check_needs_it() -> None:
     [
         ("train", "import train.models"),
         ("train", "import hedge_seg; hedge_seg.load('train.models')"),
-        ("export", "from export import __main__ as e; e.main(e.Export())"),
+        ("train", "from train import evaluate as c; c.main(c.Evaluate())"),
+        ("train", "from train import release as c; c.main(c.Release())"),
+        ("train", "from train import edges as c; c.main(c.Edges('a', 'b'))"),
+        ("train", "from train.hed import __main__ as c; c.main(c.HedConfig(data='a'))"),
+        ("train", "from train.hed import evaluate as c; c.main(c.EvaluateEdges('a', 'b'))"),
+        ("export", "from export import __main__ as c; c.main(c.Export())"),
+        ("benchmarks", "from benchmarks import speed as c; c.main(c.Speed())"),
+        ("benchmarks", "from benchmarks import pipeline as c; c.main(c.Pipeline())"),
+        ("benchmarks", "from benchmarks import ablation as c; c.main(c.Ablation())"),
     ],
 )
 def test_a_missing_library_is_an_import_error_that_names_its_extra(package: str, use: str) -> None:

@@ -13,6 +13,7 @@ from runtime import cli, files
 from runtime.errors import HedgeError
 from runtime.images import IMAGE_SUFFIXES, read_rgb
 from runtime.outputs.checks import check_outputs
+from train import LIBRARIES
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Edges:
 
 def main(config: Edges) -> None:
     """Write the edge map of every image; HedgeError names the file that cannot be used."""
+    cli.require(LIBRARIES, "train")
     images = sorted(p for p in config.source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not images:
         raise HedgeError(f"{config.source}: no images here; give a folder that holds some")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runtime import cli
+from train import LIBRARIES
 from train.evaluation.config import Evaluate
 from train.record import tables
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 def main(config: Evaluate) -> None:
     """Evaluate a run and print the table."""
+    cli.require(LIBRARIES, "train")
     # Not at the start: --help and a wrong option wait for no PyTorch.
     from train.checkpoint import find_checkpoint
     from train.evaluation.run import evaluate_run

@@ -10,6 +10,7 @@ import tyro
 
 from runtime import cli
 from runtime.errors import HedgeError, OutputError
+from train import LIBRARIES
 from train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Release:
 
 def main(config: Release) -> None:
     """The command."""
+    cli.require(LIBRARIES, "train")
     # Not at the start: --help and a wrong option wait for no PyTorch.
     from train.checkpoint import Checkpoint, find_checkpoint
 

@@ -23,6 +23,7 @@ from runtime import cli, files
 from runtime.errors import HedgeError
 from runtime.numbers import check_numbers
 from runtime.outputs.checks import check_outputs
+from train import LIBRARIES
 from train.datasets import bsds
 from train.datasets.bsds import Drawing
 from train.hed import metrics
@@ -64,6 +65,7 @@ class EvaluateEdges:
 
 def main(config: EvaluateEdges) -> None:
     """Score all images of the split and print the table."""
+    cli.require(LIBRARIES, "train")
     pairs, maps = bsds.pairs(config.data, config.split), _maps(config)
     written = [config.json] if config.json else []
     check_outputs(written, config.save, [config.source, config.data], force=True)
