@@ -98,7 +98,7 @@ def test_every_variant_takes_any_number_of_frames(variant: dict[Precision, Path]
 
 def test_int8_makes_the_engine_of_a_real_size_small(facts: Facts, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = DeepLab(ModelConfig("resnet18", num_classes=3, se="sigmoid", hed="lite"))
+    model = DeepLab(ModelConfig("resnet50", num_classes=3, se="sigmoid", hed="lite"))
     built = sizes(bundles(DeployGraph(model, (512, 1024), (512, 1024)), 1, tmp_path, facts))
     assert built["int8"] <= 0.4 * built["fp32"], built
 
