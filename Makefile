@@ -7,7 +7,7 @@ DEMO := demo
 .PHONY: demo test clean
 .DELETE_ON_ERROR:
 
-# Modules are compiled when they are first imported, and kept: of what is installed a third is ever imported, and
+# Modules are compiled when they are first imported, and kept: two fifths of what is installed are ever imported, and
 # what is not kept every process compiles again.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -34,13 +34,13 @@ demo: $(DEMO)/drive.mp4
 	@echo "  $(VENV)/bin/hedge video YOUR.mp4 --bundle street19 --out overlay.mp4"
 	@echo "Your own camera and classes: docs/tutorials/your-data.md"
 
-# Two files at a time, of one thread each: more of them wait for each other on two cores. In the order of their
-# names, for the files of most tests are not those that take longest.
+# Three files at a time, of one thread each: while one waits for a camera, the others keep two cores busy. In the order
+# of their names, for the files of most tests are not those that take longest.
 test: $(VENV)/.installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy & types=$$!; \
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder; tests=$$?; \
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder; tests=$$?; \
 	wait $$types && exit $$tests
 
 clean:

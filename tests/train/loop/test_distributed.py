@@ -40,7 +40,8 @@ class Still(SegmentationTask):
 
 data, out = map(Path, sys.argv[1:])
 torch.set_num_threads(1)
-config = TrainConfig(data=data, batch=4, workers=0, amp=False, epochs=2, out=out, name="run")
+config = TrainConfig(data=data, batch=4, workers=0, amp=False, epochs=2, out=out, name="run",
+                     backbone="timm/test_resnet")
 with world() as place:
     train, val = open_index(data, "train"), open_index(data, "val")
     losses = []
