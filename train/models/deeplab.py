@@ -97,9 +97,10 @@ class DeepLab(nn.Module):
             edge_features = [self.edge_stem(edge)]  # 1/4
         quarter, eighth, sixteenth, deep = self.backbone(self.normalize(image))
         if self.sides is not None:
-            edges = self.sides(quarter, eighth, deep)  # 1/4
+            maps = self.sides(quarter, eighth, deep)  # 1/4
+            edges = list(maps.split(1, dim=1))
             if self.config.edges.fused:
-                edge_features = [torch.cat(edges, dim=1).sigmoid()]
+                edge_features = [maps.sigmoid()]
         x = self.aspp(deep)  # 1/output_stride
         if DECODERS[self.config.decoder].skip16:
             x = self.fuse16(self._joined(x, self.skip16, sixteenth))

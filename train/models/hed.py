@@ -110,7 +110,7 @@ class HedLite(Hed):
 class SideOutputs(nn.Module):
     """HED's side outputs on another network's stages: a 1×1 score on each, a 1×1 fusion.
 
-    (N, C, h, w) features at 1/4, 1/8 and deeper → edge logits (N, 1, H/4, W/4), one map a stage
+    (N, C, h, w) features at 1/4, 1/8 and deeper → edge logits (N, maps, H/4, W/4), one map a stage
     and then the fusion. About 1 % of a network's work, or none where the maps only teach.
     """
 
@@ -125,11 +125,26 @@ class SideOutputs(nn.Module):
         """How many maps it answers."""
         return len(self.scores) + 1
 
-    def forward(self, *stages: torch.Tensor) -> list[torch.Tensor]:
-        """Features of each stage → edge logits (N, 1, H/4, W/4) of each, their fusion last."""
-        size = stages[0].shape[-2:]
-        sides = [upsample(f(x), size) for f, x in zip(self.scores, stages, strict=True)]
-        return [*sides, self.combine(torch.cat(sides, dim=1))]
+    def forward(self, *stages: torch.Tensor) -> torch.Tensor:
+        """Features of each stage → edge logits (N, maps, H/4, W/4) of each, their fusion last.
+
+        A 1×1 convolution and bilinear interpolation commute, so all maps are one sum of what each
+        stage gives to each of them: engines resize and join single channels slowly.
+        """
+        heads = [*self.scores, self.combine]
+        weights, biases = [[head.get_parameter(n) for head in heads] for n in ("weight", "bias")]
+        fusion = weights.pop().flatten(1)  # (1, stages)
+        shares = torch.cat([torch.eye(len(weights), device=fusion.device), fusion])
+        shared = [
+            share.reshape(-1, 1, 1, 1) * weight
+            for share, weight in zip(shares.unbind(1), weights, strict=True)
+        ]
+        own = F.pad(biases.pop(), (len(weights), 0))
+        # A sum and no matrix product, which autocast would compute in bf16.
+        maps = F.conv2d(stages[0], shared[0], (shares * torch.cat(biases)).sum(1) + own)
+        for stage, weight in zip(stages[1:], shared[1:], strict=True):
+            maps = maps + upsample(F.conv2d(stage, weight), maps.shape[-2:])
+        return maps
 
 
 HEDS: dict[HedName, Callable[[], Hed]] = {"vgg16": HedVgg16, "lite": HedLite}
