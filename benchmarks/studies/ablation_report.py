@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
+from typing import Literal
 
 import msgspec
 from matplotlib.figure import Figure
 
 from benchmarks.report.markdown import ruled
 from benchmarks.results import Fact
+from benchmarks.stats.pairs import POWER, Gain, gain, pairs_to_tell, spread
 from runtime import files
 from runtime.errors import HedgeError
 
 NAME = "ablation"
+Score = Literal["miou", "boundary_f", "int8_miou"]
+WORTH = 1.5  # points of mIoU that a comparison should be able to tell
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,9 @@ class Cost:
 @dataclass(frozen=True)
 class Row:
     """A design over its seeds, in points: mean and half the spread of mIoU, means of boundary F
-    and of the mIoU in INT8; gained against the first design, and that for each millisecond its
-    INT8 frame takes longer (None where it takes no longer)."""
+    and of the mIoU in INT8. What it gains on the first design, seed by seed (None without a common
+    one), and of mIoU for each millisecond its INT8 frame takes longer (None where it takes no
+    longer)."""
 
     design: str
     seeds: int
@@ -57,7 +63,9 @@ class Row:
     miou_spread: float
     boundary_f: float
     int8_miou: float | None
-    gained: float
+    gained: Gain | None
+    boundary_f_gained: Gain | None
+    int8_gained: Gain | None
     gained_a_ms: float | None
 
 
@@ -107,8 +115,8 @@ class Report:
             mine = [result for result in self.results if result.design == design]
             scores = [100 * result.miou for result in mine]
             int8 = [100 * r.int8_miou for r in mine if r.int8_miou is not None]
-            gained = mean(scores) - (found[0].miou if found else mean(scores))
-            first, own = self.cost(found[0].design if found else design), self.cost(design)
+            gained = gain(self.differences(design, "miou"))
+            first, own = self.cost(self.results[0].design), self.cost(design)
             longer = own.int8_ms - first.int8_ms if own and first else 0.0
             found.append(
                 Row(
@@ -119,20 +127,43 @@ class Report:
                     100 * mean(result.boundary_f for result in mine),
                     mean(int8) if int8 else None,
                     gained,
-                    gained / longer if longer > 0 else None,
+                    gain(self.differences(design, "boundary_f")),
+                    gain(self.differences(design, "int8_miou")),
+                    gained.mean / longer if gained and longer > 0 else None,
                 )
             )
         return found
 
+    def differences(self, design: str, score: Score) -> list[float]:
+        """Points that ``design`` has more of a score than the first one, by common seeds."""
+        first = self.results[0].design
+        ours, theirs = (
+            {
+                r.seed: v
+                for r in self.results
+                if r.design == d and (v := getattr(r, score)) is not None
+            }
+            for d in (design, first)
+        )
+        return [100 * (ours[seed] - theirs[seed]) for seed in ours if seed in theirs]
+
 
 _HEAD = (
     "design", "seeds", "mIoU %", "± ", "boundary F %", "INT8 mIoU %", "M parameters",
-    "G multiply-adds", "FP32 ms", "INT8 ms", "points gained", "points a ms",
+    "G multiply-adds", "FP32 ms", "INT8 ms", "points a ms",
 )  # fmt: skip
+_GAINS = (
+    "design",
+    "pairs",
+    "mIoU gained (95 %)",
+    "boundary F gained (95 %)",
+    "INT8 mIoU gained (95 %)",
+)
 
 
 def to_markdown(report: Report) -> str:
-    """Two tables, the designs and their classes, with what they were measured on below."""
+    """Three tables, the designs, what they gain and their classes, with what they were measured on
+    below."""
     rows = report.rows()
     names = list(report.results[0].iou) if report.results else []
     classes = [("design", *names)]
@@ -141,7 +172,38 @@ def to_markdown(report: Report) -> str:
         values = [[v for iou in mine if (v := iou[n]) is not None] for n in names]
         classes.append((row.design, *(f"{100 * mean(v):.1f}" if v else "–" for v in values)))
     designs = [_HEAD, *(_cells(row, report.cost(row.design)) for row in rows)]
-    return f"{ruled(designs)}\n\n{ruled(classes)}\n\n{_footer(report)}\n"
+    gains = [
+        _GAINS,
+        *(_gains(row, len(report.differences(row.design, "miou"))) for row in rows[1:]),
+    ]
+    tables = "\n\n".join(ruled(table) for table in (designs, gains, classes))
+    return f"{tables}\n\n{_footer(report)}\n"
+
+
+def _gains(row: Row, pairs: int) -> tuple[str, ...]:
+    found = (row.gained, row.boundary_f_gained, row.int8_gained)
+    return (row.design, str(pairs), *(_interval(one) for one in found))
+
+
+def _interval(found: Gain | None) -> str:
+    if found is None:
+        return "–"
+    if found.low is None or found.high is None:
+        return f"{found.mean:+.2f}"
+    return f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
+
+
+def _power(report: Report) -> str:
+    """How many pairs a comparison would take, by how much those that there are vary."""
+    designs = dict.fromkeys(result.design for result in report.results)
+    deviation = spread(report.differences(design, "miou") for design in list(designs)[1:])
+    if math.isnan(deviation):
+        return ""
+    pairs = pairs_to_tell(WORTH, deviation)
+    return (
+        f"paired differences of mIoU vary by {deviation:.2f} points (standard deviation), so that "
+        f"{pairs or 'too many'} pairs tell {WORTH:g} points in {100 * POWER:.0f} % of the cases; "
+    )
 
 
 def _footer(report: Report) -> str:
@@ -151,7 +213,7 @@ def _footer(report: Report) -> str:
     return (
         f"{report.data} at {height}×{width}; {report.schedule}; ±: half the spread over seeds; "
         f"boundary tolerance {report.boundary_tolerance_px} px; {timing}"
-        f"points against {first}, a ms of INT8"
+        f"gains against {first}, by seed; {_power(report)}points a ms of INT8"
     )
 
 
@@ -163,7 +225,7 @@ def _cells(row: Row, cost: Cost | None) -> tuple[str, ...]:
         price = (*sizes, f"{cost.fp32_ms:.1f}", f"{cost.int8_ms:.1f}")
     return (
         row.design, str(row.seeds), *(_number(score, ".2f") for score in scores), *price,
-        *(_number(gain, "+.2f") for gain in (row.gained, row.gained_a_ms)),
+        _number(row.gained_a_ms, "+.2f"),
     )  # fmt: skip
 
 

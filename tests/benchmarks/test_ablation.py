@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import cv2
@@ -14,6 +14,7 @@ import torch
 
 from benchmarks import ablation
 from benchmarks.ablation import DESIGNS, Ablation
+from benchmarks.stats.pairs import Gain
 from benchmarks.studies import ablation_runs
 from benchmarks.studies.ablation_report import Cost, Report, Result, draw, to_markdown
 from runtime.errors import HedgeError
@@ -41,17 +42,33 @@ def report() -> Report:
 
 def test_gains_are_means_over_seeds_against_the_first_design(report: Report) -> None:
     vanilla, dlse = report.rows()
-    assert (vanilla.miou, vanilla.miou_spread, vanilla.gained) == pytest.approx((51, 1, 0))
-    assert vanilla.gained_a_ms is None
+    assert (vanilla.miou, vanilla.miou_spread) == pytest.approx((51, 1))
+    assert vanilla.gained == Gain(0, 0, 0) and vanilla.gained_a_ms is None
     assert (dlse.seeds, dlse.miou, dlse.boundary_f) == (2, pytest.approx(54), pytest.approx(41))
-    assert (dlse.gained, dlse.gained_a_ms) == pytest.approx((3, 1.5))
+    assert dlse.gained is not None and dlse.gained_a_ms == pytest.approx(1.5)
+    assert (dlse.gained.mean, dlse.gained.low) == pytest.approx((3, 3 - 12.706), abs=1e-3)
+    assert dlse.boundary_f_gained is not None and dlse.int8_gained is None
+    assert astuple(dlse.boundary_f_gained) == pytest.approx((10, 10, 10))
+
+
+def test_gains_are_of_seeds_that_both_have(report: Report) -> None:
+    alone = replace(report, results=(*report.results[:3], replace(report.results[3], seed=7)))
+    gained = alone.rows()[1].gained
+    assert gained is not None and (gained.mean, gained.low) == (pytest.approx(4), None)
+    strange = replace(report, results=(*report.results[:2], replace(report.results[3], seed=7)))
+    assert strange.rows()[1].gained is None and strange.rows()[1].gained_a_ms is None
+    assert "| dlse | 0 | – | – | – |" in to_markdown(strange).splitlines()
 
 
 def test_the_tables_and_the_picture_show_every_design(report: Report, tmp_path: Path) -> None:
     lines = to_markdown(report).splitlines()
     dlse = [line for line in lines if line.startswith("| dlse |")]
-    assert "| 54.00 | 0.00 | 41.00 | – | 3.10 | 2.00 | 21.0 | 12.0 | +3.00 | +1.50 |" in dlse[0]
-    assert dlse[1] == "| dlse | 90.0 | 30.0 |"
+    assert "| 54.00 | 0.00 | 41.00 | – | 3.10 | 2.00 | 21.0 | 12.0 | +1.50 |" in dlse[0]
+    assert dlse[1].startswith(
+        "| dlse | 2 | +3.00 (-9.71 to +15.71) | +10.00 (+10.00 to +10.00) | – |"
+    )
+    assert dlse[2] == "| dlse | 90.0 | 30.0 |"
+    assert "vary by 1.41 points (standard deviation), so that 10 pairs tell 1.5 points" in lines[-1]
     assert "| vanilla | 85.0 | 10.0 |" in lines, "a class that a seed never met counts once"
     report.save(tmp_path)
     assert cv2.imread(str(tmp_path / "ablation.png")).shape[1] > 600
@@ -62,8 +79,8 @@ def test_the_tables_and_the_picture_show_every_design(report: Report, tmp_path: 
 
 def test_designs_that_were_not_timed_have_no_price(report: Report) -> None:
     row = replace(report, costs=report.costs[:1]).rows()[1]
-    assert (row.gained, row.gained_a_ms) == (pytest.approx(3), None)
-    assert "| – | – | – | – |" in to_markdown(replace(report, costs=()))
+    assert row.gained is not None and row.gained_a_ms is None
+    assert "| – | – | – | – | – |" in to_markdown(replace(report, costs=()))
 
 
 def test_the_picture_shows_designs_before_anything_is_timed(report: Report, tmp_path: Path) -> None:
