@@ -23,7 +23,7 @@ $(DEMO)/drive.mp4: $(VENV)/.installed
 # From nothing to a segmented video: generate a street, train, export, stream, report.
 demo: $(DEMO)/drive.mp4
 	$(RUN) -m train --variant dlse_hed --data $(DEMO)/street --out $(DEMO)/runs --name street \
-		--epochs 12 --force
+		--epochs 12 --loss-stride 2 --force
 	$(RUN) -m export $(DEMO)/runs/street --fp32 --out $(DEMO)/bundles --force
 	$(RUN) -m runtime.video $(DEMO)/drive.mp4 --bundle $(DEMO)/bundles/street-fp32 \
 		--labels $(DEMO)/drive_labels --out $(DEMO)/drive_segmented.mp4 \

@@ -1,10 +1,10 @@
 """Engines of several checkouts in turn, each with a bundle of its own: before and after a change.
 
-``python -m benchmarks.studies.checkouts ROUNDS FRAMES NAME=CHECKOUT=BUNDLE...``
+``python -m benchmarks.studies.checkouts ROUNDS FRAMES NAME=CHECKOUT=BUNDLE[=BACKEND]...``
 
-Each is ``Segmenter`` in OpenVINO, on two threads, in a process of its own that runs the code of its
-checkout, and answers FRAMES frames of noise of the bundle's size a round. Ratios are of the first
-to each, by the rounds' medians, so that a machine whose speed drifts treats all alike.
+Each is ``Segmenter`` in BACKEND (openvino), on two threads, in a process of its own that runs the
+code of its checkout, and answers FRAMES frames of noise of the bundle's size a round. Ratios are of
+the first to each, by the rounds' medians, so that a machine whose speed drifts treats all alike.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from runtime.segment import Segmenter
 
-segmenter = Segmenter(Path(sys.argv[1]), backend="openvino", threads=2)
+segmenter = Segmenter(Path(sys.argv[1]), backend=sys.argv[2], threads=2)
 random = np.random.default_rng(0)
 shape = segmenter.manifest.input.shape[1:]
 frames = [random.integers(0, 256, shape, np.uint8) for _ in range(4)]
@@ -47,9 +47,9 @@ for line in sys.stdin:
 class Engine:
     """A process that answers frames with a bundle by the code of a checkout."""
 
-    def __init__(self, checkout: Path, bundle: Path) -> None:
+    def __init__(self, checkout: Path, bundle: Path, backend: str = "openvino") -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", ANSWERING, str(bundle.resolve())],
+            [sys.executable, "-c", ANSWERING, str(bundle.resolve()), backend],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=checkout,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([
                 str(checkout.resolve()), os.environ.get("PYTHONPATH", ""),
@@ -80,8 +80,8 @@ def main(rounds: int, frames: int, cases: list[str]) -> None:
     """Measure and print a line a case."""
     with ExitStack() as stack:
         engines: dict[str, Engine] = {}
-        for name, checkout, bundle in (case.split("=") for case in cases):
-            engines[name] = Engine(Path(checkout), Path(bundle))
+        for name, checkout, bundle, *backend in (case.split("=") for case in cases):
+            engines[name] = Engine(Path(checkout), Path(bundle), *backend)
             stack.callback(engines[name].close)
         timed = Interleaved[int]({name: engine.ms for name, engine in engines.items()})
         for _ in range(rounds):

@@ -25,10 +25,12 @@ def test_each_runs_the_code_of_its_checkout(
         "class Segmenter:\n"
         "    class manifest:\n"
         "        class input: shape = (1, 2, 2, 3)\n"
-        "    def __init__(self, *_, **__): print('a library speaks')\n"
+        "    def __init__(self, bundle, backend, threads):\n"
+        "        assert backend == 'onnxruntime'\n"
+        "        print('a library speaks')\n"
         "    def __call__(self, frame): time.sleep(0.05)\n"
     )
-    main(2, 2, [f"slow={slow}={bundle}", f"now={ROOT}={bundle}"])
+    main(2, 2, [f"slow={slow}={bundle}=onnxruntime", f"now={ROOT}={bundle}"])
     first, second = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"slow +\d+\.\d ms, slow takes 1\.000 times that .*", first)
     found = re.fullmatch(r"now +\d+\.\d ms, slow takes (.*) times that \((.*) to (.*)\)", second)
