@@ -131,19 +131,14 @@ class SideOutputs(nn.Module):
         A 1×1 convolution and bilinear interpolation commute, so all maps are one sum of what each
         stage gives to each of them: engines resize and join single channels slowly.
         """
-        heads = [*self.scores, self.combine]
-        weights, biases = [[head.get_parameter(n) for head in heads] for n in ("weight", "bias")]
-        fusion = weights.pop().flatten(1)  # (1, stages)
-        shares = torch.cat([torch.eye(len(weights), device=fusion.device), fusion])
-        shared = [
-            share.reshape(-1, 1, 1, 1) * weight
-            for share, weight in zip(shares.unbind(1), weights, strict=True)
-        ]
-        own = F.pad(biases.pop(), (len(weights), 0))
-        # A sum and no matrix product, which autocast would compute in bf16.
-        maps = F.conv2d(stages[0], shared[0], (shares * torch.cat(biases)).sum(1) + own)
-        for stage, weight in zip(stages[1:], shared[1:], strict=True):
-            maps = maps + upsample(F.conv2d(stage, weight), maps.shape[-2:])
+        count, size = len(self.scores), stages[0].shape[-2:]
+        fusion = self.combine.get_parameter("weight").flatten(1)
+        shares = torch.cat([torch.eye(count, device=fusion.device), fusion])  # (maps, stages)
+        maps = F.pad(self.combine.get_parameter("bias"), (count, 0)).reshape(1, -1, 1, 1)
+        for score, stage, share in zip(self.scores, stages, shares.unbind(1), strict=True):
+            weight = share.reshape(-1, 1, 1, 1) * score.get_parameter("weight")
+            given = F.conv2d(stage, weight, share * score.get_parameter("bias"))
+            maps = maps + upsample(given, size)
         return maps
 
 
