@@ -34,9 +34,14 @@ demo: $(DEMO)/drive.mp4
 	@echo "  $(VENV)/bin/hedge video YOUR.mp4 --bundle street19 --out overlay.mp4"
 	@echo "Your own camera and classes: docs/tutorials/your-data.md"
 
+# What the tests import is compiled once, beside mypy's first look at it: processes that start together would each do so.
+$(VENV)/.warm: $(VENV)/.installed
+	-$(RUN) -m mypy > /dev/null & $(RUN) -m pytest --collect-only -qq > /dev/null; wait
+	touch $@
+
 # Three files at a time, of one thread each: while one waits for a camera, the others keep two cores busy. In the order
 # of their names, for the files of most tests are not those that take longest.
-test: $(VENV)/.installed
+test: $(VENV)/.warm
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy & types=$$!; \

@@ -26,7 +26,7 @@ from runtime.backends.trt_cache import BuildOptions, Sidecar
 from runtime.bundle.manifest import MODEL, Manifest
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
-from train.config import VARIANTS, BackboneName, ModelConfig, TrainConfig
+from train.config import VARIANTS, ModelConfig, TrainConfig
 from train.models import DeepLab
 
 RTX = "tensorrt_rtx"
@@ -67,7 +67,7 @@ def variant(
 ) -> dict[Precision, Path]:
     """The bundles of a variant that takes two frames at once, of another size than its own."""
     torch.manual_seed(0)
-    backbone: BackboneName = "mobilenet_v2" if VARIANTS[request.param].hed else "resnet18"
+    backbone = "mobilenet_v2" if VARIANTS[request.param].hed else "timm/test_resnet"
     model = DeepLab(TrainConfig(variant=request.param, backbone=backbone).model(3))
     out = tmp_path_factory.mktemp("bundles")
     return bundles(DeployGraph(model, (64, 96), (72, 104)), 2, out, facts)

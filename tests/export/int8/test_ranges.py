@@ -131,8 +131,8 @@ def test_extremes_come_from_every_pixel(lite_graph: Path) -> None:
 def test_no_tensor_is_kept_once_it_was_observed(tmp_path: Path) -> None:
     """Peak memory of observing one image, against all the tensors that are observed.
 
-    The least of three processes: threads decide how far the allocator runs ahead, 155 to 272 MB,
-    where a graph that keeps them takes 310 to 318 MB of at least 253.
+    One of three processes is enough: threads decide how far the allocator runs ahead, 155 to 272
+    MB, where a graph that keeps them takes 310 to 318 MB of at least 253.
     """
     model = DeepLab(ModelConfig("mobilenet_v2", num_classes=3, se="sigmoid", hed="lite"))
     graph, size = tmp_path / "fp32.onnx", (384, 768)
@@ -150,14 +150,14 @@ ranges.observe(Path({str(graph)!r}), [np.zeros(({size[0]}, {size[1]}, 3), np.uin
 print(peak() - before)
 """
     command = [sys.executable, "-c", code]
-    peaks = [
+    peaks = (
         int(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
         for _ in range(3)
-    ]
+    )
     loaded = ir.load(graph)
     values = {value.name: value for node in loaded.graph for value in node.outputs}
     everything = sum(4 * int(np.prod(values[n].shape.numpy())) for n in qdq.tensors(loaded))
-    assert 0 < min(peaks) < everything
+    assert any(0 < peak < everything for peak in peaks)
 
 
 def test_values_that_are_not_finite_are_named(lite_graph: Path, tmp_path: Path) -> None:
