@@ -17,9 +17,10 @@ MOST = 1000  # pairs that anybody would train
 
 @dataclass(frozen=True)
 class Gain:
-    """The mean of paired differences; low, high: its 95 % interval by Student's t, which one pair
-    alone does not have."""
+    """The mean of paired differences, of so many pairs; low, high: its 95 % interval by Student's
+    t, which one pair alone does not have."""
 
+    pairs: int
     mean: float
     low: float | None = None
     high: float | None = None
@@ -27,12 +28,13 @@ class Gain:
 
 def gain(differences: Sequence[float]) -> Gain | None:
     """Of at least one difference; None without any."""
-    if len(differences) < 2:
-        return Gain(differences[0]) if differences else None
-    half = _quantile(len(differences), (1 + LEVEL) / 2) * spread([differences])
-    half /= math.sqrt(len(differences))
-    middle = mean(differences)
-    return Gain(middle, middle - half, middle + half)
+    if not differences:
+        return None
+    pairs, middle = len(differences), mean(differences)
+    if pairs == 1:
+        return Gain(pairs, middle)
+    half = _quantile(pairs, (1 + LEVEL) / 2) * spread([differences]) / math.sqrt(pairs)
+    return Gain(pairs, middle, middle - half, middle + half)
 
 
 def spread(groups: Iterable[Sequence[float]]) -> float:

@@ -172,15 +172,13 @@ def to_markdown(report: Report) -> str:
         values = [[v for iou in mine if (v := iou[n]) is not None] for n in names]
         classes.append((row.design, *(f"{100 * mean(v):.1f}" if v else "–" for v in values)))
     designs = [_HEAD, *(_cells(row, report.cost(row.design)) for row in rows)]
-    gains = [
-        _GAINS,
-        *(_gains(row, len(report.differences(row.design, "miou"))) for row in rows[1:]),
-    ]
+    gains = [_GAINS, *(_gains(row) for row in rows[1:])]
     tables = "\n\n".join(ruled(table) for table in (designs, gains, classes))
     return f"{tables}\n\n{_footer(report)}\n"
 
 
-def _gains(row: Row, pairs: int) -> tuple[str, ...]:
+def _gains(row: Row) -> tuple[str, ...]:
+    pairs = row.gained.pairs if row.gained else 0
     found = (row.gained, row.boundary_f_gained, row.int8_gained)
     return (row.design, str(pairs), *(_interval(one) for one in found))
 

@@ -15,7 +15,7 @@ def test_an_interval_is_students() -> None:
     half = 4.303 / math.sqrt(3)  # of the tables, two degrees of freedom
     assert found is not None
     assert (found.mean, found.low, found.high) == pytest.approx((2, 2 - half, 2 + half), abs=1e-3)
-    assert gain([1.5]) == Gain(1.5) and gain([]) is None
+    assert gain([1.5]) == Gain(1, 1.5) and gain([]) is None
 
 
 def test_spread_is_within_groups() -> None:
