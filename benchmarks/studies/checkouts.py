@@ -1,24 +1,24 @@
-"""Engines of several checkouts in turn, each with a bundle of its own: before and after a change.
-
-``python -m benchmarks.studies.checkouts ROUNDS FRAMES NAME=CHECKOUT=BUNDLE[=BACKEND]...``
-
-Each is ``Segmenter`` in BACKEND (openvino), on two threads, in a process of its own that runs the
-code of its checkout, and answers FRAMES frames of noise of the bundle's size a round. Ratios are of
-the first to each, by the rounds' medians, so that a machine whose speed drifts treats all alike.
-"""
+"""Engines of several checkouts in turn, each with its bundle: before and after a change."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Annotated
 
 import msgspec
+import tyro
 
+from runtime import cli
+from runtime.errors import HedgeError
 from runtime.latency import Interleaved
+from runtime.numbers import Count
 
 # What each process runs: it may only use what every version has.
 ANSWERING = """
@@ -44,10 +44,32 @@ for line in sys.stdin:
 """
 
 
+@dataclass(frozen=True)
+class Checkouts:
+    """Time engines of several checkouts in turn: before and after a change.
+
+    Each runs the code of its checkout in a process of its own, on two threads, and answers frames
+    of noise of its bundle's size. Ratios are of the first to each, by the rounds' medians, so that
+    a machine whose speed drifts treats all alike.
+
+    Example: python -m benchmarks.studies.checkouts 24 12 before=../old=bundles/a now=.=bundles/a
+    """
+
+    rounds: Annotated[Count, tyro.conf.Positional]
+    """How often each is asked."""
+    frames: Annotated[Count, tyro.conf.Positional]
+    """Frames a round, of which the middle one counts."""
+    cases: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """NAME=CHECKOUT=BUNDLE or NAME=CHECKOUT=BUNDLE=BACKEND of each; without a backend, openvino."""
+
+
 class Engine:
     """A process that answers frames with a bundle by the code of a checkout."""
 
     def __init__(self, checkout: Path, bundle: Path, backend: str = "openvino") -> None:
+        if not checkout.is_dir():
+            raise HedgeError(f"{checkout}: no such checkout")
+        self.named = f"{checkout} with {bundle}"
         self.process = subprocess.Popen(
             [sys.executable, "-c", ANSWERING, str(bundle.resolve()), backend],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=checkout,
@@ -56,14 +78,16 @@ class Engine:
             ])},
         )  # fmt: skip
         if self._line() != "ready":
-            sys.exit(f"{checkout}: no engine for {bundle}; its message stands above")
+            raise HedgeError(f"{checkout}: no engine for {bundle}; its message stands above")
 
     def ms(self, frames: int) -> float:
         """Milliseconds of the middle one of ``frames`` frames."""
         assert self.process.stdin
         self.process.stdin.write(f"{frames}\n")
         self.process.stdin.flush()
-        return median(msgspec.json.decode(self._line(), type=list[float]))
+        if not (answer := self._line()):
+            raise HedgeError(f"{self.named}: its engine ended; its message stands above")
+        return median(msgspec.json.decode(answer, type=list[float]))
 
     def close(self) -> None:
         """End the process."""
@@ -76,26 +100,36 @@ class Engine:
         return next((line.strip() for line in lines if line.startswith(("ready", "["))), "")
 
 
-def main(rounds: int, frames: int, cases: list[str]) -> None:
+def main(config: Checkouts) -> None:
     """Measure and print a line a case."""
+    if not config.cases:
+        raise HedgeError("no cases: write NAME=CHECKOUT=BUNDLE of each")
     with ExitStack() as stack:
         engines: dict[str, Engine] = {}
-        for name, checkout, bundle, *backend in (case.split("=") for case in cases):
-            engines[name] = Engine(Path(checkout), Path(bundle), *backend)
+        for case in config.cases:
+            name, *place = case.split("=")
+            if len(place) not in {2, 3} or name in engines:
+                raise HedgeError(f"{case}: write NAME=CHECKOUT=BUNDLE[=BACKEND], each its own name")
+            engines[name] = Engine(Path(place[0]), Path(place[1]), *place[2:])
             stack.callback(engines[name].close)
         timed = Interleaved[int]({name: engine.ms for name, engine in engines.items()})
-        for _ in range(rounds):
-            timed.round(frames)
-    reference, *_ = engines
-    for name in engines:
-        ms = timed.samples[name]
-        ratios = sorted(a / b for a, b in zip(timed.samples[reference], ms, strict=True))
+        for _ in range(config.rounds):
+            timed.round(config.frames)
+    for line in _lines({name: timed.samples[name] for name in engines}):
+        cli.say(line)
+
+
+def _lines(samples: Mapping[str, Sequence[float]]) -> Iterator[str]:
+    """A line a case: its milliseconds, and how many times them the first one takes."""
+    reference, *_ = samples
+    for name, ms in samples.items():
+        ratios = sorted(a / b for a, b in zip(samples[reference], ms, strict=True))
         tenth = len(ratios) // 10
-        print(
+        yield (
             f"{name:16} {median(ms):7.1f} ms, {reference} takes "
             f"{median(ratios):.3f} times that ({ratios[tenth]:.3f} to {ratios[-1 - tenth]:.3f})"
         )
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
+    cli.run(Checkouts, main, "python -m benchmarks.studies.checkouts")

@@ -1,29 +1,28 @@
-"""What a fleet's driver costs by itself, with packet tables and workers that are made up.
-
-``python -m benchmarks.studies.fleet OUT [SPANS]`` prints a line for each part: the plan of 10,000
-videos, a hundred thousand spans through workers that only wait a millisecond, a second start over
-as many finished spans, and tables of some. Each runs in a process whose memory is its own.
-"""
+"""What a fleet's driver costs by itself, with packet tables and workers that are made up."""
 
 from __future__ import annotations
 
 import resource
 import subprocess
-import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
+import tyro
 
 from runtime import cli
 from runtime.bundle.classes import CITYSCAPES
+from runtime.errors import HedgeError
 from runtime.fleet.driver import Driver, Progress
 from runtime.fleet.plan import Cut, Packets, Span, cuts, spans
 from runtime.fleet.report import summarize
 from runtime.fleet.shards import FrameRows, Shards, SpanRow, row_of
 from runtime.fleet.work import Job
+from runtime.numbers import Count
 
 VIDEOS, MINUTES, FPS = 10_000, 6, 30  # a thousand hours
 WORK_S = 1e-3
@@ -151,16 +150,36 @@ PARTS: dict[str, Callable[[Path, int], str]] = {
 }
 
 
-def main(out: Path, count: int) -> None:
+@dataclass(frozen=True)
+class FleetCost:
+    """Measure what a fleet's driver costs by itself, with made-up videos and workers.
+
+    Prints a line for each part: the plan of 10,000 videos, spans through workers that only wait a
+    millisecond, a second start over as many finished spans, and tables of some. Each runs in a
+    process whose memory is its own.
+
+    Example: python -m benchmarks.studies.fleet scratch 100000
+    """
+
+    out: Annotated[Path, tyro.conf.Positional]
+    """Folder for what the driver writes, one a part."""
+    spans: Annotated[Count, tyro.conf.Positional] = 100_000
+    """Spans that pass through the workers."""
+    part: Literal["plan", "drive", "resume", "tables"] | None = None
+    """This part alone, in this process."""
+
+
+def main(config: FleetCost) -> None:
     """Each part in a process of its own."""
+    if config.part:
+        cli.say(PARTS[config.part](config.out, config.spans))
+        return
     for part in PARTS:
-        command = cli.module_command("benchmarks.studies.fleet", str(out / part), str(count), part)
-        subprocess.run(command, check=True)
+        asked = (str(config.out / part), str(config.spans), "--part", part)
+        done = subprocess.run(cli.module_command("benchmarks.studies.fleet", *asked))
+        if done.returncode:
+            raise HedgeError(f"{part}: ended with code {done.returncode}; its message stands above")
 
 
 if __name__ == "__main__":
-    asked = int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
-    if len(sys.argv) > 3:
-        cli.say(PARTS[sys.argv[3]](Path(sys.argv[1]), asked))
-    else:
-        main(Path(sys.argv[1]), asked)
+    cli.run(FleetCost, main, "python -m benchmarks.studies.fleet")

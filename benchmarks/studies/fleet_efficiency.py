@@ -1,32 +1,28 @@
-"""A fleet of one worker against ``runtime.video``, on the same files in turn.
-
-``python -m benchmarks.studies.fleet_efficiency OUT BUNDLE CORES ROUNDS SPAN VIDEO...``
-
-Loading counts in neither: not Ray's start, not that of the engines. ``runtime.video`` counts from a
-video that is open to its last frame; the fleet from a worker that is ready to the last span's file,
-so that its first video is opened, and its last file written, on its own account. Give several
-videos, each of several spans (SPAN is seconds), and a minute of them at least.
-"""
+"""A fleet of one worker against ``runtime.video``, on the same files in turn."""
 
 from __future__ import annotations
 
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Annotated
 
 import msgspec
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import tyro
 
 from runtime import cli
 from runtime.bundle.shipped import find_bundle
 from runtime.config import VideoConfig
+from runtime.errors import HedgeError
 from runtime.fleet.__main__ import main as fleet
 from runtime.fleet.config import FleetConfig
 from runtime.fleet.plan import plan
 from runtime.fleet.work import Bench, Job, segment_span
+from runtime.numbers import Count, Positive
 from runtime.outputs.writer import Wanted, Writer
 from runtime.pipeline import stream
 from runtime.run import Run
@@ -88,13 +84,42 @@ def cpu_ms(
     return 1e3 * spent[0] / frames, 1e3 * spent[1] / frames
 
 
-def main(out: Path, bundle: str, cores: int, rounds: int, span_s: float, videos: list[str]) -> None:
+@dataclass(frozen=True)
+class FleetEfficiency:
+    """Measure a fleet of one worker against runtime.video, on the same files in turn.
+
+    Loading counts in neither: not Ray's start, not that of the engines. runtime.video counts from a
+    video that is open to its last frame; the fleet from a worker that is ready to the last span's
+    file, so that its first video is opened, and its last file written, on its own account.
+
+    Example: python -m benchmarks.studies.fleet_efficiency scratch street19 2 7 4 a.mp4 b.mp4
+    """
+
+    out: Annotated[Path, tyro.conf.Positional]
+    """Folder for what both write."""
+    bundle: Annotated[str, tyro.conf.Positional]
+    """Bundle, or street19, the shipped one."""
+    cores: Annotated[Count, tyro.conf.Positional]
+    """CPU cores of each."""
+    rounds: Annotated[Count, tyro.conf.Positional]
+    """How often each is timed."""
+    span: Annotated[Positive, tyro.conf.Positional]
+    """Seconds of a span."""
+    videos: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Several, each of several spans, and a minute of them at least."""
+
+
+def main(config: FleetEfficiency) -> None:
     """CPU once, then both in turn by the clock; the ratio of each round, and their median."""
+    out, bundle, cores, span_s = config.out, config.bundle, config.cores, config.span
+    videos = list(config.videos)
+    if not videos:
+        raise HedgeError("no videos: name some behind the seconds of a span")
     out.mkdir(parents=True, exist_ok=True)
     one, other = cpu_ms(videos, bundle, cores, span_s, out / "cpu")
     cli.say(f"CPU: video {one:.1f} ms, spans {other:.1f} ms a frame, {one / other:.3f}")
     ratios = []
-    for number in range(rounds):
+    for number in range(config.rounds):
         serial = serial_fps(videos, bundle, cores, out)
         ours, within = fleet_fps(videos, bundle, cores, span_s, out / f"round{number}")
         ratios.append(ours / serial)
@@ -106,5 +131,4 @@ def main(out: Path, bundle: str, cores: int, rounds: int, span_s: float, videos:
 
 
 if __name__ == "__main__":
-    place, model, count, times, length, *paths = sys.argv[1:]
-    main(Path(place), model, int(count), int(times), float(length), paths)
+    cli.run(FleetEfficiency, main, "python -m benchmarks.studies.fleet_efficiency")

@@ -1,29 +1,31 @@
 """Six networks of other people's code, fitted to CamVid for minutes, as the ONNX files they write.
 
-usage: foreign_networks.py CAMVID OUT [EPOCHS]
-
-CAMVID: CamVid in the folder layout, of eleven classes. OUT: NAME.onnx for 192×256 images with
-ImageNet's mean and deviation, all by the newer exporter of PyTorch but lraspp-dynamic, which has
-dynamic axes and is by the older one, and classes.json. Wanted beside torch and torchvision:
-segmentation-models-pytorch, transformers, ultralytics, onnxscript. All begin with random weights:
-they need labels that are worth comparing, not good ones.
+Wanted beside torch and torchvision: segmentation-models-pytorch, transformers, ultralytics,
+onnxscript.
 """
 
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
 import torch
+import tyro
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import update_bn
 from torchvision.models import segmentation
+
+from runtime import cli
+from runtime.errors import HedgeError
+from runtime.numbers import Count
+from train.datasets import open_index
 
 CLASSES, SIZE, BATCH = 11, (192, 256), 8
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -86,13 +88,12 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 def read(camvid: Path) -> tuple[Tensor, Tensor]:
     """(N, 3, H, W) float32 images, normalised, and (N, H, W) int64 labels of the train split."""
-    images, labels = [], []
+    index, images, labels = open_index(camvid, "train"), [], []
+    if len(index.classes) != CLASSES:
+        raise HedgeError(f"{camvid}: {len(index.classes)} classes; these networks have {CLASSES}")
     height, width = SIZE
-    for path in sorted((camvid / "images" / "train").glob("*.jpg")):
-        label = camvid / "labels" / "train" / f"{path.stem}.png"
-        image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    for image, ids in map(index.read, index.items):
         images.append(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
-        ids = cv2.imread(str(label), cv2.IMREAD_UNCHANGED)
         labels.append(cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST))
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
@@ -138,19 +139,37 @@ def write(name: str, network: nn.Module, out: Path) -> None:
         )  # fmt: skip
 
 
-def main(camvid: Path, out: Path, epochs: int = 12) -> None:
+@dataclass(frozen=True)
+class ForeignNetworks:
+    """Fit six networks of other people's code to CamVid, and write the ONNX files they write.
+
+    NAME.onnx is for 192×256 images with ImageNet's mean and deviation, all by the newer exporter of
+    PyTorch but lraspp-dynamic, which has dynamic axes and is by the older one. All begin with
+    random weights: they need labels that are worth comparing, not good ones.
+
+    Example: python docs/recipes/foreign_networks.py camvid networks 4
+    """
+
+    camvid: Annotated[Path, tyro.conf.Positional]
+    """CamVid in the folder layout, of eleven classes."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """Folder for NAME.onnx and classes.json."""
+    epochs: Annotated[Count, tyro.conf.Positional] = 12
+    """Passes over its images."""
+
+
+def main(config: ForeignNetworks) -> None:
     """Fit and write all six."""
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(camvid / "classes.json", out / "classes.json")
-    images, labels = read(camvid)
+    images, labels = read(config.camvid)
+    config.out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(config.camvid / "classes.json", config.out / "classes.json")
     for name, make in NETWORKS.items():
         torch.manual_seed(0)
         network, start = make(), time.monotonic()
-        loss = fit(network, images, labels, epochs)
-        write(name, network, out)
-        print(f"{name}: loss {loss:.3f} after {time.monotonic() - start:.0f} s", flush=True)
+        loss = fit(network, images, labels, config.epochs)
+        write(name, network, config.out)
+        cli.say(f"{name}: loss {loss:.3f} after {time.monotonic() - start:.0f} s")
 
 
 if __name__ == "__main__":
-    camvid, out, *epochs = sys.argv[1:]
-    main(Path(camvid), Path(out), *map(int, epochs))
+    cli.run(ForeignNetworks, main, "python docs/recipes/foreign_networks.py")

@@ -1,26 +1,22 @@
-"""Small data sets of four classes, made from CamVid: few images, and the same in five formats.
-
-usage: four_classes.py CAMVID OUT
-
-CAMVID: CamVid in the folder layout, of eleven classes. OUT/few: 40 + 8 images of its train split,
-what somebody labels in a day or two; OUT/test: its 101 val images, to measure on; OUT/coco, voc,
-labelme, cvat, yolo: 48 + 12 images as these tools export them, with outlines in LabelMe and YOLO,
-with masks in the others.
-"""
+"""Small data sets of four classes, made from CamVid: few images, and the same in five formats."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 from xml.etree import ElementTree as Xml
 
 import cv2
 import numpy as np
+import tyro
 from PIL import Image
 
+from runtime import cli
+from runtime.errors import HedgeError
 from train.datasets import open_index
 from train.datasets.index import Index, Item, evenly_spaced
 
@@ -176,8 +172,28 @@ def yolo(out: Path, pairs: list[Pair]) -> None:
 FORMATS: tuple[Callable[[Path, list[Pair]], None], ...] = (coco, voc, labelme, cvat, yolo)
 
 
-def main(camvid: Path, out: Path) -> None:
+@dataclass(frozen=True)
+class FourClasses:
+    """Make small data sets of four classes from CamVid.
+
+    OUT/few: 40 + 8 images of its train split, what somebody labels in a day or two; OUT/test: its
+    101 val images, to measure on; OUT/coco, voc, labelme, cvat, yolo: 48 + 12 images as these tools
+    export them, with outlines in LabelMe and YOLO, with masks in the others.
+
+    Example: python docs/recipes/four_classes.py camvid four
+    """
+
+    camvid: Annotated[Path, tyro.conf.Positional]
+    """CamVid in the folder layout, of eleven classes."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """A new folder."""
+
+
+def main(config: FourClasses) -> None:
     """Write all of it."""
+    camvid, out = config.camvid, config.out
+    if out.exists():
+        raise HedgeError(f"{out} exists; name a new folder")
     train, val = (open_index(camvid, split) for split in ("train", "val"))
     few = evenly_spaced(train.items, 48)
     held = few[5::6]
@@ -194,4 +210,4 @@ def main(camvid: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    cli.run(FourClasses, main, "python docs/recipes/four_classes.py")

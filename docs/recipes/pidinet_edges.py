@@ -1,24 +1,20 @@
-"""Edge maps of PiDiNet's published weights, as PNGs that ``hedge train-edges --teacher`` takes.
-
-usage: pidinet_edges.py WEIGHTS IMAGES OUT
-
-WEIGHTS: PiDiNet trained on BSDS500 (Su et al., ICCV 2021; the network of 60 channels with all its
-parts). IMAGES: a folder of images. OUT: NAME.png for each, white is edge. The weights' own terms
-hold for what is taught with them.
-"""
+"""Edge maps of PiDiNet's published weights, as PNGs that ``hedge train-edges --teacher`` takes."""
 
 from __future__ import annotations
 
-import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import tyro
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runtime import cli, files
+from runtime.errors import HedgeError
 from runtime.images import IMAGE_SUFFIXES, read_rgb
 from train.checkpoint import read_tensors
 
@@ -138,12 +134,38 @@ def edges(network: PiDiNet, image: np.ndarray) -> np.ndarray:
     return (network(x)[0, 0].numpy() * 255).round().astype(np.uint8)
 
 
-if __name__ == "__main__":
-    weights, images, out = map(Path, sys.argv[1:])
+@dataclass(frozen=True)
+class PidinetEdges:
+    """Draw PiDiNet's edges of images, as maps that hedge train-edges --teacher takes.
+
+    The weights' own terms hold for what is taught with them.
+
+    Example: python docs/recipes/pidinet_edges.py table5_pidinet.pth bsds500/images/train maps
+    """
+
+    weights: Annotated[Path, tyro.conf.Positional]
+    """PiDiNet trained on BSDS500 (Su et al., ICCV 2021): 60 channels, with all its parts."""
+    images: Annotated[Path, tyro.conf.Positional]
+    """Folder of images."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """Folder for NAME.png of each; white is edge."""
+
+
+def main(config: PidinetEdges) -> None:
+    """Draw them one by one."""
     network = PiDiNet().eval()
-    network.load(read_tensors(weights)["state_dict"])
-    found = sorted(path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    for path in cli.track(found, "drawing edges"):
+    try:
+        network.load(read_tensors(config.weights)["state_dict"])
+    except (KeyError, RuntimeError) as error:
+        raise HedgeError(f"{config.weights}: not PiDiNet's published weights") from error
+    images = sorted(p for p in config.images.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
+        raise HedgeError(f"{config.images}: no images in this folder")
+    for path in cli.track(images, "drawing edges"):
         drawn = edges(network, read_rgb(path))
-        with files.atomic_path(out / f"{path.stem}.png") as temporary:
+        with files.atomic_path(config.out / f"{path.stem}.png") as temporary:
             Image.fromarray(drawn).save(temporary)
+
+
+if __name__ == "__main__":
+    cli.run(PidinetEdges, main, "python docs/recipes/pidinet_edges.py")

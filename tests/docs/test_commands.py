@@ -25,9 +25,7 @@ COMMANDS = {command.module: command for command in commands()}
 BY_DOOR = {command.door: command for command in COMMANDS.values() if command.door}
 # No dataclass, or none of the product's.
 WITHOUT_PARSER = {
-    "benchmarks.schema", "benchmarks.studies.checkouts", "benchmarks.studies.fleet",
-    "benchmarks.studies.fleet_efficiency", "mkdocs", "pytest", "tests.fuzz",
-    "tests.runtime.fleet.faults", "venv",
+    "benchmarks.schema", "mkdocs", "pytest", "tests.fuzz", "tests.runtime.fleet.faults", "venv",
 }  # fmt: skip
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`((?:python -m|hedge|make) [^`]+)`(?!`)")
