@@ -61,6 +61,9 @@ class Checkouts:
     """Frames a round, of which the middle one counts."""
     cases: Annotated[tuple[str, ...], tyro.conf.Positional]
     """NAME=CHECKOUT=BUNDLE or NAME=CHECKOUT=BUNDLE=BACKEND of each; without a backend, openvino."""
+    engines: Count = 1
+    """Processes of each, whose middle one counts in every round: two of one engine can differ by
+    more than what is looked for."""
 
 
 class Engine:
@@ -105,17 +108,24 @@ def main(config: Checkouts) -> None:
     if not config.cases:
         raise HedgeError("no cases: write NAME=CHECKOUT=BUNDLE of each")
     with ExitStack() as stack:
-        engines: dict[str, Engine] = {}
+        engines: dict[str, list[str]] = {}
+        timed = Interleaved[int]({})
         for case in config.cases:
             name, *place = case.split("=")
             if len(place) not in {2, 3} or name in engines:
                 raise HedgeError(f"{case}: write NAME=CHECKOUT=BUNDLE[=BACKEND], each its own name")
-            engines[name] = Engine(Path(place[0]), Path(place[1]), *place[2:])
-            stack.callback(engines[name].close)
-        timed = Interleaved[int]({name: engine.ms for name, engine in engines.items()})
-        for _ in range(config.rounds):
+            engines[name] = [f"{name} {number}" for number in range(config.engines)]
+            for own in engines[name]:
+                engine = Engine(Path(place[0]), Path(place[1]), *place[2:])
+                stack.callback(engine.close)
+                timed.calls[own] = engine.ms
+        for _ in cli.track(range(config.rounds), "timing in turn", transient=True):
             timed.round(config.frames)
-    for line in _lines({name: timed.samples[name] for name in engines}):
+    samples = {
+        name: [median(ms) for ms in zip(*(timed.samples[one] for one in own), strict=True)]
+        for name, own in engines.items()
+    }
+    for line in _lines(samples):
         cli.say(line)
 
 

@@ -31,7 +31,7 @@ def test_each_runs_the_code_of_its_checkout(
         "        print('a library speaks')\n"
         "    def __call__(self, frame): time.sleep(0.05)\n"
     )
-    main(Checkouts(2, 2, (f"slow={slow}={bundle}=onnxruntime", f"now={ROOT}={bundle}")))
+    main(Checkouts(2, 2, (f"slow={slow}={bundle}=onnxruntime", f"now={ROOT}={bundle}"), engines=2))
     first, second = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"slow +\d+\.\d ms, slow takes 1\.000 times that .*", first)
     found = re.fullmatch(r"now +\d+\.\d ms, slow takes (.*) times that \((.*) to (.*)\)", second)
