@@ -17,8 +17,8 @@ from train.loop.settings import RunConfig
 BackboneName = Literal["resnet50", "resnet18", "mobilenet_v2", "mobilenet_v3_large"]
 TIMM = "timm/"  # in front of the names of timm's networks
 SqueezeExciteGate = Literal["sigmoid", "softmax"]
-HedName = Literal["vgg16", "lite"]
-EdgeName = Literal["vgg16", "lite", "shared", "supervised", "blank"]
+HedName = Literal["vgg16", "lite", "fpn"]
+EdgeName = Literal["vgg16", "lite", "fpn", "shared", "supervised", "blank"]
 PresetName = Literal["small"]
 DecoderName = Literal["concat", "deep", "add", "narrow", "separable"]
 VariantName = Literal["vanilla", "dlse", "dlse_sf", "dlse_hed"]
@@ -61,6 +61,7 @@ class EdgeDesign:
 EDGES: dict[EdgeName, EdgeDesign] = {
     "vgg16": EdgeDesign(network="vgg16"),
     "lite": EdgeDesign(network="lite"),
+    "fpn": EdgeDesign(network="fpn"),
     "shared": EdgeDesign(trunk=True),
     "supervised": EdgeDesign(trunk=True, fused=False),
     "blank": EdgeDesign(),  # an empty map in HED's place: the control for the extra weights
@@ -154,7 +155,7 @@ class TrainConfig(RunConfig):
     """Run or checkpoint to fine-tune, or street19, the shipped one; layers that do not fit (other
     classes) are initialised anew."""
     edge_weights: Path | None = None
-    """Weights of the edge network (--hed vgg16 or lite), which is then frozen: published key
+    """Weights of the edge network (--hed vgg16, lite or fpn), which is then frozen: published key
     names, an edges.pt of train.hed, or a checkpoint. Without them it is trained as well, on the
     label boundaries."""
     teacher: Path | None = None
@@ -165,8 +166,8 @@ class TrainConfig(RunConfig):
     others."""
     hed: EdgeName | None = None
     """Edges of dlse_hed: side outputs of the backbone that feed the decoder (shared, the default)
-    or are only supervised (supervised, no cost at run time), a separate network (vgg16, lite), or
-    empty maps (blank, for comparison)."""
+    or are only supervised (supervised, no cost at run time), a separate network (vgg16, or a light
+    one: lite, fpn), or empty maps (blank, for comparison)."""
     decoder: DecoderName | None = None
     """How the backbone's features are brought together: docs/results say what each costs. Default:
     that of --start, else deep."""

@@ -224,7 +224,7 @@ def _network(config: TrainConfig, classes: int) -> DeepLab:
         if network.hed is None:
             raise HedgeError(
                 f"--edge-weights {config.edge_weights}: this model has no edge network to "
-                "fill; add --variant dlse_hed --hed lite (or vgg16), or drop the weights"
+                "fill; add --variant dlse_hed --hed lite (or fpn, vgg16), or drop the weights"
             )
         load_hed_weights(network.hed, config.edge_weights)
         network.hed.requires_grad_(False)

@@ -48,7 +48,7 @@ def exported(trained_run: Path, blocks: Path, tmp_path_factory: pytest.TempPathF
     [
         ("mobilenet_v2", "dlse_hed", None),
         *(("timm/test_resnet", variant, None) for variant in VARIANTS),
-        *(("timm/test_resnet", "dlse_hed", hed) for hed in ("lite", "supervised", "blank")),
+        *(("timm/test_resnet", "dlse_hed", hed) for hed in ("fpn", "supervised", "blank")),
         ("resnet18", "dlse_hed", "vgg16"),
     ],
 )

@@ -13,7 +13,7 @@ from runtime.numbers import Count, Positive, Weight
 from train.config import HedName
 from train.loop.settings import RunConfig
 
-LR: dict[HedName, float] = {"lite": 2e-3, "vgg16": 1e-4}  # VGG has no batch-norm
+LR: dict[HedName, float] = {"lite": 2e-3, "fpn": 8e-3, "vgg16": 1e-4}  # VGG has no batch-norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,8 @@ class HedConfig(RunConfig):
     data: Path
     """BSDS500's data folder: images/train/*.jpg and groundTruth/train/*.mat."""
     net: HedName = "lite"
-    """lite: 0.19 M parameters, trains on a CPU; vgg16: the paper's network, 14.7 M, needs a GPU
-    and --start."""
+    """lite: 0.19 M parameters, trains on a CPU; fpn: the same under a feature pyramid, which learns
+    more of the same images; vgg16: the paper's network, 14.7 M, needs a GPU and --start."""
     start: str | None = None
     """Edge weights to start from: the published key names, or an edges.pt of train.hed. vgg16
     also takes "imagenet" (torchvision downloads it) or a file of torchvision's vgg16."""
@@ -47,8 +47,8 @@ class HedConfig(RunConfig):
     """Range of the random scaling; crops are also flipped, and turned by multiples of 22.5°."""
     epochs: Count = 150
     lr: Positive | None = None
-    """Peak learning rate (AdamW, poly decay with power 0.9). Default: 2e-3 for lite, 1e-4 for
-    vgg16."""
+    """Peak learning rate (AdamW, poly decay with power 0.9). Default: 2e-3 for lite, 8e-3
+    for fpn, 1e-4 for vgg16."""
     weight_decay: Weight = 1e-3
     """AdamW's weight decay."""
     ema: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = 0.99

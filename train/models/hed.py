@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from runtime.errors import HedgeError
 from train.checkpoint import load_state
 from train.config import HedName
-from train.models.blocks import ConvBNReLU, Normalize
+from train.models.blocks import ConvBN, ConvBNReLU, Normalize
 from train.models.spec import describe_keys
 
 # Caffe's means, BGR, on the 0-255 scale: the published weights expect them.
@@ -25,45 +25,83 @@ _PUBLISHED = ("One", "Two", "Thr", "Fou", "Fiv")
 class Hed(nn.Module):
     """Stages, a 1×1 score on each, a 1×1 fusion: (N, 3, H, W) RGB in 0..1 → edge logits.
 
-    Returns a side output of each stage at the stage's own size, then the fusion at the first's,
-    which is 1/stride of the image's.
+    Returns a side output of each stage at the stage's own size, then what they are combined to at
+    the first's, which is 1/stride of the image's.
     """
 
     stride = 1
 
     def __init__(
-        self, stages: Sequence[nn.Module], channels: Sequence[int], normalize: Normalize
+        self,
+        stages: Sequence[nn.Module],
+        channels: Sequence[int],
+        normalize: Normalize,
+        combine: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.scores = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in channels)
-        self.combine = nn.Conv2d(len(channels), 1, 1)
-        nn.init.constant_(self.combine.weight, 1 / len(channels))  # the paper starts at the mean
-        assert self.combine.bias is not None
-        nn.init.zeros_(self.combine.bias)
+        self.combine = combine or Fusion(len(channels))
         self.normalize = normalize
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         """(N, 3, H, W) RGB in 0..1 → edge logits (N, 1, h, w) a stage, their fusion last."""
-        x = self.normalize(image)
-        sides: list[torch.Tensor] = []
-        for stage, score in zip(self.stages, self.scores, strict=True):
-            x = stage(x)
-            sides.append(score(x))
-        return [*sides, self.fuse(sides)]
+        sides = self.sides(self.features(image))
+        return [*sides, self.combine(sides)]
 
-    def fuse(self, sides: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The weighted sum of the sides, from the coarsest up: each step doubles what is there.
+    def features(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """(N, 3, H, W) RGB in 0..1 → what each stage makes of it, (N, C, h, w)."""
+        x = self.normalize(image)
+        found = []
+        for stage in self.stages:
+            x = stage(x)
+            found.append(x)
+        return found
+
+    def sides(self, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Features of each stage → edge logits (N, 1, h, w) of each."""
+        return [score(x) for score, x in zip(self.scores, features, strict=True)]
+
+
+class Fusion(nn.Module):
+    """The paper's 1×1 convolution: a weighted sum of the sides, which starts as their mean."""
+
+    def __init__(self, sides: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((1, sides, 1, 1), 1 / sides))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, sides: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Sides (N, 1, h, w), the largest first → their sum at its size, from the coarsest up: each
+        step doubles what is there.
 
         A 1×1 convolution and bilinear interpolation commute, so this is the paper's fusion but for
         the smoother interpolation, and it handles one large map where that has five.
         """
-        weights, bias = self.combine.weight.unbind(1), self.combine.bias
-        assert bias is not None
+        weights = self.weight.unbind(1)
         fused = sides[-1] * weights[-1]
         for side, weight in zip(sides[-2::-1], weights[-2::-1], strict=True):
             fused = upsample(fused, side.shape[-2:]) + side * weight
-        return fused + bias
+        return fused + self.bias
+
+
+class Pyramid(nn.Module):
+    """A feature pyramid (Lin et al., CVPR 2017): what is seen coarsely comes down, and the finest
+    level answers."""
+
+    def __init__(self, channels: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(ConvBN(c, width) for c in channels)
+        self.smooth = nn.ModuleList(ConvBNReLU(width, width) for _ in channels[:-1])
+        self.score = nn.Conv2d(width, 1, 1)
+
+    def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Features (N, C, h, w), the largest first → edge logits (N, 1, h, w) at its size."""
+        x = self.lateral[-1](features[-1]).relu()
+        steps = list(zip(self.lateral, self.smooth, features, strict=False))
+        for lateral, smooth, near in reversed(steps):
+            x = smooth((lateral(near) + upsample(x, near.shape[-2:])).relu())
+        return self.score(x)
 
 
 class HedVgg16(Hed):
@@ -84,7 +122,8 @@ class HedVgg16(Hed):
                 channels = width
             stages.append(nn.Sequential(*layers))
         mean = [value / 255 for value in MEAN_BGR[::-1]]  # the image comes as RGB in 0..1
-        super().__init__(stages, [w[-1] for w in widths], Normalize(mean, [1 / 255] * 3, bgr=True))
+        normalize = Normalize(mean, [1 / 255] * 3, bgr=True)
+        super().__init__(stages, [w[-1] for w in widths], normalize)
 
 
 class HedLite(Hed):
@@ -95,16 +134,32 @@ class HedLite(Hed):
     """
 
     stride = 4
+    channels = (32, 48, 64, 64)
 
-    def __init__(self) -> None:
-        channels = (32, 48, 64, 64)
+    def __init__(self, combine: nn.Module | None = None) -> None:
         stages, last = [], 16
-        for width in channels:
+        for width in self.channels:
             layers = [ConvBNReLU(last, width, stride=2), ConvBNReLU(width, width)]
             stages.append(nn.Sequential(*layers))
             last = width
         stages[0].insert(0, ConvBNReLU(3, 16, stride=2))
-        super().__init__(stages, channels, Normalize())
+        super().__init__(stages, self.channels, Normalize(), combine)
+
+
+class HedFpn(HedLite):
+    """The light net's stages under a feature pyramid, 0.21 M parameters.
+
+    A sum of single maps cannot say that what is faint nearby is an outline from afar. Its side
+    outputs only teach: they are there in training mode alone.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Pyramid(self.channels, width=24))
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """(N, 3, H, W) RGB in 0..1 → edge logits at 1/4, in training behind those of each stage."""
+        features = self.features(image)
+        return [*(self.sides(features) if self.training else ()), self.combine(features)]
 
 
 class SideOutputs(nn.Module):
@@ -142,7 +197,11 @@ class SideOutputs(nn.Module):
         return maps
 
 
-HEDS: dict[HedName, Callable[[], Hed]] = {"vgg16": HedVgg16, "lite": HedLite}
+HEDS: dict[HedName, Callable[[], Hed]] = {
+    "vgg16": HedVgg16,
+    "lite": HedLite,
+    "fpn": HedFpn,
+}
 
 
 def upsample(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
