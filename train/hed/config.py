@@ -20,14 +20,14 @@ LR: dict[HedName, float] = {"lite": 2e-3, "fpn": 8e-3, "vgg16": 1e-4}  # VGG has
 class HedConfig(RunConfig):
     """Train an edge network on BSDS500; writes runs/NAME/{config.json,metrics.jsonl,edges.pt}.
 
-    Example: python -m train.hed --data data/bsds500 --net lite
+    Example: python -m train.hed --data data/bsds500
 
-    Then: python -m train.hed.evaluate runs/hed-lite --data data/bsds500
+    Then: python -m train.hed.evaluate runs/hed-fpn --data data/bsds500
     """
 
     data: Path
     """BSDS500's data folder: images/train/*.jpg and groundTruth/train/*.mat."""
-    net: HedName = "lite"
+    net: HedName = "fpn"
     """lite: 0.19 M parameters, trains on a CPU; fpn: the same under a feature pyramid, which learns
     more of the same images; vgg16: the paper's network, 14.7 M, needs a GPU and --start."""
     start: str | None = None

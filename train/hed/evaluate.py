@@ -39,7 +39,7 @@ class EvaluateEdges:
 
     Examples:
 
-    python -m train.hed.evaluate runs/hed-lite --data data/bsds500
+    python -m train.hed.evaluate runs/hed-fpn --data data/bsds500
 
     python -m train.hed.evaluate maps/ --data data/bsds500   (PNGs of any other detector)
     """

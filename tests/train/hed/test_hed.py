@@ -28,7 +28,7 @@ from train.hed.evaluate import EvaluateEdges
 from train.hed.evaluate import main as evaluate
 from train.hed.start import start
 from train.models.blocks import IMAGENET_MEAN, IMAGENET_STD
-from train.models.hed import HedLite, HedVgg16, load_hed_weights
+from train.models.hed import HedFpn, HedLite, HedVgg16, load_hed_weights
 
 SIZE = (144, 192)  # people differ by a pixel: less than the tolerance, 1.8
 
@@ -162,7 +162,7 @@ def test_it_learns_and_its_weights_serve_the_other_commands(
     rows = [msgspec.json.decode(line) for line in (run / "metrics.jsonl").read_bytes().splitlines()]
     assert [row["epoch"] for row in rows] == list(range(1, 61))
     assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
-    load_hed_weights(HedLite(), run / "edges.pt")  # what train --edge-weights does
+    load_hed_weights(HedFpn(), run / "edges.pt")  # what train --edge-weights does
     evaluate(
         EvaluateEdges(run, drawings, workers=1, json=tmp_path / "run.json", save=tmp_path / "seen")
     )
