@@ -20,7 +20,7 @@ SqueezeExciteGate = Literal["sigmoid", "softmax"]
 HedName = Literal["vgg16", "lite", "fpn"]
 EdgeName = Literal["vgg16", "lite", "fpn", "shared", "supervised", "blank"]
 PresetName = Literal["small"]
-DecoderName = Literal["concat", "deep", "add", "narrow", "separable"]
+DecoderName = Literal["concat", "deep", "taper", "add", "narrow", "separable"]
 VariantName = Literal["vanilla", "dlse", "dlse_sf", "dlse_hed"]
 
 DEFAULT_BACKBONE: BackboneName = "mobilenet_v2"
@@ -76,7 +76,8 @@ class DecoderDesign:
     they are brought to the same width; fuse: the 3×3 behind each join; aspp: its dilated 3×3 are
     dense over all channels of the backbone, or over those that its 1×1 answers (narrow), or
     separable; rates: its dilations; skip16: whether features at 1/16 join as well, side by side;
-    output_stride: of the backbone, where --output-stride does not say.
+    taper: whether what goes up from 1/8 is as narrow as what leaves 1/4; output_stride: of the
+    backbone, where --output-stride does not say.
     """
 
     skips: Literal["concat", "add"]
@@ -84,12 +85,14 @@ class DecoderDesign:
     aspp: Literal["dense", "narrow", "separable"] = "dense"
     rates: tuple[int, ...] = (6, 12, 18)
     skip16: bool = False
+    taper: bool = False
     output_stride: Literal[16, 32] = 16
 
 
 DECODERS: dict[DecoderName, DecoderDesign] = {
     "concat": DecoderDesign("concat"),
     "deep": DecoderDesign("concat", rates=(3, 6, 9), skip16=True, output_stride=32),
+    "taper": DecoderDesign("concat", rates=(3, 6, 9), skip16=True, taper=True, output_stride=32),
     "add": DecoderDesign("add"),
     "narrow": DecoderDesign("add", aspp="narrow"),
     "separable": DecoderDesign("add", fuse="separable", aspp="separable"),

@@ -96,10 +96,9 @@ def _openvino(spec: Spec, manifest: Manifest, wanted: str) -> tuple[Fill, Run]:
 
     model = ov.compiled(spec.bundle, manifest, wanted, spec.threads, device=spec.device)
     request = model.create_infer_request()
-    memory = request.get_input_tensor().data
 
     def fill(batch: np.ndarray) -> None:
-        memory[:] = batch
+        ov.fill(request, batch)
 
     def run() -> np.ndarray:
         request.start_async()
@@ -164,7 +163,7 @@ class Program:
 
         wanted, _ = label_tail(self._manifest)
         graph = self._spec.scratch / "graph.xml"
-        model = ov.part(self._spec.bundle / self._manifest.graph("openvino"), wanted)
+        model = ov.part(self._spec.bundle, self._manifest, wanted)
         openvino.save_model(model, graph, compress_to_fp16=False)
         command = [
             self._program, "-m", str(graph), "-d", self._spec.device or "CPU", "-api", "sync",

@@ -81,7 +81,7 @@ def _openvino(spec: Spec, manifest: Manifest, frames: np.ndarray) -> Iterator[No
         spec.bundle, manifest, wanted, spec.threads, device=spec.device, profiled=True
     )
     request = model.create_infer_request()
-    request.get_input_tensor().data[:] = frames
+    ov.fill(request, frames)
     for _ in range(RUNS):
         request.start_async()
         request.wait()

@@ -80,7 +80,7 @@ def quantized(
     manifest, wanted = Manifest.load(bundle), WAYS[way]
     scores, tail = label_tail(manifest)
     tensor, labels = (scores, tail) if wanted.tail else (manifest.output.name, np.copy)
-    model = ov.part(bundle / manifest.graph("openvino"), tensor)
+    model = ov.part(bundle, manifest, tensor)
     shown = nncf.Dataset(list(_batches(images, manifest)))
     if wanted.control:
         model = _controlled(model, shown, scenes, manifest)

@@ -11,6 +11,7 @@ from io import BytesIO
 from math import prod
 from pathlib import Path
 
+import cv2
 import numpy as np
 import openvino
 from openvino import properties
@@ -30,6 +31,12 @@ CPU, AUTO = "CPU", "AUTO"
 _ARITHMETIC = {
     "f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8",
 }  # fmt: skip
+_ENTRANCE = {"Parameter", "Convert", "Transpose"}  # from a frame to its planes
+_LINEAR = {
+    "mode": "linear_onnx",
+    "coordinate_transformation_mode": "half_pixel",
+    "antialias": False,
+}
 _MATRICES = {"FullyConnected", "MatMul"}  # in graphs as executed
 _PRODUCTS = _MATRICES | {"Convolution", "Deconvolution"}
 
@@ -69,7 +76,7 @@ class OvEngine(Scored, Closing):
         check_batch(self.manifest, batch)
         request = self._free.pop()
         self._running.append(request)
-        request.get_input_tensor().data[:] = batch
+        fill(request, batch)
         request.start_async()
 
     def result(self) -> np.ndarray:
@@ -163,7 +170,7 @@ def compiled(
         config[properties.enable_profiling()] = True
     graph = bundle / manifest.graph(BACKEND)
     try:
-        model = partial(_compile, graph, wanted, device or CPU, config)
+        model = partial(_compile, bundle, manifest, wanted, device or CPU, config)
         if (device or CPU) != CPU or profiled:
             return model()
         return _kept(f"{manifest.digest} {wanted}", config, model)
@@ -172,9 +179,9 @@ def compiled(
 
 
 def _compile(
-    graph: Path, wanted: str, device: str, config: Mapping[str, object]
+    bundle: Path, manifest: Manifest, wanted: str, device: str, config: Mapping[str, object]
 ) -> openvino.CompiledModel:
-    return core().compile_model(part(graph, wanted), device, config)
+    return core().compile_model(part(bundle, manifest, wanted, device), device, config)
 
 
 def _kept(
@@ -197,10 +204,47 @@ def _kept(
     return model
 
 
-def part(graph: Path, wanted: str) -> openvino.Model:
-    """An ONNX file's graph up to the tensor ``wanted``."""
-    model = core().read_model(graph)
+def part(bundle: Path, manifest: Manifest, wanted: str, device: str = CPU) -> openvino.Model:
+    """The bundle's graph up to the tensor ``wanted``.
+
+    In INT8 on a CPU it takes frames of the network's size, to which ``fill`` brings them: OpenCV
+    is ten times as fast there as the library, and such a graph rounds them to bytes as well.
+    """
+    model = core().read_model(bundle / manifest.graph(BACKEND))
+    if manifest.precision == "int8" and device == CPU:
+        _leave_resizing(model)
     return openvino.Model([model.output(wanted)], model.get_parameters())
+
+
+def _leave_resizing(model: openvino.Model) -> None:
+    """Let frames enter as they are resized, where nothing reads them but resized."""
+    frame, *others = model.get_parameters()
+    node: openvino.Node = frame
+    while node.get_type_name() in _ENTRANCE:
+        readers = node.output(0).get_target_inputs()
+        if len(readers) != 1:
+            return
+        node = readers.pop().get_node()
+    how = node.get_attributes()
+    if node.get_type_name() != "Interpolate" or any(how[key] != _LINEAR[key] for key in _LINEAR):
+        return
+    planes = node.input_value(0)
+    batch, high, wide, channels = frame.get_output_shape(0)
+    whole, (*same, height, width) = (list(planes.shape), list(node.get_output_shape(0)))
+    if others or whole != [batch, channels, high, wide] or same != [batch, channels]:
+        return
+    for reader in node.output(0).get_target_inputs():
+        reader.replace_source_output(planes)
+    frame.set_partial_shape(openvino.PartialShape([batch, height, width, channels]))
+    model.validate_nodes_and_infer_types()
+
+
+def fill(request: openvino.InferRequest, batch: np.ndarray) -> None:
+    """Put a batch of frames into a request's own memory, resized where ``part`` left that."""
+    places = request.get_input_tensor().data
+    height, width = places.shape[1:3]
+    for frame, place in zip(batch, places, strict=True):
+        cv2.resize(frame, (width, height), dst=place, interpolation=cv2.INTER_LINEAR)
 
 
 def _computes(model: openvino.CompiledModel, manifest: Manifest) -> str:

@@ -14,7 +14,7 @@ from runtime import files
 from runtime.backends import golden
 from runtime.bundle.classes import ClassSet
 from runtime.bundle.golden import Golden
-from runtime.bundle.manifest import Manifest, TensorSpec
+from runtime.bundle.manifest import Manifest, Precision, TensorSpec
 from runtime.bundle.measured import Measured
 from tests.equipment.pictures import CLASSES, HEIGHT, WIDTH
 
@@ -29,21 +29,25 @@ def make_bundle(
     measured: Measured | None = None,
     golden_frames: bool = False,
     scores: bool = False,
+    network: tuple[int, int] | None = None,
+    precision: Precision = "fp32",
 ) -> Path:
     """Write a bundle that labels each pixel with its brightest channel; (24, 32) unless said.
 
-    scores: labels are of mean values of 4 × 4 pixels, which the graph tells as well (``SCALE``).
+    scores: labels are of mean values of 4 × 4 pixels, which the graph tells as well (``SCALE``);
+    network: of so many pixels, to which it resizes the frame.
     """
     folder.mkdir(parents=True)
     shape = (batch, *size, 3)
-    graph = _brightest_mean(shape) if scores else _brightest_channel(shape)
+    seen = network or size
+    graph = _brightest_mean(shape, seen) if scores else _brightest_channel(shape)
     onnx.save(graph, folder / "model.onnx")
-    small = (batch, 3, *(side // 4 for side in size))
+    small = (batch, 3, *(side // 4 for side in seen))
     manifest = Manifest(
         name="brightest",
         variant="none",
         backbone="none",
-        precision="fp32",
+        precision=precision,
         input=TensorSpec("frame", shape, "uint8", "NHWC", "BGR"),
         output=TensorSpec("labels", shape[:3], "uint8", "NHW"),
         classes=class_set,
@@ -91,27 +95,36 @@ def _hashes(bundle: Path) -> dict[str, str]:
     return {path.relative_to(bundle).as_posix(): files.sha256(path) for path in found}
 
 
-def _brightest_mean(shape: tuple[int, int, int, int]) -> onnx.ModelProto:
-    """uint8 (N, H, W, 3) BGR → labels as below, of ``logits``: means of 4 × 4 pixels by SCALE."""
+def _brightest_mean(shape: tuple[int, ...], seen: tuple[int, int]) -> onnx.ModelProto:
+    """uint8 (N, H, W, 3) BGR → labels as below, of ``logits``: means of 4 × 4 pixels by SCALE.
+
+    seen: the (H, W) at which it looks at the frame.
+    """
     batch, height, width, _ = shape
-    scale = numpy_helper.from_array(np.float32(1 / SCALE), "scale")
-    sizes = numpy_helper.from_array(np.array([batch, 3, height, width], np.int64), "sizes")
     linear = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    constants = [
+        numpy_helper.from_array(np.float32(1 / SCALE), "scale"),
+        numpy_helper.from_array(np.array([batch, 3, height, width], np.int64), "sizes"),
+        numpy_helper.from_array(np.array([batch, 3, *seen], np.int64), "seen"),
+    ]
     nodes = [
         helper.make_node("Cast", ["frame"], ["values"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["values"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("AveragePool", ["planes"], ["means"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Resize", ["planes", "", "", "seen"], ["resized"], **linear),
+        helper.make_node(
+            "AveragePool", ["resized"], ["means"], kernel_shape=[4, 4], strides=[4, 4]
+        ),
         helper.make_node("Mul", ["means", "scale"], ["logits"]),
         helper.make_node("Resize", ["logits", "", "", "sizes"], ["wide"], **linear),
         helper.make_node("ArgMax", ["wide"], ["index"], axis=1, keepdims=0),
         helper.make_node("Cast", ["index"], ["index32"], to=TensorProto.INT32),
         helper.make_node("Cast", ["index32"], ["labels"], to=TensorProto.UINT8),
     ]
-    small = (batch, 3, height // 4, width // 4)
+    small = (batch, 3, seen[0] // 4, seen[1] // 4)
     frame = helper.make_tensor_value_info("frame", TensorProto.UINT8, shape)
     labels = helper.make_tensor_value_info("labels", TensorProto.UINT8, shape[:3])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, small)
-    graph = helper.make_graph(nodes, "means", [frame], [labels, logits], [scale, sizes])
+    graph = helper.make_graph(nodes, "means", [frame], [labels, logits], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 9
     onnx.checker.check_model(model)

@@ -75,8 +75,9 @@ class DeepLab(nn.Module):
         else:
             self.skip8 = ConvBNReLU(eighth, SKIP_CHANNELS, kernel=1)
             self.skip4 = ConvBNReLU(quarter, SKIP_CHANNELS, kernel=1)
-            self.fuse8 = fuse(wide + SKIP_CHANNELS, wide)
-            self.fuse4 = fuse(wide + SKIP_CHANNELS + edge, narrow)
+            up = narrow if decoder.taper else wide
+            self.fuse8 = fuse(wide + SKIP_CHANNELS, up)
+            self.fuse4 = fuse(up + SKIP_CHANNELS + edge, narrow)
         if decoder.skip16:
             self.skip16 = ConvBNReLU(sixteenth, SKIP_CHANNELS, kernel=1)
             self.fuse16 = fuse(wide + SKIP_CHANNELS, wide)
