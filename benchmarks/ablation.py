@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.studies.designs import DESIGNS, Ablation
+from benchmarks.studies.designs import DESIGNS, SE_AND_EDGES, Ablation
 from export import LIBRARIES
 from runtime import cli
 from runtime.errors import HedgeError
@@ -13,7 +13,10 @@ def main(config: Ablation) -> None:
     cli.require(LIBRARIES, "benchmarks")
     for design in config.designs:
         if design not in DESIGNS:
-            raise HedgeError(f"--designs {design}: not one of {', '.join(DESIGNS)}")
+            raise HedgeError(
+                f"--designs {design}: not one of {', '.join(SE_AND_EDGES)}, … nor one with a "
+                "decoder behind it, as in 'dlse_hed shared deep'"
+            )
     from benchmarks.studies import ablation_runs  # --help and a wrong option wait for no PyTorch
 
     ablation_runs.run(config)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from train.config import (
     DECODERS,
+    EDGES,
     FIRST_DECODER,
     DecoderName,
     EdgeName,
@@ -34,10 +35,12 @@ DESIGNS: dict[str, Design] = {
     "dlse_hed supervised": Design("dlse_hed", "supervised"),
 }
 SE_AND_EDGES = tuple(DESIGNS)  # what SE and edges bring
+DESIGNS |= {f"dlse_hed {name}": Design("dlse_hed", name) for name in EDGES}
 DESIGNS |= {
-    f"decoder {name}": Design("dlse_hed", "shared", name)
-    for name in DECODERS
-    if name != FIRST_DECODER
+    f"{name} {decoder}": replace(design, decoder=decoder)
+    for name, design in DESIGNS.items()
+    for decoder in DECODERS
+    if decoder != FIRST_DECODER
 }
 
 
@@ -59,7 +62,8 @@ class Ablation:
     train: TrainConfig = field(default_factory=TrainConfig)
     """Settings that all trainings share; variant, hed, seed, name and out are the table's."""
     designs: tuple[str, ...] = SE_AND_EDGES
-    """Rows of the table; "decoder add" and its like have dlse_hed's shared edges."""
+    """Rows of the table: a variant and its edges, or these and a decoder, as in "vanilla deep" and
+    "dlse_hed vgg16 deep"; without one it is the first, concat."""
     seeds: tuple[int, ...] = (0, 1)
     """Each design is trained once with each."""
     rounds: int = 30
