@@ -42,23 +42,27 @@ def read(
     """Let those ``convolutions`` that read the frame read its bytes; the codes of their inputs.
 
     symmetric: the zero point is 0, so that padding is middle gray; otherwise it is the mean of
-    the three planes' means.
+    all means that are subtracted. One for all readers: an edge network may have another mean than
+    the backbone, and OpenVINO (2026.4) refuses EfficientNet-Lite beside it in two codes.
     """
+    framed = [
+        (node, centred, planes)
+        for node in convolutions
+        if (centred := node.inputs[0]) is not None and (planes := behind(centred)) is not None
+    ]
+    if not framed:
+        return {}
+    middle = np.mean([_mean(centred) for _, centred, _ in framed])
+    zero = 128 if symmetric else round(float(middle))
+    code = Scale(np.float64(1), np.int8(zero - 128))
     codes: dict[ir.Value, Scale] = {}
-    known: dict[tuple[ir.Value, int], ir.Value] = {}
-    for node in convolutions:
-        centred = node.inputs[0]
-        assert centred is not None
-        if (planes := behind(centred)) is None:
-            continue
-        mean = _mean(centred)
-        zero = 128 if symmetric else round(float(mean.mean()))
-        code = Scale(np.float64(1), np.int8(zero - 128))
-        if (planes, zero) not in known:
-            known[planes, zero] = _coded(graph, node, planes, zero, code)
-        value = known[planes, zero]
+    known: dict[ir.Value, ir.Value] = {}
+    for node, centred, planes in framed:
+        if planes not in known:
+            known[planes] = _coded(graph, node, planes, zero, code)
+        value = known[planes]
         node.replace_input_with(0, value)
-        _move_bias(graph, node, zero - mean)
+        _move_bias(graph, node, zero - _mean(centred))
         codes[value] = code
     return codes
 

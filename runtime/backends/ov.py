@@ -173,7 +173,7 @@ def compiled(
         model = partial(_compile, bundle, manifest, wanted, device or CPU, config)
         if (device or CPU) != CPU or profiled:
             return model()
-        return _kept(f"{manifest.digest} {wanted}", config, model)
+        return _kept(f"{manifest.digest} {wanted} of frames as fill gives them", config, model)
     except (RuntimeError, ValueError) as error:  # ValueError: its message is not text
         raise HedgeError(f"{graph}: OpenVINO refuses it: {one_line(error)}") from error
 

@@ -21,24 +21,28 @@ from export.own.deploy import DeployGraph
 from export.own.to_onnx import to_onnx
 from train.config import ModelConfig
 from train.models import DeepLab
+from train.models.blocks import Normalize
 
 SIZE, TWICE = (64, 96), (128, 192)
 
 
-@pytest.fixture(scope="module", params=[SIZE, TWICE], ids=["whole", "halved"])
+@pytest.fixture(scope="module", params=["whole", "halved", "two means"])
 def forms(
     request: pytest.FixtureRequest, lite_graph: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A folder with a graph of two readers of the frame, backbone and HED, in FP32 and INT8."""
     folder = tmp_path_factory.mktemp("forms")
-    if request.param == SIZE:
+    size = TWICE if request.param == "halved" else SIZE
+    if request.param == "whole":
         shutil.copy(lite_graph, folder / "fp32.onnx")
     else:
         torch.manual_seed(0)
         model = DeepLab(ModelConfig("mobilenet_v2", num_classes=3, se="sigmoid", hed="lite"))
-        to_onnx(DeployGraph(model, SIZE, request.param), 1, folder / "fp32.onnx")
+        if request.param == "two means":  # as EfficientNet-Lite beside HED
+            model.normalize = Normalize([0.5] * 3, [0.5] * 3)
+        to_onnx(DeployGraph(model, SIZE, size), 1, folder / "fp32.onnx")
     to_fp16(folder / "fp32.onnx", folder / "fp16.onnx")
-    found = observe(folder / "fp32.onnx", [photograph(request.param)])
+    found = observe(folder / "fp32.onnx", [photograph(size)])
     ranges = {name: histogram.range("minmax") for name, histogram in found.items()}
     qdq.quantize(folder / "fp32.onnx", folder / "cpu.onnx", ranges, CPU, ())
     qdq.quantize(folder / "fp16.onnx", folder / "tensorrt.onnx", ranges, TENSORRT, ())
