@@ -19,6 +19,8 @@ from runtime.backends.base import LabelsOnly
 from runtime.bundle.manifest import Manifest
 
 Labels = Callable[[np.ndarray], np.ndarray]
+# Scores of four corners (R, 4), and which of the cells they are of, (R,) → (R, P) scores of pixels.
+Blended = Callable[[np.ndarray, np.ndarray], np.ndarray]
 SMALL_PRODUCT = 1 << 17  # multiply-adds; OpenBLAS starts its threads above twice as many
 CONTESTED = 0.25  # share of the cells above which whole planes are faster
 
@@ -68,22 +70,56 @@ def _fill(scores: np.ndarray, labels: np.ndarray) -> None:
     A cell lies between four neighbouring scores, and at the border half beyond it.
     """
     (height, width), size = scores.shape[1:], labels.shape
-    high, rest = divmod(size[0], height)
-    wide, left_over = divmod(size[1], width)
     winner = np.pad(_winners(scores), 1, "edge")
     one = winner[:-1, :-1]
     others = winner[:-1, 1:], winner[1:, :-1], winner[1:, 1:]
     contested = np.logical_or.reduce([one != other for other in others])
-    if rest or left_over or contested.mean() > CONTESTED:
+    if size[0] < height or size[1] < width or contested.mean() > CONTESTED:
         _fill_by_planes(scores, labels)
-        return
+    elif size[0] % height or size[1] % width:
+        _fill_uneven(scores, one, np.argwhere(contested), labels)
+    else:
+        _fill_even(scores, one, np.argwhere(contested), labels)
+
+
+def _fill_even(scores: np.ndarray, one: np.ndarray, places: np.ndarray, labels: np.ndarray) -> None:
+    """Fill ``labels`` where all cells have as many pixels, at the same shares of their corners.
+
+    one: (h + 1, w + 1) uint8, the class that wins in a cell; places: (K, 2), the cells where more
+    than one can.
+    """
+    high, wide = labels.shape[0] // scores.shape[1], labels.shape[1] // scores.shape[2]
     pixels = one.repeat(wide, 1).repeat(high, 0)
-    if len(places := np.argwhere(contested)):
+    if len(places):
         rows, columns = places.T
-        cells = pixels.reshape(height + 1, high, width + 1, wide)
-        cells[rows, :, columns] = _in_cells(scores, rows, columns, (high, wide))
+        weights = _weights(high, wide)
+        found = _in_cells(scores, rows, columns, lambda corners, _: _blended(corners, weights))
+        cells = pixels.reshape(one.shape[0], high, one.shape[1], wide)
+        cells[rows, :, columns] = found.reshape(-1, high, wide)
     top, left = (high + 1) // 2, (wide + 1) // 2
-    labels[:] = pixels[top : top + size[0], left : left + size[1]]
+    labels[:] = pixels[top : top + labels.shape[0], left : left + labels.shape[1]]
+
+
+def _fill_uneven(
+    scores: np.ndarray, one: np.ndarray, places: np.ndarray, labels: np.ndarray
+) -> None:
+    """The same where cells differ, as at 720 pixels of 128 scores."""
+    high, down, below = _cells(scores.shape[1], labels.shape[0])
+    wide, across, right = _cells(scores.shape[2], labels.shape[1])
+    labels[:] = one.repeat(wide, 1).repeat(high, 0)
+    if not len(places):
+        return
+    rows, columns = places.T
+
+    def blended(corners: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        near, far = corners[:, ::2, None], corners[:, 1::2, None]
+        edges = near + (far - near) * right[columns[cells], None]  # upper and lower, (R, 2, w)
+        inside = edges[:, :1] + (edges[:, 1:] - edges[:, :1]) * below[rows[cells], :, None]
+        return inside.reshape(len(corners), -1)
+
+    pixels = (down[rows] * labels.shape[1])[:, :, None] + across[columns][:, None]
+    found = _in_cells(scores, rows, columns, blended)
+    labels.reshape(-1)[pixels] = found.reshape(pixels.shape)
 
 
 def _fill_by_planes(scores: np.ndarray, labels: np.ndarray) -> None:
@@ -118,9 +154,10 @@ def _overtake(
 
 
 def _in_cells(
-    scores: np.ndarray, rows: np.ndarray, columns: np.ndarray, size: tuple[int, int]
+    scores: np.ndarray, rows: np.ndarray, columns: np.ndarray, blended: Blended
 ) -> np.ndarray:
-    """(K, *size) uint8 labels in K cells; those of row and column 0 begin beyond the border."""
+    """(K, P) uint8 labels of the pixels in K cells; those of row and column 0 begin beyond the
+    border."""
     count, height, width = scores.shape
     down = np.maximum(rows - 1, 0) * width, np.minimum(rows, height - 1) * width
     across = np.maximum(columns - 1, 0), np.minimum(columns, width - 1)
@@ -135,17 +172,34 @@ def _in_cells(
     cells, classes = np.divmod(np.flatnonzero(rivals.T[order]), count)
     corners = corners[classes, :, order[cells]]
     numbers = classes.astype(np.uint8)[:, None]
-    start, weights = np.cumsum(many, dtype=np.intp) - many, _weights(*size)
-    best = _blended(corners[start], weights)
+    start = np.cumsum(many, dtype=np.intp) - many
+    best = blended(corners[start], order)
     labels = numbers[start].repeat(best.shape[1], 1)
     for rank in range(1, int(many[0])):
         live = np.count_nonzero(many > rank)
         rival = start[:live] + rank
-        blended = _blended(corners[rival], weights)
-        _overtake(blended, numbers[rival], best[:live], labels[:live])
+        scored = blended(corners[rival], order[:live])
+        _overtake(scored, numbers[rival], best[:live], labels[:live])
     answer = np.empty_like(labels)
     answer[order] = labels
-    return answer.reshape(-1, *size)
+    return answer
+
+
+@cache
+def _cells(scores: int, pixels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How ``pixels`` of an axis lie between ``scores``, which are no more of them.
+
+    (n + 1,) how many each cell has; (n + 1, most) which they are, the last again where a cell has
+    fewer than most; (n + 1, most) float32, how far each is from its cell's first corner. Only the
+    first cell can be empty, where there are as many pixels as scores; it is given the first pixel,
+    whose score is both of its corners.
+    """
+    at = (np.arange(pixels) + 0.5) * scores / pixels - 0.5
+    first = np.floor(at)
+    counts = np.bincount(first.astype(np.intp) + 1, minlength=scores + 1)
+    within = np.minimum(np.arange(counts.max()), counts[:, None] - 1)
+    places = np.maximum((np.cumsum(counts) - counts)[:, None] + within, 0)
+    return counts, places, (at - first).astype(np.float32)[places]
 
 
 def _blended(corners: np.ndarray, weights: np.ndarray) -> np.ndarray:

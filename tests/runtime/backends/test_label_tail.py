@@ -80,12 +80,18 @@ def test_any_sizes(
     classes=st.integers(1, 5),
     source=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     times=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    more=st.sampled_from([(0, 0), (0, 0), (1, 0), (0, 3), (5, 2)]),
     seed=st.integers(0, 1000),
 )
 def test_cell_by_cell_and_plane_by_plane(
-    contested: float, classes: int, source: tuple[int, int], times: tuple[int, int], seed: int
+    contested: float,
+    classes: int,
+    source: tuple[int, int],
+    times: tuple[int, int],
+    more: tuple[int, int],
+    seed: int,
 ) -> None:
-    target = (source[0] * times[0], source[1] * times[1])
+    target = (source[0] * times[0] + more[0], source[1] * times[1] + more[1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(label_tail, "CONTESTED", contested)
         _check(classes, source, target, seed)
@@ -95,7 +101,8 @@ def test_scores_that_are_no_numbers_give_labels_all_the_same() -> None:
     for odd in (np.nan, np.inf, -np.inf):
         logits = patches(np.random.default_rng(0), (1, 5, 24, 32))
         logits[0, 1:3, 4:6, 4:6] = odd
-        assert upsampled_argmax(logits, (96, 128)).max() < 5
+        for size in ((96, 128), (100, 130)):
+            assert upsampled_argmax(logits, size).max() < 5
 
 
 def test_the_first_of_equals_wins() -> None:
