@@ -225,15 +225,16 @@ def _leave_resizing(model: openvino.Model) -> None:
         if len(readers) != 1:
             return
         node = readers.pop().get_node()
-    how = node.get_attributes()
-    if node.get_type_name() != "Interpolate" or any(how[key] != _LINEAR[key] for key in _LINEAR):
+    resized, how = node.output(0), node.get_attributes()
+    fixed = node.get_type_name() == "Interpolate" and resized.get_partial_shape().is_static
+    if others or not fixed or any(how.get(key) != _LINEAR[key] for key in _LINEAR):
         return
     planes = node.input_value(0)
     batch, high, wide, channels = frame.get_output_shape(0)
-    whole, (*same, height, width) = (list(planes.shape), list(node.get_output_shape(0)))
-    if others or whole != [batch, channels, high, wide] or same != [batch, channels]:
+    *same, height, width = resized.shape
+    if list(planes.shape) != [batch, channels, high, wide] or same != [batch, channels]:
         return
-    for reader in node.output(0).get_target_inputs():
+    for reader in resized.get_target_inputs():
         reader.replace_source_output(planes)
     frame.set_partial_shape(openvino.PartialShape([batch, height, width, channels]))
     model.validate_nodes_and_infer_types()
