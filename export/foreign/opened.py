@@ -15,11 +15,13 @@ from onnx_ir.passes.common import ShapeInferencePass
 
 from export.foreign import ends
 from export.int8.codes import constant
+from export.int8.pairs import MOVES
 from export.own.to_onnx import OPSET
 from runtime.errors import HedgeError, one_line
 
 COLORS = 3
 STANDARD = ("", "ai.onnx")
+ACTIVATIONS = {"Elu", "Gelu", "HardSwish", "LeakyRelu", "Relu"}  # none that ends a network
 _WHOLE = {ir.DataType.BOOL, ir.DataType.UINT8, ir.DataType.INT32, ir.DataType.INT64}
 Size = tuple[int, int]
 
@@ -109,6 +111,8 @@ class Opened:
         _pool(model.graph)
         ShapeInferencePass()(model)
         _flatten_indices(model.graph)
+        _activate_first(model.graph)
+        _activate_first(model.graph)
         ShapeInferencePass()(model)
         self._check_shapes(model)
         return model
@@ -282,6 +286,23 @@ def _flatten_indices(graph: ir.Graph) -> None:
         ir.convenience.replace_nodes_and_values(
             graph, node, [node], [flat, whole], node.outputs, whole.outputs
         )
+
+
+def _activate_first(graph: ir.Graph) -> None:
+    """Activations before what only moves their input, where engines fuse them into the layer that
+    computes it: SegFormer's GELU stands behind a convolution's map, flattened to tokens."""
+    for node in graph:
+        while node.op_type in ACTIVATIONS and (moved := node.inputs[0]) is not None:
+            move = moved.producer()
+            if move is None or move.op_type not in MOVES or len(moved.uses()) > 1:
+                break
+            first = ir.node(node.op_type, [move.inputs[0], *node.inputs[1:]], node.attributes)
+            then = ir.node(move.op_type, [first.outputs[0], *move.inputs[1:]], move.attributes)
+            first.name, then.name = node.name, move.name
+            ir.convenience.replace_nodes_and_values(
+                graph, node, [move, node], [first, then], node.outputs, then.outputs
+            )
+            node = first
 
 
 def _named(node: onnx.NodeProto) -> str:

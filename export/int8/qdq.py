@@ -9,7 +9,7 @@ pooling, resizing and concatenation pass them on under one scale.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -21,9 +21,9 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from export.int8 import frame_bytes
 from export.int8.codes import Scale, constant
+from export.int8.pairs import Kept, Pairs, put_pair
 from runtime.errors import HedgeError
 
-Kept = Collection[str]  # names of layers that stay in floating point
 Ranges = Mapping[str, tuple[float, float]]  # tensor → lowest and highest value worth a code
 
 WEIGHED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
@@ -91,8 +91,9 @@ def quantize(source: Path, target: Path, ranges: Ranges, form: Form, kept: Kept)
     of_frame = frame_bytes.read(model.graph, convolutions, symmetric=not form.unsigned)
     for node in convolutions:
         _quantize_weights(model.graph, node, codes | of_frame, form, node.inputs[0] in of_frame)
+    pairs: Pairs = {}
     for value, code in codes.items():
-        _quantize_activation(model.graph, value, code, kept)
+        put_pair(model.graph, value, code, kept, pairs)
     model.graph.opset_imports[""] = max(OPSET, model.graph.opset_imports[""])
     RemoveUnusedNodesPass()(model)  # the weights that are integers now
     ir.save(model, target)
@@ -274,23 +275,3 @@ def _dequantized(
     node.outputs[0].name = f"{name}_dequantized"
     graph.insert_before(before, node)
     return node.outputs[0]
-
-
-def _quantize_activation(graph: ir.Graph, value: ir.Value, code: Scale, kept: Kept) -> None:
-    """Put a pair behind ``value``; every consumer reads it but the layers that are kept."""
-    producer, name = value.producer(), value.name
-    assert producer is not None and value.dtype is not None
-    users = [usage for usage in value.uses() if usage.node.name not in kept]
-    parts = [
-        constant(graph, f"{name}_scale", code.scale.astype(value.dtype.numpy())),
-        constant(graph, f"{name}_zero_point", np.asarray(code.zero_point)),
-    ]
-    quantize = ir.node("QuantizeLinear", [value, *parts], name=f"{name}_quantize")
-    quantize.outputs[0].name = f"{name}_quantized"
-    dequantize = ir.node(
-        "DequantizeLinear", [quantize.outputs[0], *parts], name=f"{name}_dequantize"
-    )
-    dequantize.outputs[0].name = f"{name}_dequantized"
-    graph.insert_after(producer, [quantize, dequantize])
-    for user, index in users:
-        user.replace_input_with(index, dequantize.outputs[0])

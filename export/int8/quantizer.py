@@ -13,6 +13,7 @@ import onnx_ir as ir
 from export import bundle
 from export.int8 import qdq
 from export.int8.calibration import Images
+from export.int8.pairs import Kept
 from export.int8.ranges import METHODS, Histogram, Method
 from runtime.backends.registry import BACKENDS
 from runtime.bundle.manifest import MODEL, Manifest
@@ -41,7 +42,7 @@ class Quantizer:
         """Names of the layers that can be kept in floating point, in graph order."""
         return qdq.layers(ir.load(self.fp32))
 
-    def write(self, folder: Path, kept: qdq.Kept = ()) -> Manifest:
+    def write(self, folder: Path, kept: Kept = ()) -> Manifest:
         """Make ``folder`` an INT8 bundle with the layers ``kept`` in floating point.
 
         It carries two forms from one set of scales: FP16 with int8 activations for TensorRT, FP32
@@ -50,14 +51,14 @@ class Quantizer:
         graphs = {name: CPU_MODEL for name, row in BACKENDS.items() if row.device == "cpu"}
         return self._written(folder, kept, (MODEL, CPU_MODEL), graphs)
 
-    def trial(self, folder: Path, kept: qdq.Kept, backends: Sequence[str]) -> None:
+    def trial(self, folder: Path, kept: Kept, backends: Sequence[str]) -> None:
         """Make ``folder`` an INT8 bundle for engines of one device: half the work of ``write``."""
         on_cpu = BACKENDS[backends[0]].device == "cpu"
         name = CPU_MODEL if on_cpu else MODEL
         self._written(folder, kept, (name,), dict.fromkeys(backends, name))
 
     def _written(
-        self, folder: Path, kept: qdq.Kept, names: Sequence[str], graphs: dict[str, str]
+        self, folder: Path, kept: Kept, names: Sequence[str], graphs: dict[str, str]
     ) -> Manifest:
         folder.mkdir(parents=True, exist_ok=True)
         forms = {MODEL: (self.fp16, qdq.TENSORRT), CPU_MODEL: (self.fp32, qdq.CPU)}

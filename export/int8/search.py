@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 
 from export.int8 import qdq, search_log
-from export.int8.qdq import Kept
+from export.int8.pairs import Kept
 from export.int8.quantizer import Quantizer, plain
 from export.int8.search_bar import SearchBar
 from export.int8.search_log import Layer, Log, Step

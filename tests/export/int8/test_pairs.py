@@ -1,0 +1,109 @@
+"""Where pairs stand when tokens are moved between layers, as transformers move them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from export.int8 import qdq
+from export.int8.qdq import CPU
+from export.int8.ranges import observe
+
+# A convolution's map becomes tokens; two layers read them, each behind a Reshape of its own, and
+# so does the sum in floating point.
+TOKENS = """<ir_version: 9, opset_import: ["": 18]>
+tokens (float[1,3,8,8] image) => (float[1,64,8] answer) <
+    float[8,3,1,1] kernel, float[8] one, float[8] zero, float[8,8] first, float[8,8] second,
+    int64[3] flat = {1, 8, 64}, int64[2] rows = {64, 8}, int64[3] whole = {1, 64, 8}
+> {
+    shown = Relu(image)
+    map = Conv(shown, kernel)
+    line = Reshape(map, flat)
+    turned = Transpose<perm = [0, 2, 1]>(line)
+    even = LayerNormalization(turned, one, zero)
+    rows_of_first = Reshape(even, rows)
+    of_first = MatMul(rows_of_first, first)
+    rows_of_second = Reshape(even, rows)
+    of_second = MatMul(rows_of_second, second)
+    both = Add(of_first, of_second)
+    back = Reshape(both, whole)
+    answer = Add(back, even)
+}"""
+RNG = np.random.default_rng(0)
+WEIGHTS = {
+    "kernel": RNG.normal(size=(8, 3, 1, 1)),
+    "one": np.ones(8),
+    "zero": np.zeros(8),
+    "first": RNG.normal(size=(8, 8)),
+    "second": RNG.normal(size=(8, 8)),
+}
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """The graph of tokens, its nodes called as what they make."""
+    model = onnx.parser.parse_model(TOKENS)
+    for name, array in WEIGHTS.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array.astype("f4"), name))
+    for node in model.graph.node:
+        node.name = node.output[0]
+    onnx.save(onnx.shape_inference.infer_shapes(model), tmp_path / "plain.onnx")
+    return tmp_path / "plain.onnx"
+
+
+def quantized(plain: Path, kept: tuple[str, ...] = ()) -> ir.Graph:
+    """The graph in INT8, saved beside it."""
+    image = RNG.uniform(0, 1, (4, 3, 8, 8)).astype(np.float32)
+    ranges = {name: found.range("minmax") for name, found in observe(plain, image).items()}
+    qdq.quantize(plain, plain.with_name("int8.onnx"), ranges, CPU, kept)
+    return ir.load(plain.with_name("int8.onnx")).graph
+
+
+def sources(graph: ir.Graph) -> list[str]:
+    """What is quantized, in graph order."""
+    return [str(n.inputs[0].name) for n in graph if n.op_type == "QuantizeLinear" and n.inputs[0]]
+
+
+def read(graph: ir.Graph, name: str) -> str:
+    """The name of what a node reads."""
+    [node] = [node for node in graph if node.name == name]
+    assert node.inputs[0] is not None
+    return str(node.inputs[0].name)
+
+
+def test_pairs_stand_before_what_moves_the_tokens(plain: Path) -> None:
+    graph = quantized(plain)
+    assert sources(graph) == ["shown", "even"]
+    shared = read(graph, "rows_of_first")
+    assert shared == read(graph, "rows_of_second") != "even"
+    assert read(graph, "answer") == "back"
+    assert "even" in [v.name for n in graph if n.name == "answer" for v in n.inputs if v]
+
+
+def test_what_is_kept_reads_no_codes(plain: Path) -> None:
+    graph = quantized(plain, kept=("of_second",))
+    assert sources(graph) == ["shown", "even"]
+    assert read(graph, "rows_of_second") == "even" != read(graph, "rows_of_first")
+    assert sources(quantized(plain, kept=("map", "of_first", "of_second"))) == []
+
+
+def test_one_value_in_two_scales_has_two_pairs(plain: Path) -> None:
+    ranges = {"shown": (0.0, 1.0), "rows_of_first": (-2.0, 2.0), "rows_of_second": (-4.0, 4.0)}
+    qdq.quantize(plain, plain.with_name("int8.onnx"), ranges, CPU, ())
+    graph = ir.load(plain.with_name("int8.onnx")).graph
+    assert sources(graph) == ["shown", "even", "even"]
+
+
+def test_the_answer_is_that_of_floating_point(plain: Path) -> None:
+    quantized(plain)
+    image = RNG.uniform(0, 1, (1, 3, 8, 8)).astype(np.float32)
+    exact, int8 = (
+        onnxruntime.InferenceSession(path).run(None, {"image": image})[0]
+        for path in (plain, plain.with_name("int8.onnx"))
+    )
+    assert np.abs(exact - int8).mean() < 0.03 * np.abs(exact).mean()
