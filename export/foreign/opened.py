@@ -6,22 +6,18 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
 from onnx import TensorProto, version_converter
-from onnx_ir.passes.common import ShapeInferencePass
 
 from export.foreign import ends
-from export.int8.codes import constant
-from export.int8.pairs import MOVES
+from export.foreign.rewrites import rewrite
 from export.own.to_onnx import OPSET
 from runtime.errors import HedgeError, one_line
 
 COLORS = 3
 STANDARD = ("", "ai.onnx")
-ACTIVATIONS = {"Elu", "Gelu", "HardSwish", "LeakyRelu", "Relu"}  # none that ends a network
 _WHOLE = {ir.DataType.BOOL, ir.DataType.UINT8, ir.DataType.INT32, ir.DataType.INT64}
 Size = tuple[int, int]
 
@@ -108,12 +104,7 @@ class Opened:
         if self._opset() < OPSET:
             proto = self._converted(proto)
         model = ir.from_proto(self._simplified(proto))
-        _pool(model.graph)
-        ShapeInferencePass()(model)
-        _flatten_indices(model.graph)
-        _activate_first(model.graph)
-        _activate_first(model.graph)
-        ShapeInferencePass()(model)
+        rewrite(model)
         self._check_shapes(model)
         return model
 
@@ -246,63 +237,6 @@ class Opened:
                         f"{self.called}: {name}: how large its answer is depends on the image; "
                         "export the network without it"
                     )
-
-
-def _pool(graph: ir.Graph) -> None:
-    """Means over whole maps become GlobalAveragePool; see ``export.own.to_onnx``."""
-    for node in graph:
-        value, axes = (*node.inputs, None, None)[:2]
-        if node.op_type != "ReduceMean" or value is None or value.shape is None:
-            continue
-        known = axes.const_value.numpy().tolist() if axes and axes.const_value else []
-        kept = node.attributes.get("keepdims")
-        if (
-            len(value.shape) == 4
-            and sorted(axis % 4 for axis in known) == [2, 3]
-            and (kept is None or kept.as_int())
-        ):
-            pooled = ir.node("GlobalAveragePool", [value], name=node.name)
-            ir.convenience.replace_nodes_and_values(
-                graph, node, [node], [pooled], node.outputs, pooled.outputs
-            )
-
-
-def _flatten_indices(graph: ir.Graph) -> None:
-    """Gather by an array of constants becomes Gather by a row of them, and a Reshape.
-
-    OpenVINO 2026.4 fails on the former behind an INT8 convolution, as unfolded patches have it.
-    """
-    for node in graph:
-        if node.op_type != "Gather":
-            continue
-        (data, indices), [answer] = node.inputs, node.outputs
-        known = indices.const_value if indices is not None else None
-        if data is None or known is None or len(known.shape) < 2 or answer.shape is None:
-            continue
-        row = constant(graph, f"{answer.name}_row", known.numpy().reshape(-1))
-        shape = constant(graph, f"{answer.name}_shape", np.array(answer.shape.numpy(), np.int64))
-        flat = ir.node("Gather", [data, row], node.attributes, name=node.name)
-        whole = ir.node("Reshape", [flat.outputs[0], shape], name=f"{answer.name}_sides")
-        ir.convenience.replace_nodes_and_values(
-            graph, node, [node], [flat, whole], node.outputs, whole.outputs
-        )
-
-
-def _activate_first(graph: ir.Graph) -> None:
-    """Activations before what only moves their input, where engines fuse them into the layer that
-    computes it: SegFormer's GELU stands behind a convolution's map, flattened to tokens."""
-    for node in graph:
-        while node.op_type in ACTIVATIONS and (moved := node.inputs[0]) is not None:
-            move = moved.producer()
-            if move is None or move.op_type not in MOVES or len(moved.uses()) > 1:
-                break
-            first = ir.node(node.op_type, [move.inputs[0], *node.inputs[1:]], node.attributes)
-            then = ir.node(move.op_type, [first.outputs[0], *move.inputs[1:]], move.attributes)
-            first.name, then.name = node.name, move.name
-            ir.convenience.replace_nodes_and_values(
-                graph, node, [move, node], [first, then], node.outputs, then.outputs
-            )
-            node = first
 
 
 def _named(node: onnx.NodeProto) -> str:

@@ -106,7 +106,7 @@ def _is_layer(node: ir.Node) -> bool:
     inputs = _activations(node)
     if any(value.const_value is not None or value.shape is None for value in inputs):
         return False
-    if node.op_type in WEIGHED and _output_axis(node) is None:
+    if node.op_type in WEIGHED and output_axis(node) is None:
         return False
     if node.op_type in ("Gemm", "MatMul"):  # one vector alone has nothing to gain
         return all(prod(value.shape.numpy()[:-1]) > 1 for value in inputs if value.shape)
@@ -121,7 +121,7 @@ def _is_gated(node: ir.Node) -> bool:
     return node.op_type == "Mul" and any(source in node.inputs for source in sources)
 
 
-def _output_axis(node: ir.Node) -> int | None:
+def output_axis(node: ir.Node) -> int | None:
     """The axis of constant weights that has an entry for each output channel; None without one."""
     weights, given = node.inputs[1], {name: a.value for name, a in node.attributes.items()}
     if weights is None or weights.const_value is None:
@@ -216,7 +216,7 @@ def _quantize_weights(
     """Weights become int8, one scale per output channel; biases int32 where the form says so."""
     weights = node.inputs[1]
     assert weights is not None and weights.const_value is not None and weights.dtype is not None
-    axis = _output_axis(node)
+    axis = output_axis(node)
     assert axis is not None
     values = np.moveaxis(weights.const_value.numpy().astype(np.float64), axis, 0)
     # Depthwise kernels were seen not to saturate: they do not add neighbouring channels.

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import onnx
-import onnx_ir as ir
-import onnxruntime
 import pytest
 from onnx import helper
 
 from export.config import Export
 from export.foreign.network import of_file
-from export.foreign.opened import Opened
 from runtime.errors import HedgeError
 from tests.export.foreign.networks import opened, write_network
 
@@ -72,38 +68,3 @@ def test_classes_are_numbered_where_nobody_names_them(tmp_path: Path) -> None:
 def test_one_of_several_outputs_is_taken(tmp_path: Path) -> None:
     path = write_network(tmp_path / "net.onnx", more=[UPPER], outputs=["aux"])
     assert opened(Export(path, output="aux")).border.output == "aux"
-
-
-# A map becomes tokens, is activated and becomes a map again, as in SegFormer.
-ACTIVATED = """<ir_version: 9, opset_import: ["": 20]>
-tokens (float[1,3,4,6] image) => (float[1,2,4,6] logits) <
-    float[4,3,1,1] wide, float[2,4,1,1] narrow, int64[3] flat = {1, 4, 24},
-    int64[4] map = {1, 4, 4, 6}
-> {
-    widened = Conv(image, wide)
-    line = Reshape(widened, flat)
-    turned = Transpose<perm = [0, 2, 1]>(line)
-    active = Gelu(turned)
-    doubled = Add(active, active)
-    back = Transpose<perm = [0, 2, 1]>(doubled)
-    whole = Reshape(back, map)
-    logits = Conv(whole, narrow)
-}"""
-
-
-def test_activations_stand_behind_their_layer(tmp_path: Path) -> None:
-    model = onnx.parser.parse_model(ACTIVATED)
-    random = np.random.default_rng(0)
-    for name, shape in {"wide": (4, 3, 1, 1), "narrow": (2, 4, 1, 1)}.items():
-        weights = random.normal(size=shape).astype(np.float32)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(weights, name))
-    found = Opened("net", model).static((4, 6), 1)
-    conv, gelu = list(found.graph)[:2]
-    assert (conv.op_type, gelu.op_type) == ("Conv", "Gelu")
-    assert gelu.inputs[0] is conv.outputs[0]
-    image = random.normal(size=(1, 3, 4, 6)).astype(np.float32)
-    before, after = (
-        onnxruntime.InferenceSession(m.SerializeToString()).run(None, {"image": image})[0]
-        for m in (model, ir.to_proto(found))
-    )
-    np.testing.assert_allclose(before, after, atol=1e-5)
