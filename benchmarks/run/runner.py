@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,13 @@ class Run:
     settings: Settings
     scratch: Path
     tell: Callable[[str], None]
+    _told: set[str] = field(default_factory=set, init=False)
 
     def measure(self) -> None:
         """Everything into the record, in about the settings' time; what fails costs its cell."""
+        for planned in self.record.planned:
+            if planned.spec is None:
+                self._lose(planned, str(planned.cell.error))
         self._measure_ceilings()
         waiting = deque(planned for planned in self.record.planned if planned.spec is not None)
         while waiting:
@@ -117,7 +121,7 @@ class Run:
                 child = stack.enter_context(Child(self._spec(planned), self.settings.patience))
                 child.ask("warm_up", type(None))
             except LostError as error:
-                self.record.change(planned, error=str(error))
+                self._lose(planned, str(error))
             else:
                 group.append((planned, child))
                 self.record.change(planned, **self._first_facts(planned, child))
@@ -173,9 +177,16 @@ class Run:
                 self.record.change(planned, accuracy=accuracy)
                 self.record.mious[name] = mious
         except LostError as error:
-            self.record.change(planned, error=str(error))
+            self._lose(planned, str(error))
             return False
         return True
+
+    def _lose(self, planned: Planned, error: str) -> None:
+        """Record why a cell is not measured, and say it now: the report is minutes away."""
+        if error not in self._told:
+            cli.warn(f"{planned.cell.name}: not measured: {error}")
+        self._told.add(error)
+        self.record.change(planned, error=error)
 
     def _measure_ceilings(self) -> None:
         """At both ends of the run: a ceiling is what the machine reaches when it is left alone."""

@@ -242,7 +242,7 @@ def draw(report: Report, path: Path) -> None:
         cost = report.cost(row.design)
         if report.costs and not cost:
             continue
-        x = cost.int8_ms if cost else row.design
+        x = cost.int8_ms if cost else row.design.replace(" ", "\n")
         axes.errorbar(x, row.miou, yerr=row.miou_spread, fmt="o", capsize=4, label=row.design)
     axes.set(
         xlabel="ms a frame, INT8" if report.costs else "design (not timed)",

@@ -54,7 +54,7 @@ def data(tmp_path: Path, band_picture: Callable[..., np.ndarray], classes: Class
 
 def test_a_whole_run(
     hurried: None, data: Path, make_bundle: Callable[..., Path], make_clip: Callable[..., Path],
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     bundle, video = make_bundle(tmp_path / "tiny"), make_clip(tmp_path / "drive.mp4")
     out = tmp_path / "out"
@@ -86,6 +86,7 @@ def test_a_whole_run(
     assert cells["tiny onnxruntime"].fps_in_flight is None
     peers = [cell for cell in results.cells if cell.kind == "peer"]
     assert peers and all("--checkpoints RUN" in (cell.error or "") for cell in peers)
+    assert capsys.readouterr().err.count("not measured: ") == 1, "once, and before the rest"
     assert results.worst[0].frame == "c"
     assert [w.miou for w in results.worst] == sorted(w.miou for w in results.worst)
     (stages,) = results.stages
@@ -100,7 +101,7 @@ def test_a_crash_and_a_hang_cost_their_cells(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setattr(processes, "COMMAND", PLANTED)
-    bundles = tuple(make_bundle(tmp_path / name) for name in ("crash", "fine", "hang"))
+    bundles = tuple(make_bundle(tmp_path / name) for name in ("crash", "fine", "hang", "stillborn"))
     main(
         Benchmark(
             bundles,
@@ -112,15 +113,16 @@ def test_a_crash_and_a_hang_cost_their_cells(
             out=tmp_path / "out",
         )
     )
-    crash, fine, hang = Results.load(tmp_path / "out" / "report.json").cells
+    crash, fine, hang, stillborn = Results.load(tmp_path / "out" / "report.json").cells
     assert "killed by SIGSEGV in 'measure'" in str(crash.error)
     assert "no answer to 'measure' for 6 s" in str(hang.error)
     for lost in (crash, hang):
         assert lost.timing is not None and len(lost.timing.samples) == 2
     assert fine.error is None and fine.timing and len(fine.timing.samples) == LEAST
-    assert "hang onnxruntime: not measured, because no answer" in " ".join(
-        capsys.readouterr().err.split()
-    )
+    told = " ".join(capsys.readouterr().err.split())
+    assert "hang onnxruntime: not measured, because no answer" in told
+    assert "not to be started" in str(stillborn.error)
+    assert told.startswith("warning: stillborn onnxruntime: not measured: ")
 
 
 def test_short_memory_makes_groups_and_others_are_noticed(

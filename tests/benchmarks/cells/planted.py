@@ -10,10 +10,16 @@ import time
 
 from benchmarks.cells import engine
 from benchmarks.cells.worker import Spec, answers_only, from_json, main
+from runtime.errors import HedgeError
 
 
 class Faulty(engine.EngineCell):
-    """In its third round it dies or hangs, as the bundle is called."""
+    """It dies as it starts, or in its third round it dies or hangs, as the bundle is called."""
+
+    def warm_up(self) -> None:
+        if self._spec.bundle.name == "stillborn":
+            raise HedgeError("not to be started")
+        super().warm_up()
 
     def measure(self, number: int) -> float:
         if number == 2 and self._spec.bundle.name == "crash":
