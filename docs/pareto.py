@@ -47,8 +47,11 @@ def draw(results: Results, path: Path, digest: str) -> None:
         )  # fmt: skip
     best = front(cells)
     axes.plot([*map(_ms, best)], [*map(_miou, best)], color="#555555", linewidth=1, zorder=0)
-    for cell in best:
-        text, place = f"{cell.variant} {cell.precision.upper()}", (_ms(cell), _miou(cell))
+    names = [f"{cell.variant} {cell.precision.upper()}" for cell in best]
+    for index, (cell, text) in enumerate(zip(best, names, strict=True)):
+        place = (_ms(cell), _miou(cell))
+        if text in names[:index]:
+            continue  # the same bundle in a slower engine
         # On the right of a fast point are the points of the others; on its left is room.
         shift, side = (8, "left") if cell is best[-1] else (-8, "right")
         axes.annotate(
@@ -62,7 +65,7 @@ def draw(results: Results, path: Path, digest: str) -> None:
         _key("ONNX Runtime", "#555555", "s"),
         _key("PyTorch, and ONNX Runtime + NumPy", "#555555", "D", hollow=True),
     ]
-    axes.legend(handles=handles, fontsize=9, frameon=False, ncols=2)
+    axes.legend(handles=handles, fontsize=9, frameon=False, loc="lower right")
     axes.grid(alpha=0.25)
     axes.set_xlim(left=0)
     axes.spines[["top", "right"]].set_visible(False)

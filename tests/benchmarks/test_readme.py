@@ -33,7 +33,7 @@ def readme(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "begin"), [("README.md", SHORT), ("docs/results/2026-11-26-matrix.md", BEGIN)]
+    ("name", "begin"), [("README.md", SHORT), ("docs/results/2026-12-01-matrix.md", BEGIN)]
 )
 def test_a_document_holds_the_committed_report_and_nothing_else(name: str, begin: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
