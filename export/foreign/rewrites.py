@@ -83,9 +83,8 @@ def _activate_first(graph: ir.Graph) -> None:
     """Activations before what only moves their input, where engines fuse them into the layer that
     computes it: SegFormer's GELU stands behind a convolution's map, flattened to tokens."""
     for node in graph:
-        while node.op_type in ACTIVATIONS and (moved := node.inputs[0]) is not None:
-            move = moved.producer()
-            if move is None or move.op_type not in MOVES or len(moved.uses()) > 1:
+        while node.op_type in ACTIVATIONS:
+            if (move := _only_reader(node.inputs[0], MOVES)) is None:
                 break
             first = ir.node(node.op_type, [move.inputs[0], *node.inputs[1:]], node.attributes)
             then = ir.node(move.op_type, [first.outputs[0], *move.inputs[1:]], move.attributes)
@@ -230,8 +229,9 @@ def _multiply(graph: ir.Graph) -> None:
 
 
 def _only_reader(value: ir.Value | None, kinds: Collection[str]) -> ir.Node | None:
-    """The node of these kinds that makes ``value`` for one reader alone."""
-    node = value.producer() if value is not None and len(value.uses()) == 1 else None
+    """The node of these kinds that makes ``value`` for one reader alone, and as no answer."""
+    alone = value is not None and len(value.uses()) == 1 and not value.is_graph_output()
+    node = value.producer() if value is not None and alone else None
     return node if node is not None and node.op_type in kinds else None
 
 

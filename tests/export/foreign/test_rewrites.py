@@ -149,3 +149,26 @@ def test_linear_layers_weigh_at_once() -> None:
     answer = "1,2,2,3"
     assert kinds(rewritten(network(TOKENS, answer))).count("Conv") == 2
     assert kinds(rewritten(network(MIXED, answer))).count("Conv") == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "second", "shape"),
+    [
+        (ACTIVATED, "1,2,8,12", "turned", (1, 96, 8)),
+        (TOKENS, "1,2,2,3", "map", (1, 32, 2, 3)),
+    ],
+)
+def test_what_is_an_answer_itself_stays(
+    text: str, answer: str, second: str, shape: tuple[int, ...]
+) -> None:
+    model = network(text, answer)
+    kind = onnx.TensorProto.FLOAT
+    model.graph.output.append(onnx.helper.make_tensor_value_info(second, kind, shape))
+    found = ir.to_proto(Opened("net", model).static(SIDES, 1))
+    image = RNG.normal(size=(1, 3, *SIDES)).astype(np.float32)
+    before, after = (
+        onnxruntime.InferenceSession(m.SerializeToString()).run(None, {"image": image})
+        for m in (model, found)
+    )
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_allclose(old, new, rtol=1e-3, atol=1e-3)
