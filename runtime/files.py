@@ -56,7 +56,7 @@ def atomic_path(path: Path, first_wins: bool = False) -> Iterator[Path]:
             temporary = _reserved(partial(_new_file, beside), stack)
             stack.callback(temporary.unlink, missing_ok=True)
             yield temporary
-            with temporary.open("rb") as file:
+            with temporary.open("rb+") as file:  # "rb" cannot be fsynced on Windows
                 if device:
                     with target.open("wb", buffering=0) as sink:
                         shutil.copyfileobj(file, sink)

@@ -74,7 +74,7 @@ def to_html(
         name: getattr(numbers, name)
         for name in ("number", "percent", "times", "signed", "span", "proper", "said")
     }
-    script = (HERE / "page.js").read_text()
+    script = (HERE / "page.js").read_text("utf-8")
     return environment.get_template("page.html").render(
         view=view,
         results=view.results,
@@ -95,7 +95,7 @@ def to_html(
         gate=gate,
         script=script,
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        style=(HERE / "page.css").read_text(),
+        style=(HERE / "page.css").read_text("utf-8"),
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+import sys
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -38,7 +39,15 @@ SCHEMES: dict[str, dict[str, str]] = {
     "http": _HTTP_OPTIONS,
     "https": _HTTP_OPTIONS,
 }
-_DEVICE = re.compile(r"/dev/video\d+")
+# What FFmpeg calls the cameras of a system, where it finds one by its number, and options to try in
+# turn. Those of Macs have 30 frames a second, or 15, and refuse its own 29.97; on Windows its
+# buffer holds no frame of 1920×1080.
+_CAMERAS: dict[str, tuple[str, str, list[dict[str, str]]]] = {
+    "linux": ("v4l2", "/dev/video{}", [{}]),
+    "darwin": ("avfoundation", "{}:none", [{"framerate": "30"}, {"framerate": "15"}, {}]),
+    "win32": ("dshow", "video={}", [{"rtbufsize": "64M"}]),
+}
+_DEVICE = re.compile(r"/dev/video(\d+)")
 _REDIRECTED = 5  # errno that FFmpeg gives a redirect which it does not follow
 
 
@@ -68,6 +77,8 @@ class Address:
 
         Some RTSP cameras speak UDP alone; what http:// sends may be a stream or a playlist.
         """
+        if self.format:
+            return {kind: ways for kind, _, ways in _CAMERAS.values()}.get(self.format, [{}])
         scheme = self.target.partition("://")[0].lower()
         if scheme in ("rtsp", "rtsps"):
             return [{**self.options, "rtsp_transport": name} for name in ("tcp", "udp")]
@@ -76,18 +87,25 @@ class Address:
         ways = [self.options, _PLAYLIST_OPTIONS]
         return ways[::-1] if re.search(r"\.m3u8?$", urlsplit(self.target).path, re.I) else ways
 
+    @property
+    def advice(self) -> str:
+        """What to look at where it does not open."""
+        if self.format:
+            return _choice(self.format)
+        return "check the address, the network and the password"
+
     @classmethod
     def parse(cls, text: str, access: Access | None = None) -> Address | None:
         """The address that ``text`` is, None for what can only be a path.
 
-        ``0`` and ``/dev/video0`` are cameras. A user without a password gets that of ``access``, or
-        of the environment's HEDGE_SOURCE_PASSWORD. Raises HedgeError for a scheme that is not
-        allowed, and for what is no address; neither shows a password.
+        ``0`` and ``/dev/video0`` are cameras of this machine. A user without a password gets that
+        of ``access``, or of the environment's HEDGE_SOURCE_PASSWORD. Raises HedgeError for a scheme
+        that is not allowed, and for what is no address; neither shows a password.
         """
-        if text.isdigit():
-            return cls(f"camera {text}", f"/dev/video{text}", "v4l2")
-        if _DEVICE.fullmatch(text):
-            return cls(text, text, "v4l2")
+        if text.isdecimal():
+            return camera(int(text))
+        if device := _DEVICE.fullmatch(text):
+            return replace(camera(int(device[1]), "linux"), shown=text)
         if "://" not in text:
             return None
         scheme, _, rest = text.partition("://")
@@ -143,6 +161,35 @@ class Address:
                 target = web.final(self.target)
                 if target == self.target:
                     raise
+            except ValueError:  # cameras of another system
+                raise HedgeError(
+                    f"{self.shown}: FFmpeg has no {self.format} here; {self.advice}"
+                ) from None
+
+
+def camera(number: int, system: str = sys.platform) -> Address:
+    """The camera with this number, from 0, on ``system``; HedgeError where Windows has no such."""
+    kind, place, _ = _CAMERAS.get(system, _CAMERAS["linux"])
+    name = str(number)
+    if kind == "dshow":  # which knows them by name alone
+        found = _cameras(kind)
+        if number >= len(found):
+            raise HedgeError(f"camera {number}: there is none; {_choice(kind)}")
+        name = found[number]
+    return Address(f"camera {number}", place.format(name), kind)
+
+
+def _cameras(kind: str) -> list[str]:
+    """Names of this machine's cameras as FFmpeg's ``kind`` takes them."""
+    try:
+        devices = av.enumerate_input_devices(kind)
+    except (av.FFmpegError, OSError, ValueError):  # ValueError: of another system
+        return []
+    return [d.name for d in devices if not d.media_types or "video" in d.media_types]
+
+
+def _choice(kind: str) -> str:
+    return f"cameras here: {', '.join(_cameras(kind)) or 'none that FFmpeg finds'}"
 
 
 def password_of(file: Path | None) -> str:

@@ -28,6 +28,8 @@ STALL_S = 3.0  # without a new frame, whatever else arrives
 
 BEGIN_S = 30.0  # without the first one: between two key frames of a camera that saves bits
 
+_POLL_S = 0.005  # between two questions to a camera that does not wait
+
 _PIECE_S = 12.0  # until the next piece of a playlist comes
 
 _RESUME_S = 30.0  # in which a recording goes on after a broken connection, or has ended
@@ -62,8 +64,7 @@ def open_address(address: Address, decode: Decode = "cpu") -> Source:
         container = _connect(address, ways, decoder)
     except (av.FFmpegError, OSError) as error:
         raise HedgeError(
-            f"{address.shown}: cannot be opened ({_cause(error)}); check the address, the "
-            "network and the password"
+            f"{address.shown}: cannot be opened ({_cause(error)}); {address.advice}"
         ) from None  # its text would hold the password
     if _is_recording(container):
         return VideoSource(address.shown, container, [], decoder)
@@ -137,10 +138,14 @@ class NetworkSource(LiveSource):
         decode = self._decoder.packets(stream)
         stall_s = _PIECE_S if container.format.name == "hls" else STALL_S
         begun, last, patience = False, time.monotonic(), max(BEGIN_S, stall_s)
-        for packet in packets_of(container, stream):
+        for packet in _offered(container, stream):
             # First: what FFmpeg held back comes out at its timeout, as old as the stall.
             if time.monotonic() - last > patience:
                 raise TimeoutError
+            if packet is None:
+                if self._stopped.wait(_POLL_S):
+                    return
+                continue
             begun = begun or packet.is_keyframe
             try:
                 frames = decode(packet)
@@ -176,6 +181,18 @@ def _connect(
             ways.rotate(-1)
     assert failure is not None
     raise failure
+
+
+def _offered(
+    container: av.container.InputContainer, stream: av.VideoStream
+) -> Iterator[av.Packet | None]:
+    """What comes; None where a camera says that nothing is there yet, as those of Macs do."""
+    while True:
+        try:
+            yield from packets_of(container, stream)
+            return
+        except BlockingIOError:
+            yield None
 
 
 def _is_recording(container: av.container.InputContainer) -> bool:

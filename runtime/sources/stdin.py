@@ -7,6 +7,7 @@ import select
 import sys
 import time
 from collections.abc import Iterator
+from io import FileIO
 
 import numpy as np
 
@@ -36,6 +37,7 @@ class PipeSource(Source):
             raise HedgeError("standard input (-) is a terminal; pipe raw frames into the command")
         super().__init__("standard input", [], DEFAULT_FPS, None)
         self._shape = (*size, 3)
+        self._pipe = FileIO(self._fd, closefd=False)
 
     def _frames(self) -> Iterator[Frame]:
         index, started = 0, time.monotonic()
@@ -48,10 +50,10 @@ class PipeSource(Source):
         room = memoryview(image.reshape(-1))  # type: ignore[arg-type]
         filled = 0
         while filled < len(room):
-            while not select.select([self._fd], [], [], _POLL_S)[0]:
+            while not self._ready():
                 if self._stopped.is_set():
                     return None
-            count = os.readv(self._fd, [room[filled:]])
+            count = self._pipe.readinto(room[filled:])
             if not count:
                 if filled:
                     self.record.add(
@@ -60,3 +62,9 @@ class PipeSource(Source):
                 return None
             filled += count
         return image
+
+    def _ready(self) -> bool:
+        """Whether something has come; on Windows, where nobody can ask, a read waits for it."""
+        if sys.platform == "win32":
+            return True
+        return bool(select.select([self._fd], [], [], _POLL_S)[0])

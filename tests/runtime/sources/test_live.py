@@ -14,7 +14,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from runtime import cli
 from runtime.errors import HedgeError
 from runtime.pipeline import stream
 from runtime.segment import Segmenter
@@ -304,23 +303,7 @@ def test_what_is_shown_of_an_address(text: str, shown: str) -> None:
     assert "pw" not in repr(address)
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"), [("0", "camera 0"), ("/dev/video3", "/dev/video3"), ("12", "camera 12")]
-)
-def test_cameras_go_by_number_or_device(text: str, shown: str) -> None:
-    address = Address.parse(text)
-    assert address is not None
-    assert (address.shown, address.format) == (shown, "v4l2")
-    assert address.target == (text if text.startswith("/") else f"/dev/video{text}")
-
-
 @pytest.mark.parametrize("text", ["concat://a", "file:///etc/passwd", "subfile://x", "rtsp://"])
 def test_other_schemes_are_refused(text: str) -> None:
     with pytest.raises(HedgeError):
         Address.parse(text)
-
-
-def test_a_camera_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        cli.run(VideoConfig, lambda config: main(VideoConfig(source="97")), "video")
-    assert caught.value.code == 2
