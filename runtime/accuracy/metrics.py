@@ -80,9 +80,10 @@ class BoundaryF:
     """F-measure of class boundaries with a tolerance in pixels (Csurka et al., BMVC 2013).
 
     A boundary pixel of one map is matched when the other map has a boundary pixel of the same
-    class within ``tolerance`` pixels (Euclidean). Precision and recall are pooled over all frames
-    per class; the mean is over classes that have a boundary. Boundaries that only border on
-    ignored pixels, or lie within the tolerance of them, do not count.
+    class within ``tolerance`` pixels, in OpenCV's ellipse: y rows away, up to √(tolerance² − y²)
+    columns, rounded, which at 3 takes in four pixels of √10. Precision and recall are pooled over
+    all frames per class; the mean is over classes that have a boundary. Boundaries that only border
+    on ignored pixels, or lie within the tolerance of them, do not count.
     """
 
     def __init__(self, classes: ClassSet, tolerance: int = BOUNDARY_TOLERANCE_PX) -> None:

@@ -74,6 +74,48 @@ def test_boundary_f_forgives_the_tolerance_and_no_more(shift: int, expected: flo
     assert score.mean() == pytest.approx(expected)
 
 
+def in_reach(boundary: np.ndarray, y: int, x: int, tolerance: int) -> bool:
+    """Whether ``boundary`` has a pixel near (y, x), counted one by one."""
+    found = False
+    for v, u in np.argwhere(boundary):
+        rows = abs(int(v) - y)
+        if rows <= tolerance:
+            found |= abs(int(u) - x) <= round((tolerance**2 - rows**2) ** 0.5)
+    return found
+
+
+def rim(labels: np.ndarray, index: int) -> np.ndarray:
+    """The pixels of a class that have another class above, below, or at a side."""
+    padded = np.pad(labels, 1, mode="edge")
+    others = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    return (labels == index) & np.any([side != index for side in others], axis=0)
+
+
+@pytest.mark.parametrize("tolerance", [1, 3])
+def test_boundary_f_equals_counting_by_hand(tolerance: int) -> None:
+    coarse = np.random.default_rng(4).integers(0, 3, (2, 2, 5, 6), np.uint8)
+    score, counted = BoundaryF(THREE, tolerance), np.zeros((3, 4))
+    for target, labels in coarse.repeat(4, 2).repeat(3, 3):
+        score.update(target, labels)
+        for index in range(3):
+            true, predicted = rim(target, index), rim(labels, index)
+            right = sum(in_reach(true, y, x, tolerance) for y, x in np.argwhere(predicted))
+            found = sum(in_reach(predicted, y, x, tolerance) for y, x in np.argwhere(true))
+            counted[index] += (right, predicted.sum(), found, true.sum())
+    precision, recall = counted[:, 0] / counted[:, 1], counted[:, 2] / counted[:, 3]
+    assert precision.min() > 0 and precision.max() < 1  # neither all nor nothing
+    np.testing.assert_allclose(score.f(), 2 * precision * recall / (precision + recall))
+
+
+def test_what_a_class_is_taken_for_is_a_share_of_it() -> None:
+    matrix = ConfusionMatrix(THREE)
+    target = np.array([[0, 0, 0, 0, 1, 1, 1, 2]], np.uint8)
+    matrix.update(target, np.array([[0, 1, 1, 1, 1, 0, 0, 2]], np.uint8))
+    assert matrix.confusions() == [("a", "b", 3 / 4), ("b", "a", 2 / 3)]
+    np.testing.assert_allclose(matrix.precision(), [1 / 3, 1 / 4, 1])
+    np.testing.assert_allclose(matrix.recall(), [1 / 4, 1 / 3, 1])
+
+
 def test_boundary_f_of_a_map_against_itself_is_one() -> None:
     labels = np.random.default_rng(0).integers(0, 3, (8, 8), np.uint8).repeat(6, 0).repeat(6, 1)
     score = BoundaryF(THREE)
