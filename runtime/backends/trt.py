@@ -197,7 +197,8 @@ class TrtEngine(LabelsOnly, Closing):
                     f"{spec.shape}; delete {ENGINES}/ in the bundle"
                 )
         for _ in range(self.in_flight):
-            self._slots.append(Slot())  # in the list before it takes anything: ``close`` finds it
+            # In the list before it takes anything: ``close`` finds it.
+            self._slots.append(Slot(self.backend))
             self._slots[-1].prepare(self._engine, self.manifest)
         self._context.synchronize()  # weights are copied on a stream that no slot waits for
 

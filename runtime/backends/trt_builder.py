@@ -61,14 +61,22 @@ def configured(builder: Any, library: str, options: BuildOptions) -> Any:
     """
     trt, config = load(library), builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)
-    # TensorRT-RTX: without it an engine may take memory as it runs, which no CUDA graph can hold.
-    if (own_memory := getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)) is not None:
-        config.set_flag(own_memory)
+    if (given := given_memory(library)) is not None:
+        config.set_flag(given)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for what ``products`` reads
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if options.level is not None:
         config.builder_optimization_level = options.level
     return config
+
+
+def given_memory(library: str) -> Any:
+    """TensorRT-RTX's flag for engines that run in memory that they are given; None of TensorRT.
+
+    Without it an engine may take memory as it runs, which no CUDA graph can hold; with it the
+    library makes no execution context that takes memory by itself.
+    """
+    return getattr(load(library).BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
 
 
 def products(described: str) -> dict[str, int]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from runtime import cli
+from runtime.backends import trt_builder
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
 
@@ -51,9 +52,14 @@ class Graph:
 
 @dataclass(eq=False)
 class Slot:
-    """Every call is made with the CUDA context current. ``prepare`` comes first, ``free`` last."""
+    """Every call is made with the CUDA context current. ``prepare`` comes first, ``free`` last.
 
+    library: "tensorrt" or "tensorrt_rtx"; scratch: memory that the context was given to work in.
+    """
+
+    library: str
     context: Any = None
+    scratch: Any = None
     stream: Any = None
     done: Any = None
     host: tuple[np.ndarray, ...] = ()
@@ -70,9 +76,7 @@ class Slot:
         self.stream, self.done = driver.Stream(_NON_BLOCKING), driver.Event()
         self.host = tuple(driver.pagelocked_empty(spec.shape, np.uint8) for spec in specs)
         self.device = tuple(driver.mem_alloc(array.nbytes) for array in self.host)
-        self.context = engine.create_execution_context()
-        if self.context is None:
-            raise HedgeError("the GPU has no memory left for this engine; see nvidia-smi")
+        self._make_context(engine)
         self.context.set_input_shape(manifest.input.name, manifest.input.shape)
         for spec, memory in zip(specs, self.device, strict=True):
             self.context.set_tensor_address(spec.name, int(memory))
@@ -111,6 +115,20 @@ class Slot:
             if self.stream is not None:
                 self.stream.synchronize()
 
+    def _make_context(self, engine: Any) -> None:
+        from pycuda import driver
+
+        strategies = trt_builder.load(self.library).ExecutionContextAllocationStrategy
+        given = trt_builder.given_memory(self.library) is not None
+        strategy = strategies.USER_MANAGED if given else strategies.STATIC
+        self.context = engine.create_execution_context(strategy)
+        if self.context is None:
+            raise HedgeError("the GPU has no memory left for this engine; see nvidia-smi")
+        if given:
+            size = engine.device_memory_size_v2
+            self.scratch = driver.mem_alloc(max(1, size))  # its addresses fit: multiples of 256
+            self.context.set_device_memory(int(self.scratch), size)
+
     def _capturable(self) -> bool:
         """What TensorRT-RTX says of its work; TensorRT is not asked, for it has no word for it."""
         ask = getattr(self.context, "is_stream_capturable", None)
@@ -123,6 +141,7 @@ class Slot:
         """Drop the references: pycuda and TensorRT free an object with its last one."""
         self.graph = None
         self.context = None
+        self.scratch = None
         self.device = ()
         self.host = ()
         self.done = None

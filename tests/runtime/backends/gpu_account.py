@@ -26,6 +26,7 @@ class Gpu:
         self.graphs = 0  # alive, of either kind
         self.launches = 0
         self.enqueued = 0
+        self.scratch = 0  # bytes that an execution context must be given before it runs
         self.versions = (13000, 13000)  # of cuda-python, of the driver
 
     def call(self, name: str) -> None:
@@ -84,14 +85,20 @@ class Context(Held):
     def __init__(self, gpu: Gpu) -> None:
         super().__init__(gpu, "execution context")
         self.addresses: list[int] = []
+        self.given = 0
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None: ...
 
     def set_tensor_address(self, name: str, address: int) -> None:
         self.addresses.append(address)
 
+    def set_device_memory(self, memory: int, size: int) -> None:
+        self.given = min(size, BUFFERS[memory].nbytes)
+
     def execute_async_v3(self, stream: Stream) -> bool:
         self.gpu.enqueued += 1
+        if self.given < self.gpu.scratch:
+            return False
         if stream.recorded is not None and "captured kernel" in self.gpu.fails:
             return False
         source, target = (BUFFERS[address] for address in self.addresses)
@@ -217,8 +224,13 @@ def tensorrt_of(gpu: Gpu, manifest: Manifest) -> ModuleType:
         def get_tensor_dtype(self, name: str) -> str:
             return "uint8"
 
-        def create_execution_context(self) -> Context | None:
-            return None if "memory" in gpu.fails else Context(gpu)
+        def create_execution_context(self, strategy: str) -> Context | None:
+            refused = gpu.scratch and strategy != "USER_MANAGED"
+            return None if refused or "memory" in gpu.fails else Context(gpu)
+
+        @property
+        def device_memory_size_v2(self) -> int:
+            return gpu.scratch
 
     class Runtime(Held):
         def __init__(self, logger: object) -> None:
@@ -229,4 +241,8 @@ def tensorrt_of(gpu: Gpu, manifest: Manifest) -> ModuleType:
 
     library: Any = ModuleType("tensorrt")
     library.Runtime, library.uint8 = Runtime, "uint8"
+    library.BuilderFlag = SimpleNamespace()
+    library.ExecutionContextAllocationStrategy = SimpleNamespace(
+        STATIC="STATIC", USER_MANAGED="USER_MANAGED"
+    )
     return library

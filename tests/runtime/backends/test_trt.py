@@ -133,6 +133,17 @@ def test_engines_are_built_without_tf32_and_others_anew(built: Path) -> None:
     assert check(built) is None
 
 
+def test_engines_of_rtx_work_in_memory_that_they_are_given() -> None:
+    """Else they may take some as they run, which no CUDA graph can hold."""
+    library = trt_builder.load(RTX)
+    config = trt_builder.configured(
+        library.Builder(trt_builder.logger(RTX)), RTX, trt_cache.BuildOptions()
+    )
+    assert config.get_flag(trt_builder.given_memory(RTX))
+    assert library.ExecutionContextAllocationStrategy.USER_MANAGED
+    assert library.IExecutionContext.set_device_memory and library.ICudaEngine.device_memory_size_v2
+
+
 def test_a_damaged_engine_never_reaches_the_parser(built: Path, on_a_gpu: None) -> None:
     data = bytearray(built.read_bytes())
     data[-1] ^= 128

@@ -106,6 +106,17 @@ def test_what_a_failing_gpu_still_holds_is_freed_as_well(
     assert gpu.held == [] and gpu.outside == [] and gpu.graphs == 0 and gpu.current == 0
 
 
+def test_an_engine_of_rtx_is_given_the_memory_that_it_works_in(
+    gpu: Gpu, manifest: Manifest, frames: list[np.ndarray]
+) -> None:
+    """Its contexts take none by themselves: see ``trt_builder.given_memory``."""
+    trt_builder.load("").BuilderFlag.REQUIRE_USER_ALLOCATION = 1
+    gpu.scratch = 1000
+    with trt.TrtEngine(b"", manifest, "tensorrt_rtx", 2) as engine:
+        assert answers(engine, frames) and gpu.held.count("buffer") == 2 * 3
+    assert gpu.held == [] and gpu.outside == [] and gpu.graphs == 0
+
+
 def test_engines_share_the_primary_context_and_close_in_any_order(
     gpu: Gpu, manifest: Manifest, frames: list[np.ndarray]
 ) -> None:
