@@ -43,13 +43,14 @@ def plan(graph: Path, library: str, device: str, options: BuildOptions, timing: 
     if options.max_batch is not None:
         take_up_to(options.max_batch, library, network)
         config.add_optimization_profile(_profile(builder, network, options.max_batch))
-    known = files.read_sealed(timing)
-    config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+    if library == "tensorrt":  # TensorRT-RTX times no kernels, and with a cache it wants a GPU
+        known = files.read_sealed(timing)
+        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
     built = builder.build_serialized_network(network, config)
     if built is None:
         reasons = "; ".join(log.errors[-2:]) or "no reason given"
         raise HedgeError(f"{graph}: {library} cannot build it: {reasons}")
-    if library == "tensorrt":  # TensorRT-RTX compiles without timing kernels
+    if library == "tensorrt":
         files.save_sealed(timing, bytes(config.get_timing_cache().serialize()))
     return bytes(built)
 

@@ -133,6 +133,15 @@ def test_engines_are_built_without_tf32_and_others_anew(built: Path) -> None:
     assert check(built) is None
 
 
+def test_rtx_is_given_no_timings(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They change nothing in it, are to be removed, and made its early versions want a GPU."""
+    config = trt_builder.load(RTX).IBuilderConfig
+    for name in ("create_timing_cache", "set_timing_cache", "get_timing_cache"):
+        monkeypatch.delattr(config, name)
+    (path,) = trt.build(bundle, RTX)
+    assert sorted(path.parent.iterdir()) == [path, path.with_name(f"{path.name}.json")]
+
+
 def test_engines_of_rtx_work_in_memory_that_they_are_given() -> None:
     """Else they may take some as they run, which no CUDA graph can hold."""
     library = trt_builder.load(RTX)
