@@ -182,12 +182,13 @@ class TrtEngine(LabelsOnly, Closing):
 
     def _prepare(self, plan: bytes) -> None:
         trt = trt_builder.load(self.backend)
-        self._runtime = trt.Runtime(trt_builder.logger(self.backend))
+        self._runtime = trt_builder.started(self.backend, "Runtime")
         self._runtime.engine_host_code_allowed = False  # a plan is data, and stays data
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            reasons = "; ".join(trt_builder.logger(self.backend).errors[-2:])
-            raise HedgeError(f"{self.backend} does not load its engine: {reasons}")
+            raise HedgeError(
+                f"{self.backend} does not load its engine: {trt_builder.reasons(self.backend)}"
+            )
         for spec in (self.manifest.input, self.manifest.output):
             shape = tuple(self._engine.get_tensor_shape(spec.name))
             shape = (spec.shape[0], *shape[1:]) if shape[:1] == (-1,) else shape  # takes any number

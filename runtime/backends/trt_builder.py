@@ -32,9 +32,7 @@ def plan(graph: Path, library: str, device: str, options: BuildOptions, timing: 
     device: as ``capability`` takes it; timing: where TensorRT's measurements of kernels are kept
     from one build to the next.
     """
-    trt, log = load(library), logger(library)
-    log.errors.clear()
-    builder = trt.Builder(log)
+    builder = started(library, "Builder")
     network = parsed(builder, graph, library)
     config = configured(builder, library, options)
     if (target := capability(library, device)) is not None:
@@ -48,8 +46,7 @@ def plan(graph: Path, library: str, device: str, options: BuildOptions, timing: 
         config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
     built = builder.build_serialized_network(network, config)
     if built is None:
-        reasons = "; ".join(log.errors[-2:]) or "no reason given"
-        raise HedgeError(f"{graph}: {library} cannot build it: {reasons}")
+        raise HedgeError(f"{graph}: {library} cannot build it: {reasons(library)}")
     if library == "tensorrt":
         files.save_sealed(timing, bytes(config.get_timing_cache().serialize()))
     return bytes(built)
@@ -153,14 +150,36 @@ def capability(library: str, device: str) -> Any:
     return known[device.lower()]
 
 
+def started(library: str, kind: str) -> Any:
+    """The library's "Builder" or "Runtime"; HedgeError where the driver is too old for it."""
+    log = logger(library)
+    log.errors.clear()
+    try:
+        return getattr(load(library), kind)(log)
+    except TypeError as error:  # what its bindings make of nothing
+        raise HedgeError(
+            f"{library} {version(library)} does not start with this driver: {reasons(library)}; "
+            "nvidia-smi shows which CUDA the driver knows"
+        ) from error
+
+
+def reasons(library: str) -> str:
+    """The library's last errors."""
+    return "; ".join(logger(library).errors[-2:]) or "no reason given"
+
+
 def load(library: str) -> ModuleType:
-    """The library's module; HedgeError says how to install it where it is missing."""
+    """The library's module; HedgeError says how to install it where it is missing, and what it
+    lacks itself."""
     if not find_spec(library):
         raise HedgeError(
             f"{library} is not installed: pip install 'hedge-seg[{BACKENDS[library].extra}]' "
             "(on a Jetson, JetPack brings tensorrt: make the venv with --system-site-packages)"
         )
-    return importlib.import_module(library)
+    try:
+        return importlib.import_module(library)
+    except ImportError as error:
+        raise HedgeError(f"{library} does not start: {error}") from error
 
 
 def version(library: str) -> str:

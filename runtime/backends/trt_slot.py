@@ -5,6 +5,7 @@ pycuda has no calls for graphs; cuda-python's work on the same stream.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,8 +29,10 @@ def primary_context() -> Any:
     It is kept until the process ends: pycuda's ``detach`` leaves a primary context on the
     driver's stack, and does nothing in a thread other than the first.
     """
-    from pycuda import driver
-
+    try:
+        from pycuda import driver
+    except ImportError as error:  # built for another CUDA
+        raise HedgeError(f"pycuda does not start: {error}; install it anew") from error
     driver.init()
     return driver.Device(0).retain_primary_context()
 
@@ -70,6 +73,17 @@ class Slot:
 
     def prepare(self, engine: Any, manifest: Manifest) -> None:
         """Take what a batch needs; where this raises, ``free`` gives back what was taken."""
+        from pycuda import driver
+
+        try:
+            self._take(engine, manifest)
+        except driver.MemoryError as error:
+            traceback.clear_frames(error.__traceback__)  # they hold the engine
+            raise HedgeError(
+                f"the GPU has no memory left for this engine ({error}); nvidia-smi shows who has it"
+            ) from None
+
+    def _take(self, engine: Any, manifest: Manifest) -> None:
         from pycuda import driver
 
         specs = (manifest.input, manifest.output)
@@ -123,7 +137,9 @@ class Slot:
         strategy = strategies.USER_MANAGED if given else strategies.STATIC
         self.context = engine.create_execution_context(strategy)
         if self.context is None:
-            raise HedgeError("the GPU has no memory left for this engine; see nvidia-smi")
+            raise HedgeError(
+                f"{self.library} cannot start its engine: {trt_builder.reasons(self.library)}"
+            )
         if given:
             size = engine.device_memory_size_v2
             self.scratch = driver.mem_alloc(max(1, size))  # its addresses fit: multiples of 256
@@ -152,7 +168,9 @@ class Slot:
 
         driver.memcpy_htod_async(self.device[0], self.host[0], self.stream)
         if not self.context.execute_async_v3(self.stream.handle):
-            raise HedgeError("TensorRT could not run the engine; is another process using the GPU?")
+            raise HedgeError(
+                f"{self.library} cannot run its engine: {trt_builder.reasons(self.library)}"
+            )
         driver.memcpy_dtoh_async(self.host[1], self.device[1], self.stream)
 
 

@@ -146,6 +146,7 @@ def driver_of(gpu: Gpu) -> ModuleType:
     driver.Stream = lambda flags=0: Stream(gpu, flags)
     driver.pagelocked_empty = lambda shape, dtype: np.zeros(shape, dtype)
     driver.mem_alloc = allocated
+    driver.MemoryError = type("MemoryError", (Exception,), {})
 
     class Event(Held):
         def __init__(self) -> None:

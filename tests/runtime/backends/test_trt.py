@@ -197,6 +197,17 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
         trt.build(bundle, RTX)
 
 
+def test_a_library_that_lacks_another_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As JetPack 6 without the package of its DLA: TensorRT's own line is all that helps."""
+    lacks = "libnvdla_compiler.so: cannot open shared object file"
+    (tmp_path / "broken_library.py").write_text(f"raise ImportError({lacks!r})")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(HedgeError, match=f"^broken_library does not start: {lacks}"):
+        trt_builder.load("broken_library")
+
+
 @pytest.mark.parametrize("library", [name for name in BACKENDS if name.startswith("tensorrt")])
 def test_without_a_gpu_nothing_falls_back(
     library: str, bundle: Path, monkeypatch: pytest.MonkeyPatch

@@ -90,9 +90,39 @@ def test_an_engine_that_cannot_start_leaves_nothing_behind(
         prepare(slot, engine, manifest)
 
     monkeypatch.setattr(trt_slot.Slot, "prepare", failing)
-    with pytest.raises((RuntimeError, HedgeError), match="memory") as caught:
+    with pytest.raises((RuntimeError, HedgeError), match=r"out of memory|engine: why$") as caught:
         trt.TrtEngine(b"", manifest, "tensorrt", 2)
     assert caught.traceback and gpu.held == [] and gpu.outside == [] and gpu.current == 0
+
+
+def test_memory_that_is_missing_is_told_in_a_line(gpu: Gpu, manifest: Manifest) -> None:
+    gpu.fails["buffer"] = sys.modules["pycuda.driver"].MemoryError("cuMemAlloc failed")
+    with pytest.raises(HedgeError, match=r"no memory left for this engine \(cuMemAlloc failed\)"):
+        trt.TrtEngine(b"", manifest, "tensorrt")
+    assert gpu.held == [] and gpu.current == 0
+
+
+def test_a_pycuda_for_another_cuda_is_told_in_a_line(
+    gpu: Gpu, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pycuda", None)  # its import fails
+    with pytest.raises(HedgeError, match=r"^pycuda does not start: "):
+        trt.TrtEngine(b"", manifest, "tensorrt")
+
+
+@pytest.mark.parametrize("kind", ["Builder", "Runtime"])
+def test_a_driver_too_old_for_the_library_is_told_in_a_line(
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def made(log: object) -> None:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    library: Any = SimpleNamespace(__version__="10.3.0", **{kind: made})
+    log = SimpleNamespace(errors=[])
+    monkeypatch.setattr(trt_builder, "load", lambda name: library)
+    monkeypatch.setattr(trt_builder, "logger", lambda name: log)
+    with pytest.raises(HedgeError, match=r"^tensorrt 10\.3\.0 does not start .* nvidia-smi"):
+        trt_builder.started("tensorrt", kind)
 
 
 def test_what_a_failing_gpu_still_holds_is_freed_as_well(
@@ -161,7 +191,7 @@ def test_from_the_second_frame_on_a_graph_is_launched(
     [
         ("capture", "cudaErrorStreamCaptureInvalidated"),
         ("instantiate", "cudaErrorStreamCaptureInvalidated"),
-        ("captured kernel", "could not run the engine"),
+        ("captured kernel", "cannot run its engine: why"),
     ],
 )
 def test_without_a_graph_frames_are_enqueued_and_it_is_said_once(
