@@ -86,6 +86,12 @@ def test_all_that_it_installs_is_pinned_within_our_bounds(path: Path) -> None:
             assert requirement.specifier.contains(pinned), requirement
 
 
+def test_no_pyav_is_installed_that_opens_otherwise() -> None:
+    """PyAV 19 takes no ``metadata_errors``: all videos and cameras would be refused."""
+    (bound,) = (r.specifier for r in map(Requirement, PROJECT["dependencies"]) if r.name == "av")
+    assert "17.0.0" in bound and "18.1.0" in bound and "19.0.2" not in bound
+
+
 def test_every_file_of_pins_is_used_and_copied() -> None:
     used = {installed(path)[0] for path in FILES}
     assert used == {path.name for path in PINS}
