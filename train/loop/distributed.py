@@ -13,6 +13,8 @@ import torch
 from torch import distributed as dist
 from torch import nn
 
+from runtime.errors import HedgeError
+
 T = TypeVar("T")
 
 
@@ -67,9 +69,14 @@ class World:
 
 @contextmanager
 def world() -> Iterator[World]:
-    """Join torchrun's process group; a single process where its environment is absent."""
+    """Join torchrun's process group; a single process where its environment is absent.
+
+    HedgeError where there are more processes than GPUs.
+    """
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    cuda = torch.cuda.is_available()
+    cuda, gpus = torch.cuda.is_available(), torch.cuda.device_count()
+    if cuda and local >= gpus:
+        raise HedgeError(f"process {local + 1} has no GPU: torchrun --nproc-per-node {gpus} here")
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)

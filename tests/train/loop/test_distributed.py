@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
+from train.loop.distributed import world
 
 ROOT = Path(__file__).parents[3]
 
@@ -135,3 +137,12 @@ def test_two_processes_count_each_label_once(results: dict[int, list[dict]]) -> 
 def test_means_are_over_all_processes(results: dict[int, list[dict]]) -> None:
     assert results[1][0]["means"] == [0.0, 10.0]
     assert [each["means"] for each in results[2]] == [[0.5, 10.0]] * 2
+
+
+def test_a_process_without_a_gpu_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the second of two on a machine with one, which PyTorch calls an invalid ordinal."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(HedgeError, match="process 2 has no GPU: torchrun --nproc-per-node 1 here"):
+        world().__enter__()
