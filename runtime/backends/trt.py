@@ -153,6 +153,8 @@ class TrtEngine(LabelsOnly, Closing):
         trt = trt_builder.load(self.backend)
         with self._current():
             inspector = self._engine.create_engine_inspector()
+            # Without it, what depends on the number of frames is -1 in an engine for any number.
+            inspector.execution_context = self._slots[0].context
             text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
         return trt_builder.products(text)
 

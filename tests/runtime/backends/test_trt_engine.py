@@ -147,6 +147,12 @@ def test_an_engine_of_rtx_is_given_the_memory_that_it_works_in(
     assert gpu.held == [] and gpu.outside == [] and gpu.graphs == 0
 
 
+def test_an_engine_for_any_number_of_frames_counts_its_work(gpu: Gpu, manifest: Manifest) -> None:
+    with trt.TrtEngine(b"", manifest, "tensorrt") as engine:
+        assert engine.multiply_adds() == {"fp16": 1 * 2 * 3 * 10}
+    assert gpu.held == [] and gpu.outside == []
+
+
 def test_engines_share_the_primary_context_and_close_in_any_order(
     gpu: Gpu, manifest: Manifest, frames: list[np.ndarray]
 ) -> None:
