@@ -180,7 +180,8 @@ def _join(groups: dict[ir.Value, ir.Value], value: ir.Value, group: ir.Value) ->
     producer = value.producer()
     if known is None and producer is not None and producer.op_type in TRANSPARENT:
         for source in _activations(producer):
-            _join(groups, source, value)
+            if source.const_value is None:  # as the places are that CoordConv joins to its maps
+                _join(groups, source, value)
 
 
 def _spans(

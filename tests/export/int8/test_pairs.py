@@ -34,6 +34,15 @@ tokens (float[1,3,8,8] image) => (float[1,64,8] answer) <
     back = Reshape(both, whole)
     answer = Add(back, even)
 }"""
+# A map and the places of its pixels, side by side, as CoordConv weighs them.
+PLACED = """<ir_version: 9, opset_import: ["": 18]>
+placed (float[1,3,8,8] image) => (float[1,4,8,8] answer) <
+    float[1,1,8,8] places, float[4,4,3,3] kernel
+> {
+    shown = Relu(image)
+    both = Concat<axis = 1>(shown, places)
+    answer = Conv<pads = [1, 1, 1, 1]>(both, kernel)
+}"""
 RNG = np.random.default_rng(0)
 WEIGHTS = {
     "kernel": RNG.normal(size=(8, 3, 1, 1)),
@@ -107,3 +116,19 @@ def test_the_answer_is_that_of_floating_point(plain: Path) -> None:
         for path in (plain, plain.with_name("int8.onnx"))
     )
     assert np.abs(exact - int8).mean() < 0.03 * np.abs(exact).mean()
+
+
+def test_constants_beside_a_map_are_read_as_they_are(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(PLACED)
+    arrays = {"places": RNG.uniform(size=(1, 1, 8, 8)), "kernel": RNG.normal(size=(4, 4, 3, 3))}
+    for name, array in arrays.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array.astype("f4"), name))
+    model.graph.node[2].name = "layer"
+    onnx.save(onnx.shape_inference.infer_shapes(model), tmp_path / "plain.onnx")
+    assert set(sources(quantized(tmp_path / "plain.onnx"))) == {"shown", "both"}
+    image = RNG.uniform(0, 1, (1, 3, 8, 8)).astype(np.float32)
+    before, after = (
+        onnxruntime.InferenceSession(tmp_path / name).run(None, {"image": image})[0]
+        for name in ("plain.onnx", "int8.onnx")
+    )
+    np.testing.assert_allclose(before, after, atol=0.02 * np.abs(before).max())
