@@ -263,7 +263,8 @@ def _absorb(
     if own is None or first is None or second is None or moved is None or answer.is_graph_output():
         return
     whole = weights @ own if axis == 0 else own @ weights.T
-    bias = weights @ np.broadcast_to(first, len(weights)) + second
+    # One for every row, or for each its own, as embeddings of places are.
+    bias = np.broadcast_to(first, (*first.shape[:-1], len(weights))) @ weights.T + second
     parts = [
         constant(graph, f"{product.name}.{node.name}.weight", whole.astype(own.dtype)),
         constant(graph, f"{product.name}.{node.name}.bias", bias.astype(own.dtype)),

@@ -149,6 +149,9 @@ def test_linear_layers_weigh_at_once() -> None:
     answer = "1,2,2,3"
     assert kinds(rewritten(network(TOKENS, answer))).count("Conv") == 2
     assert kinds(rewritten(network(MIXED, answer))).count("Conv") == 3
+    for bias in ("linear_6_32", "linear_1_32", "linear_1"):  # a row for every token: its place
+        placed = TOKENS.replace("linear_32)", f"{bias})")
+        assert kinds(rewritten(network(placed, answer))).count("Conv") == 2
 
 
 @pytest.mark.parametrize(
