@@ -104,6 +104,8 @@ class Opened:
         if self._opset() < OPSET:
             proto = self._converted(proto)
         model = ir.from_proto(self._simplified(proto))
+        for node in model.graph:  # constants are named after their nodes, which need no names
+            node.name = node.name or f"{node.op_type}_{node.outputs[0].name}"
         rewrite(model)
         self._check_shapes(model)
         return model

@@ -10,8 +10,9 @@ from onnx import helper
 
 from export.config import Export
 from export.foreign.network import of_file
+from export.foreign.opened import Opened
 from runtime.errors import HedgeError
-from tests.export.foreign.networks import opened, write_network
+from tests.export.foreign.networks import SIDES, opened, write_network
 
 CUSTOM = helper.make_node("DeformConv2d", ["logits"], ["odd"], name="deform_7", domain="mmcv")
 COUNTED = helper.make_node("NonZero", ["logits"], ["odd"], name="found")
@@ -68,3 +69,14 @@ def test_classes_are_numbered_where_nobody_names_them(tmp_path: Path) -> None:
 def test_one_of_several_outputs_is_taken(tmp_path: Path) -> None:
     path = write_network(tmp_path / "net.onnx", more=[UPPER], outputs=["aux"])
     assert opened(Export(path, output="aux")).border.output == "aux"
+
+
+def test_nodes_need_no_names(tmp_path: Path) -> None:
+    """Constants are named after their nodes, and layers told apart by them."""
+    path = write_network(tmp_path / "net.onnx", ends=["enlarged"])
+    model = onnx.load(path)
+    for node in model.graph.node:
+        node.name = ""
+    found = Opened("net", model).static(SIDES, 1).graph
+    names = [node.name for node in found]
+    assert all(names) and len(set(names)) == len(names)
