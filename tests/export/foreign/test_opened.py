@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnx_ir as ir
+import onnxruntime
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 
 from export.config import Export
 from export.foreign.network import of_file
 from export.foreign.opened import Opened
+from export.fp16 import to_fp16
+from export.int8 import qdq
 from runtime.errors import HedgeError
 from tests.export.foreign.networks import SIDES, opened, write_network
 
@@ -80,3 +85,22 @@ def test_nodes_need_no_names(tmp_path: Path) -> None:
     found = Opened("net", model).static(SIDES, 1).graph
     names = [node.name for node in found]
     assert all(names) and len(set(names)) == len(names)
+
+
+def test_a_file_of_fp16_inside_is_one_of_fp32(tmp_path: Path) -> None:
+    """Of onnxconverter_common's keep_io_types: its layers can be INT8, and FP16 in ONNX Runtime."""
+    path = write_network(tmp_path / "net.onnx", begins=["normal"])
+    model = onnx.load(path)
+    graph = model.graph
+    for tensor in graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            half = numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
+    graph.node[0].input[0], graph.node[-1].output[0] = "image16", "logits16"
+    graph.node.insert(0, helper.make_node("Cast", ["image"], ["image16"], to=TensorProto.FLOAT16))
+    graph.node.append(helper.make_node("Cast", ["logits16"], ["logits"], to=TensorProto.FLOAT))
+    onnx.save(model, path)
+    opened(Export(path)).write(SIDES, SIDES, 1, tmp_path / "fp32.onnx")
+    assert len(qdq.layers(ir.load(tmp_path / "fp32.onnx"))) == 2
+    to_fp16(tmp_path / "fp32.onnx", tmp_path / "fp16.onnx")
+    onnxruntime.InferenceSession(tmp_path / "fp16.onnx")
