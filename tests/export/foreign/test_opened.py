@@ -104,3 +104,14 @@ def test_a_file_of_fp16_inside_is_one_of_fp32(tmp_path: Path) -> None:
     assert len(qdq.layers(ir.load(tmp_path / "fp32.onnx"))) == 2
     to_fp16(tmp_path / "fp32.onnx", tmp_path / "fp16.onnx")
     onnxruntime.InferenceSession(tmp_path / "fp16.onnx")
+
+
+def test_outputs_need_names_alone(tmp_path: Path) -> None:
+    """As those are added that a network makes on its way."""
+    path = write_network(tmp_path / "net.onnx", more=[UPPER])
+    model = onnx.load(path)
+    model.graph.output[0].ClearField("type")
+    model.graph.output.add(name="aux")
+    onnx.save(model, path)
+    border = opened(Export(path, output="aux")).border
+    assert (border.output, border.classes) == ("aux", 4)
