@@ -10,17 +10,25 @@ _LINEAR = {"half_pixel", "pytorch_half_pixel"}  # the same where there is more t
 _RENAMED = {"Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape"}  # labels, and their order, stay
 _MONOTONE = {"Softmax", "LogSoftmax", "Sigmoid"}  # the largest score stays the largest
 _PLACED = _RENAMED | {"Resize", "Transpose"}  # a share of one stays a share of one
+_PARTS = {"Gather", "Slice", "Split"}  # of shares, one class's
+_SHARES = {"HardSigmoid", "Sigmoid", "Softmax"}
 _SOFTMAX = {"Softmax", "LogSoftmax"}
 _CLASSES = (1, -3)  # the axis, of (N, C, H, W)
 
 
 def behind_labels(labels: ir.Value) -> ir.Value | None:
     """The scores (N, C, H, W) whose argmax ``labels`` are; None where that is not what they are."""
-    node = _before(labels, _RENAMED).producer()
-    scores = node.inputs[0] if node is not None and node.op_type == "ArgMax" else None
+    node = best(labels)
+    scores = node.inputs[0] if node is not None else None
     if node is None or scores is None or _axis(node) not in _CLASSES:
         return None
     return scores if scores.shape is not None and len(scores.shape) == 4 else None
+
+
+def best(labels: ir.Value) -> ir.Node | None:
+    """The argmax that ``labels`` are, of whatever type; None where they are none."""
+    node = _before(labels, _RENAMED).producer()
+    return node if node is not None and node.op_type == "ArgMax" else None
 
 
 def behind_shares(scores: ir.Value) -> ir.Value:
@@ -44,8 +52,8 @@ def behind_enlargement(scores: ir.Value) -> ir.Value:
 
 def threshold(score: ir.Value) -> float:
     """Above which the one score of a pixel means the class: of probabilities, else of logits."""
-    node = _before(score, _PLACED).producer()
-    return 0.5 if node is not None and node.op_type == "Sigmoid" else 0.0
+    node = _before(score, _PLACED | _PARTS).producer()
+    return 0.5 if node is not None and node.op_type in _SHARES else 0.0
 
 
 def _before(value: ir.Value, kinds: Collection[str]) -> ir.Value:
@@ -54,6 +62,8 @@ def _before(value: ir.Value, kinds: Collection[str]) -> ir.Value:
     while node is not None and node.op_type in kinds and node.inputs[0] is not None:
         if node.op_type in _SOFTMAX and _axis(node) not in _CLASSES:
             break
+        if node.op_type == "Cast" and node.attributes["to"].as_int() == ir.DataType.BOOL:
+            break  # whether it is any class but the first
         value = node.inputs[0]
         node = value.producer()
     return value

@@ -127,7 +127,7 @@ class Opened:
         value = self._output(graph, output)
         shape = tuple(value.shape.numpy()) if value.shape else ()
         found = f'{self.called}: its output "{value.name}", {value.dtype} {shape},'
-        if value.dtype in _WHOLE:
+        if value.dtype in _WHOLE or ends.best(value) is not None:
             sides = [side for side in shape[1:] if side != 1]
             if len(sides) != 2:
                 raise HedgeError(f"{found} is no label for each pixel: (N, H, W) is wanted")

@@ -32,10 +32,11 @@ def write_network(
 ) -> Path:
     """Write a network of two convolutions that scores ``classes`` classes at half of ``sides``.
 
-    ends: of "sigmoid", "enlarged" (by 2, bilinear), "softmax", "shares" (sigmoid), "labels" (uint8)
-    and "mask" (bool), in this order; begins: of "normal", which takes bytes, "unfolded" (rows and
-    columns in pairs and back, by nodes without names) and "padded"; last: NHWC at both borders;
-    more: nodes behind all that, outputs: further ones.
+    ends: of "sigmoid", "enlarged" (by 2, bilinear), "softmax", "second" (class alone), "shares"
+    (sigmoid), "mask" (bool), "labels" (uint8) and "floats" (of labels), in this order; begins: of
+    "normal", which takes bytes, "unfolded" (rows and columns in pairs and back, by nodes without
+    names) and "padded"; last: NHWC at both borders; more: nodes behind all that, outputs: further
+    ones.
     """
     random = np.random.default_rng(0)
     shape = (batch, *sides, channels) if last else (batch, channels, *sides)
@@ -85,6 +86,9 @@ def write_network(
         then("Resize", "", "scales", mode="linear")
     if "softmax" in ends:
         then("Softmax", axis=1)
+    if "second" in ends:
+        constants["one"] = np.array([1])
+        then("Gather", "one", axis=1)
     if "shares" in ends:
         then("Sigmoid")
     if "mask" in ends:
@@ -92,11 +96,13 @@ def write_network(
     if "labels" in ends:
         then("ArgMax", axis=1, keepdims=0)
         then("Cast", to=TensorProto.UINT8)
+    if "floats" in ends:
+        then("Cast", to=TensorProto.FLOAT)
     if last:
         then("Transpose", perm=(0, 2, 3, 1))
     nodes[-1].output[0] = "logits"  # a name that our own graphs have
     kinds = {"labels": TensorProto.UINT8, "mask": TensorProto.BOOL}
-    kind = next((kinds[end] for end in ends if end in kinds), TensorProto.FLOAT)
+    kind = kinds.get(ends[-1], TensorProto.FLOAT) if ends else TensorProto.FLOAT
     graph = helper.make_graph(
         [*nodes, *more],
         "network",

@@ -47,6 +47,9 @@ BYTES = {"std": (1 / 255,) * 3}
         ({"classes": 1, "ends": ["sigmoid", "enlarged"]}, IMAGENET, SIDES, HALF),
         ({"classes": 1, "ends": ["shares"], "last": True}, IMAGENET, SIDES, HALF),
         ({"classes": 1, "ends": ["enlarged", "shares", "mask"]}, IMAGENET, (40, 70), None),
+        ({"classes": 2, "ends": ["enlarged", "softmax", "second"]}, IMAGENET, SIDES, SIDES),
+        ({"ends": ["enlarged", "labels", "floats"]}, IMAGENET, SIDES, HALF),
+        ({"ends": ["enlarged", "labels", "floats"]}, IMAGENET, (40, 70), None),
         ({"opset": 13, "ends": ["enlarged"]}, IMAGENET, SIDES, HALF),
     ],
 )
