@@ -183,7 +183,7 @@ class Opened:
         if tensor.elem_type != TensorProto.FLOAT:
             kind = TensorProto.DataType.Name(tensor.elem_type)
             raise HedgeError(f"{found} is {kind}; export it in FP32, with a float32 image")
-        sides = tuple(side.dim_value for side in tensor.shape.dim)
+        sides = tuple(max(side.dim_value, 0) for side in tensor.shape.dim)  # free ones may be -1
         if len(sides) != 4:
             raise HedgeError(f"{found} has {len(sides)} axes; an image has (N, 3, H, W)")
         if sides[1] in (0, COLORS) and not (sides[1] == 0 and sides[3] == COLORS):

@@ -41,6 +41,7 @@ BYTES = {"std": (1 / 255,) * 3}
         ({"last": True}, IMAGENET, SIDES, HALF),
         ({"last": True}, {**IMAGENET, "bgr": True}, TWICE, HALF),
         ({"sides": ("h", "w"), "batch": "n"}, {**IMAGENET, "size": SIDES, "batch": 2}, SIDES, HALF),
+        ({"sides": (-1, -1), "batch": -1}, {**IMAGENET, "size": SIDES, "batch": 2}, SIDES, HALF),
         ({"classes": 1}, IMAGENET, SIDES, HALF),
         ({"classes": 1, "last": True}, IMAGENET, TWICE, HALF),
         ({"classes": 1, "ends": ["enlarged", "shares"]}, IMAGENET, SIDES, HALF),
