@@ -10,10 +10,11 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from dataclasses import is_dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_args
 
 from rich.console import Console
 from rich.text import Text
@@ -32,7 +33,12 @@ from runtime.interrupt import raising_interrupt
 from runtime.numbers import check_numbers
 
 if TYPE_CHECKING:
-    from tyro.constructors import PrimitiveConstructorSpec, PrimitiveTypeInfo
+    from tyro.constructors import (
+        PrimitiveConstructorSpec,
+        PrimitiveTypeInfo,
+        StructConstructorSpec,
+        StructTypeInfo,
+    )
 
 Config = TypeVar("Config")
 Item = TypeVar("Item")
@@ -129,9 +135,11 @@ def parse(config: type[Config], prog: str, arguments: Sequence[str] | None = Non
     given: Callable[[Sequence[str]], Config | None] | None = getattr(config, "given", None)
     words = list(sys.argv[1:] if arguments is None else arguments)
     default = given(words) if given else None
-    description = f"{inspect.getdoc(config)}\n\n{EXIT_CODES}"
+    description = _flowed(f"{inspect.getdoc(config)}\n\n{EXIT_CODES}")
     rules = ConstructorRegistry()
     rules.primitive_rule(_number)
+    rules.primitive_rule(_Once(_without_none))
+    rules.struct_rule(_Once(_readable))
     try:
         with rules:
             read = partial(tyro.cli, config, prog=prog, description=description, args=words)
@@ -174,6 +182,67 @@ def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[float] | None:
         is_instance=lambda value: isinstance(value, kind),
         str_from_instance=lambda value: [str(value)],
     )
+
+
+class _Once:
+    """A rule that changes what the other rules answer: for what it asks itself, it is none."""
+
+    def __init__(self, change: Callable[[Any], Any]) -> None:
+        self._change = change
+        self._asked: object = None
+
+    def __call__(self, info: Any) -> Any:
+        if info is self._asked:
+            return None
+        self._asked = info
+        try:
+            return self._change(info)
+        finally:
+            self._asked = None
+
+
+def _without_none(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """An option that may be left out is told as PATH, not as {None}|PATH; None is still taken."""
+    if type(None) not in get_args(info.type):
+        return None
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
+
+    spec = ConstructorRegistry.get_primitive_spec(info)
+    if not isinstance(spec, PrimitiveConstructorSpec):
+        return None
+    told = spec.metavar.removeprefix("{None}|").replace("{None,", "{", 1)
+    several = told.startswith("{") and " " in told  # {INT INT}
+    return replace(spec, metavar=told[1:-1] if several else told)
+
+
+def _readable(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Options in sentences, not in the lines of the source, and without a default of nothing."""
+    if not is_dataclass(info.type):
+        return None
+    import tyro
+    from tyro.constructors import ConstructorRegistry, StructConstructorSpec
+
+    spec = ConstructorRegistry.get_struct_spec(info)
+    if not isinstance(spec, StructConstructorSpec):
+        return None
+    unsaid = tyro.conf.arg(help_behavior_hint="")
+    fields = []
+    for field in spec.fields:
+        text = field.helptext
+        told = partial(_told, text) if callable(text) else _flowed(text or "")
+        empty = field.default is None or field.default == () or field.default == ""
+        kind: Any = Annotated[field.type, unsaid] if empty else field.type
+        fields.append(replace(field, helptext=told, type=kind))
+    return replace(spec, fields=tuple(fields))
+
+
+def _told(text: Callable[[], str | None]) -> str:
+    return _flowed(text() or "")
+
+
+def _flowed(text: str) -> str:
+    """Paragraphs of ``text``, each one line, which the terminal's width breaks."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 def module_command(module: str, *arguments: str) -> list[str]:

@@ -145,7 +145,8 @@ class TrainConfig(RunConfig):
     of torchvision, or timm/NAME for any network of timm with feature maps at 1/4 and 1/8.
     Default: that of --start, else mobilenet_v2."""
     data: Path | None = None
-    """Cityscapes tree, folder with images/labels/classes.json, or text list. Default:
+    """Cityscapes tree, folder with images/labels/classes.json, text list, or what a labelling
+    tool exported (COCO, CVAT, YOLO and others), unpacked or as a zip. Default:
     $CITYSCAPES_DATASET, else data/cityscapes, else a generated street scene."""
     also: tuple[str, ...] = ()
     """More data sets to train on, each PATH or PATH:WEIGHT, whose images are then drawn WEIGHT

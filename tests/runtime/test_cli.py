@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from rich.table import Table
@@ -116,6 +117,42 @@ def test_wrong_usage_is_code_2_and_help_tells_all_codes(
     assert run_with(None, monkeypatch, "--count", "many") == 2
     assert run_with(None, monkeypatch, "--help") == 0
     assert "Exit codes" in capsys.readouterr().out
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """Nothing is needed."""
+
+    out: Path | None = None
+    """Where to write, in a sentence that the source
+    (as here) breaks."""
+    size: tuple[int, int] | None = None
+    """H W."""
+    kind: Literal["a", "b"] | None = None
+    """Which."""
+    names: tuple[str, ...] = ()
+    """Of classes."""
+    decay: float | None = 0.5
+    """Or None."""
+
+
+def test_help_reads_as_sentences_and_what_may_be_left_out_as_what_it_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        cli.parse(Relaxed, "prog", ["--help"])
+    told = [" ".join(line.strip("│ ").split()) for line in capsys.readouterr().out.splitlines()]
+    assert "--out PATH Where to write, in a sentence that the source (as here) breaks." in told
+    assert "--size INT INT H W." in told and "--kind {a,b} Which." in told
+    assert "--names [STR [STR ...]] Of classes." in told
+    assert "--decay FLOAT Or None. (default: 0.5)" in told
+
+
+def test_none_is_taken_where_it_means_something() -> None:
+    assert cli.parse(Relaxed, "prog", ["--decay", "None", "--size", "3", "4"]) == Relaxed(
+        size=(3, 4), decay=None
+    )
 
 
 def test_help_for_a_reader_that_leaves_ends_quietly() -> None:
