@@ -7,6 +7,7 @@ import io
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("train", "export", "runtime", "benchmarks")  # in the order of the data
 MARK = "<!-- commands -->"
 COLUMNS = "74"
+EXAMPLE = re.compile(r"(Example: |Then: )?(python -m|hedge|torchrun) ")
 
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from hedge_seg.commands import COMMANDS as DOORS  # noqa: E402
+from runtime import cli  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,12 @@ class Command:
         text = io.StringIO()
         narrow = patch.dict(os.environ, COLUMNS=COLUMNS)
         with narrow, redirect_stdout(text), suppress(SystemExit):
-            self.parse(["--help"])
-        return text.getvalue().strip()
+            cli.parse(self.config, self.name, ["--help"])
+        # A description comes in lines of any length; examples stay whole, to be copied.
+        lines = [line.rstrip() for line in text.getvalue().strip().splitlines()]
+        return "\n".join(
+            line if EXAMPLE.match(line) else textwrap.fill(line, int(COLUMNS)) for line in lines
+        )
 
 
 def commands() -> Iterator[Command]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.commands import commands
+from docs.commands import COLUMNS, commands
 from hedge_seg.commands import COMMANDS as DOORS
 from hedge_seg.commands import SHELLS
 from runtime.errors import HedgeError
@@ -96,6 +96,18 @@ def test_every_command_of_the_front_door_is_known() -> None:
     assert BY_DOOR.keys() == DOORS.keys()
     table = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
     assert all(f"`{command.name}`" in table for command in COMMANDS.values())
+
+
+def test_the_reference_shows_all_that_help_prints() -> None:
+    text = COMMANDS["runtime.video"].help()
+    assert "Of files every frame is processed" in " ".join(text.split())
+    assert "Exit codes: 0 done" in text
+    example = (
+        "python -m runtime.video rtsp://user@camera/live --password-file secret --out overlay.mp4"
+    )
+    lines = text.splitlines()
+    assert example in lines
+    assert max(len(line) for line in lines if not line.startswith("python")) <= int(COLUMNS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
