@@ -75,7 +75,9 @@ def picture() -> str:
             x, y = LEFT + 8 + CHIP * (number % 3), top + 40 + ROW * (number // 3)
             name = room.removeprefix(f"{package}.").replace(".", "/")
             parts.append(_box(x, y, CHIP - 6, ROW - 6, 5, 0.1))
-            parts.append(_text(x + 8, y + 16, f"{name}/ {count}", "font-size='11'"))
+            told = f"{name}/ {count}"
+            size = min(11, 215 / len(told))  # the longest name stays in its box
+            parts.append(_text(x + 8, y + 16, told, f"font-size='{size:.1f}'"))
         top += height + 26
     parts += [
         _arrow(number, *places[above], *places[below], count)

@@ -79,12 +79,15 @@ def test_the_picture_of_the_house_is_of_the_code() -> None:
     assert {("export", "train"), ("train", "runtime"), ("benchmarks", "export")} <= counts.keys()
     drawn = ElementTree.fromstring(house.picture())
     texts = [element.text for element in drawn.iter() if element.text]
+    sizes = {e.text: float(e.get("font-size", "13")) for e in drawn.iter() if e.text}
     for package in ("runtime", "train", "export", "benchmarks"):
         assert f"{package}/" in texts
         for room, count in house.rooms(package).items():
             if room != package:
                 name = room.removeprefix(f"{package}.").replace(".", "/")
-                assert f"{name}/ {count}" in texts
+                told = f"{name}/ {count}"
+                assert told in texts
+                assert 0.6 * sizes[told] * len(told) < house.CHIP - 6  # a letter's usual width
     assert "| `manifest.py` | The manifest of a bundle" in house.table()
 
 
