@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import cycle, islice
+from itertools import cycle, islice, zip_longest
 from pathlib import Path
 
 import cv2
@@ -45,6 +45,18 @@ class Frames:
     def scorable(self, manifest: Manifest) -> bool:
         """Whether labels of this bundle can be held against those of the frames."""
         return self.classes is not None and self.classes.names == manifest.classes.names
+
+    def misfit(self, manifest: Manifest) -> str | None:
+        """The first class in which a bundle differs from the labels; None where it fits, or
+        where there are none."""
+        if self.classes is None or self.scorable(manifest):
+            return None
+        both = zip_longest(manifest.classes.names, self.classes.names, fillvalue="missing")
+        number, (own, label) = next((n, pair) for n, pair in enumerate(both) if len({*pair}) > 1)
+        return (
+            f"its classes are not those of --data in the same order: class {number} is {own}, "
+            f"in the labels {label}"
+        )
 
 
 def gather(data: Path | None, video: Path | None, count: int, scratch: Path) -> Frames:

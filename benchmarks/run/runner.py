@@ -72,6 +72,9 @@ class Run:
         for planned in self.record.planned:
             if planned.spec is None:
                 self._lose(planned, str(planned.cell.error))
+        for name, manifest in {p.model.name: p.model.manifest for p in self.record.planned}.items():
+            if why := self.frames.misfit(manifest):
+                self.record.note(f"{name}: mIoU not measured: {why}")
         self._measure_ceilings()
         waiting = deque(planned for planned in self.record.planned if planned.spec is not None)
         while waiting:

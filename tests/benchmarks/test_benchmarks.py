@@ -96,6 +96,26 @@ def test_a_whole_run(
     assert "data:image/" in (out / "report.html").read_text(), "the worst frames are in the page"
 
 
+def test_a_bundle_of_other_classes_than_the_labels_is_timed_and_named(
+    hurried: None, data: Path, make_bundle: Callable[..., Path], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    bundle, out = make_bundle(tmp_path / "tiny"), tmp_path / "out"
+    listed = json.loads((data / "classes.json").read_bytes())
+    listed["classes"][1]["name"] = "other"
+    (data / "classes.json").write_text(json.dumps(listed))
+    main(Benchmark(
+        (bundle,), data, backends=("onnxruntime",), peers="none", threads=1, budget=SOON,
+        quick=True, frames=3, out=out,
+    ))  # fmt: skip
+    results = Results.load(out / "report.json")
+    [cell] = [cell for cell in results.cells if cell.kind == "bundle"]
+    assert cell.timing is not None and cell.accuracy is None
+    [note] = [note for note in results.notes if "tiny" in note]
+    assert "mIoU not measured" in note and note.endswith("in the labels other")
+    assert note in capsys.readouterr().err
+
+
 def test_a_crash_and_a_hang_cost_their_cells(
     hurried: None, make_bundle: Callable[..., Path], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
