@@ -13,14 +13,15 @@ from benchmarks.results import Fact
 from runtime import machine as here
 
 LIBRARIES = ("openvino", "onnxruntime", "tensorrt", "tensorrt_rtx", "torch", "numpy")
-# A container may have less than the machine: limit and use, of cgroups version 2 and 1.
+# A container may have less than the machine: limit, use, and what of it are files that were read,
+# which the kernel drops for whoever needs memory; of cgroups version 2 and 1.
 _CGROUPS = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
     (
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+        Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes",
+        "total_inactive_file",
     ),
-)
+)  # fmt: skip
 
 
 def machine() -> dict[str, Fact]:
@@ -39,9 +40,11 @@ def machine() -> dict[str, Fact]:
 def free_mb() -> float:
     """Memory that can still be taken without swapping, by the machine and by the container."""
     free = psutil.virtual_memory().available / 1e6
-    for limit, use in _CGROUPS:
+    for folder, limit, use, files in _CGROUPS:
         with suppress(OSError, ValueError):  # another version, no limit ("max"), another system
-            free = min(free, (int(limit.read_text()) - int(use.read_text())) / 1e6)
+            left = int((folder / limit).read_text()) - int((folder / use).read_text())
+            stat = dict(map(str.split, (folder / "memory.stat").read_text().splitlines()))
+            free = min(free, (left + int(stat.get(files, 0))) / 1e6)
     return free
 
 

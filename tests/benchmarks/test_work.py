@@ -16,6 +16,7 @@ import pytest
 
 import runtime.machine
 from benchmarks.host import ceiling, energy
+from benchmarks.host import machine as host
 from benchmarks.host.machine import busy_s, free_mb, machine, peak_mb, used_s
 from runtime.backends.ov import core
 
@@ -105,6 +106,22 @@ def test_facts_of_the_machine() -> None:
     facts = machine()
     assert facts["cores"] >= 1 and facts["versions"]["numpy"] == np.__version__
     assert free_mb() > 10
+
+
+def test_files_that_a_container_has_read_take_no_memory_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "_CGROUPS", [(tmp_path, *row[1:]) for row in host._CGROUPS])
+    (tmp_path / "memory.max").write_text("90000000\n")
+    (tmp_path / "memory.current").write_text("88000000\n")
+    (tmp_path / "memory.stat").write_text("anon 9000000\nfile 79000000\ninactive_file 70000000\n")
+    assert free_mb() == 72
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_mb() > 72, "no limit"
+    (tmp_path / "memory.limit_in_bytes").write_text("80000000\n")
+    (tmp_path / "memory.usage_in_bytes").write_text("79000000\n")
+    (tmp_path / "memory.stat").write_text("inactive_file 1\ntotal_inactive_file 40000000\n")
+    assert free_mb() == 41
 
 
 def test_what_a_process_takes_of_the_cpu() -> None:
