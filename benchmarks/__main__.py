@@ -18,6 +18,7 @@ from benchmarks.run.session import measured
 from runtime import cli
 from runtime.backends.registry import BACKENDS, installed_backends, on_device
 from runtime.errors import HedgeError
+from runtime.outputs.checks import check_outputs
 from runtime.sources.open import open_source
 
 QUICK_MINUTES = 2.7
@@ -136,6 +137,8 @@ def _measured(config: Benchmark, scratch: Path) -> tuple[Results, bool]:
     """What was found, and whether it was interrupted: then it is what there was by then."""
     if config.peers == "nncf":
         cli.require(("nncf",), "nncf")
+    outputs = [config.out / name for name in page.FILES]
+    check_outputs(outputs, None, [config.baseline] if config.baseline else [], force=True)
     models, backends = plan.models(config.bundles), config.backends or installed_backends()
     places = on_device(config.device, backends) if config.device else dict.fromkeys(backends, "")
     if config.video is not None:

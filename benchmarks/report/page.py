@@ -28,6 +28,7 @@ from runtime import files
 from runtime.errors import HedgeError
 
 HERE = Path(__file__).parent
+FILES = ("report.json", "report.md", "report.html")
 QUALITY = 80  # of the pictures, as WebP
 DIGITS = 12  # of a sha256 that are shown; report.json has all
 BARE = {
@@ -48,13 +49,13 @@ def write(
     """
     view = derive(results)
     words, tables = sentences.words(view), tabulate(view)
-    contents = {
-        "json": results.to_json(),
-        "md": to_markdown(words, tables, gate).encode(),
-        "html": to_html(view, words, tables, pictures or folder, gate).encode(),
-    }
-    for kind, content in contents.items():
-        files.write_bytes(folder / f"report.{kind}", content)
+    contents = (
+        results.to_json(),
+        to_markdown(words, tables, gate).encode(),
+        to_html(view, words, tables, pictures or folder, gate).encode(),
+    )
+    for name, content in zip(FILES, contents, strict=True):
+        files.write_bytes(folder / name, content)
     return view
 
 

@@ -177,7 +177,11 @@ def test_a_gate_fails_after_the_report_is_written(
     }  # fmt: skip
     main(Benchmark(**settings))
     baseline = json.loads((tmp_path / "out" / "report.json").read_bytes())
-    main(Benchmark(**settings, baseline=tmp_path / "out" / "report.json", fail_if="miou < 0"))
+    with pytest.raises(HedgeError, match=r"report.json: is an input as well"):
+        main(Benchmark(**settings, baseline=tmp_path / "out" / "report.json"))
+    same = tmp_path / "same.json"
+    (tmp_path / "out" / "report.json").rename(same)
+    main(Benchmark(**settings, baseline=same, fail_if="miou < 0"))
     baseline["cells"][0]["accuracy"]["miou"] += 0.01
     better = tmp_path / "better.json"
     better.write_text(json.dumps(baseline))
@@ -231,6 +235,7 @@ def _cells_in(scratch: Path) -> list[str]:
         ({"bundles": (Path("nowhere"),)}, "nowhere: no bundle here"),
         ({"baseline": Path("nowhere.json")}, "nowhere.json: no such file"),
         ({"fail_if": "speed > 3"}, "speed is not a name"),
+        ({"out": Path(__file__)}, "report.json: cannot be written"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_is_measured(
