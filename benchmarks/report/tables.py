@@ -138,7 +138,7 @@ def _cells(view: View, shown: Sequence[Column], notes: bool) -> Lines:
 
     def line(row: Row) -> Iterator[str]:
         yield row.model
-        yield row.way + _batch(row, rows)
+        yield row.way + _apart(row, rows)
         for column in shown:
             note = column.note(row) if notes else None
             yield (column.shows(row) or "–") + (f" ({note})" if note else "")
@@ -219,8 +219,9 @@ def _footer(view: View) -> str:
     return "; ".join(str(part) for part in parts if part)
 
 
-def _batch(row: Row, rows: Sequence[Row]) -> str:
-    """The input's size, where it tells two rows apart."""
-    same = [one for one in rows if (one.cell.model, one.way) == (row.cell.model, row.way)]
-    alike = {other.cell.input for other in same}
-    return f", {'×'.join(map(str, row.cell.input))}" if len(alike) > 1 else ""
+def _apart(row: Row, rows: Sequence[Row]) -> str:
+    """The input's size and the cell's name, where they tell two rows apart."""
+    same = [one.cell for one in rows if (one.model, one.way) == (row.model, row.way)]
+    size = f", {'×'.join(map(str, row.cell.input))}" if len({c.input for c in same}) > 1 else ""
+    twice = sum(cell.input == row.cell.input for cell in same) > 1
+    return size + (f", {row.cell.bundle or row.cell.name}" if twice else "")

@@ -315,6 +315,14 @@ def test_sizes_tell_cells_apart(tmp_path: Path) -> None:
     assert "dlse, 512×1024" in found.text and "dlse, 360×480" in found.text
 
 
+def test_bundles_of_one_training_are_told_apart() -> None:
+    run = results(("dlse",), ("openvino",), peers=False)
+    again = [replace(c, name=f"old/{c.name}", bundle=f"old/{c.bundle}") for c in run.cells]
+    text = markdown_of(replace(run, cells=[*run.cells, *again]))
+    assert "| INT8 on OpenVINO, dlse-int8 |" in text
+    assert "| INT8 on OpenVINO, old/dlse-int8 |" in text
+
+
 def test_the_packaged_files_are_all_there() -> None:
     """What page.py reads is named in pyproject.toml, so that an installed copy has it."""
     text = (Path(__file__).parents[3] / "pyproject.toml").read_text()
