@@ -9,6 +9,7 @@ from rich.table import Table
 
 from runtime import machine
 from runtime.backends.registry import BACKENDS
+from runtime.bundle.golden import Golden
 from runtime.bundle.manifest import Manifest
 from runtime.doctor.here import Library, Machine, Missing
 from runtime.doctor.trial import Trial
@@ -52,13 +53,19 @@ def engine_table(trials: Sequence[Trial], manifest: Manifest) -> Table:
             trial.computes or "–",
         )
     table.caption = (
-        f"agrees: with PyTorch's labels of the bundle's {golden.frames} golden frames"
+        f"agrees: with PyTorch's labels of the bundle's {golden.frames} golden frames "
+        f"({golden.data}); asked: {_bounds(golden)}"
         if golden
         else "no golden frames in this bundle: engines are compared with the first, on a "
         "generated frame, which shows gross faults alone; export again to have some"
     )
     table.caption_justify = "left"
     return table
+
+
+def _bounds(golden: Golden) -> str:
+    """``67.03 % in int8``: without them, a share says nothing of the engine."""
+    return ", ".join(f"{100 * share:.2f} % in {name}" for name, share in golden.bounds.items())
 
 
 def lines(

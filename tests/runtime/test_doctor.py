@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import cv2
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from runtime.bundle.golden import Golden
 from runtime.bundle.manifest import Manifest
 from runtime.doctor import here, page
 from runtime.doctor.__main__ import Doctor, Findings, main
@@ -107,6 +108,15 @@ def test_a_library_that_takes_its_process_with_it_is_a_line(
     assert code == 0 and "openvino: its process ended with 7" in said
     assert found["silent"] == {"openvino": "its process ended with 7"}
     assert "1 of 1 engines work; fastest here: onnxruntime on CPU" in said
+
+
+def test_the_share_that_an_engine_needs_is_beside_what_it_reaches(golden_bundle: Path) -> None:
+    manifest = Manifest.load(golden_bundle)
+    golden = Golden("drawn streets", 3, {"int8": 0.67027, "fp32": 0.999})
+    table = page.engine_table([], replace(manifest, golden=golden))
+    assert str(table.caption).endswith(
+        "3 golden frames (drawn streets); asked: 67.03 % in int8, 99.90 % in fp32"
+    )
 
 
 def test_engines_that_answer_otherwise_are_refused(
