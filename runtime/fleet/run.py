@@ -22,7 +22,7 @@ from runtime.fleet.places import find_videos, is_address, local_bundle
 from runtime.fleet.plan import Span, Unplanned, plan
 from runtime.fleet.report import Summary, counted, reported, speed, summarize, tell
 from runtime.fleet.video.labels import SUFFIX, join
-from runtime.fleet.work import Job
+from runtime.fleet.work import Job, label_folder
 from runtime.outputs.checks import writing
 from runtime.outputs.json_files import write_report
 
@@ -36,6 +36,8 @@ def main(config: FleetConfig) -> int:
     bundle = local_bundle(config.bundle)
     manifest = Manifest.load(bundle)
     job = _job(config, bundle)
+    if config.labels is not None:
+        check_labels(config.labels, videos)
     with writing(job.shards.folder):
         job.shards.folder.mkdir(parents=True, exist_ok=True)
     spans, unplanned = _plan(videos, config, job)
@@ -64,14 +66,33 @@ def _job(config: FleetConfig, bundle: Path) -> Job:
     reference = config.reference
     if reference is not None and not is_address(reference):
         reference = str(local_bundle(reference).absolute())
-    labels = config.labels
-    if labels is not None and not labels.is_dir():
-        raise HedgeError(f"{labels}: no such folder of labels; check --labels")
     return Job(
         bundle=place, out=config.out.absolute(), backend=config.backend, device=config.device,
-        threads=config.cores, reference=reference, labels=labels and labels.absolute(),
-        save_labels=config.save_labels,
+        threads=config.cores, reference=reference,
+        labels=config.labels and config.labels.absolute(), save_labels=config.save_labels,
     )  # fmt: skip
+
+
+def check_labels(labels: Path, videos: Sequence[str]) -> None:
+    """HedgeError where no video has a folder in ``labels``, or two videos have the same."""
+    if not labels.is_dir():
+        raise HedgeError(f"{labels}: no such folder of labels; check --labels")
+    scored: dict[Path, str] = {}
+    for video in videos:
+        folder = label_folder(labels, video)
+        if not folder.is_dir():
+            continue
+        if other := scored.get(folder):
+            raise HedgeError(
+                f"{folder}: labels of {other} or of {video}? give the videos names of their own, "
+                "or start once for each with its --labels"
+            )
+        scored[folder] = video
+    if not scored:
+        raise HedgeError(
+            f"{labels}: has no folder for any of the videos; the labels of {videos[0]} lie in "
+            f"{label_folder(labels, videos[0])}"
+        )
 
 
 def _key(job: Job) -> str:

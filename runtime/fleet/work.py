@@ -285,8 +285,13 @@ def _score(scorer: Scorer, prediction: Prediction) -> float | None:
 def _scorer(job: Job, video: str, classes: ClassSet) -> Scorer | None:
     if job.labels is None:
         return None
-    folder = job.labels / Path(video).stem
+    folder = label_folder(job.labels, video)
     return Scorer(_label_folder(folder, classes)) if folder.is_dir() else None
+
+
+def label_folder(labels: Path, video: str) -> Path:
+    """Where the labels of a video's frames are, if there are any."""
+    return labels / Path(video).stem
 
 
 @lru_cache(maxsize=4)  # a worker's spans follow each other in a video

@@ -22,6 +22,7 @@ from PIL import Image
 from runtime.errors import HedgeError
 from runtime.fleet.places import find_videos, local_bundle
 from runtime.fleet.plan import Packets, Span, Unplanned, cuts, plan
+from runtime.fleet.run import check_labels
 from runtime.fleet.shards import PIXELS, Shards, SpanRow
 from runtime.fleet.video.labels import join, read_labels
 from runtime.fleet.work import Bench, Job, StalledError, class_pixels, segment_span, watched
@@ -256,3 +257,19 @@ def test_videos_and_bundles_by_address(
     assert isinstance(spans, list)
     with Bench(job) as bench:
         assert segment_span(spans[0], bench).frames == 7
+
+
+def test_labels_are_of_one_video_each(tmp_path: Path) -> None:
+    labels, videos = tmp_path / "labels", ["/mon/front.mp4", "/mon/rear.mp4", "/tue/front.mkv"]
+    with pytest.raises(HedgeError, match=r"labels: no such folder of labels"):
+        check_labels(labels, videos)
+    labels.mkdir()
+    (labels / "000000.png").touch()  # as hedge video --labels has them
+    with pytest.raises(HedgeError, match=r"labels of /mon/front.mp4 lie in \S+/labels/front$"):
+        check_labels(labels, videos)
+    (labels / "rear").mkdir()
+    check_labels(labels, videos)
+    (labels / "front").mkdir()
+    with pytest.raises(HedgeError, match=r"front: labels of /mon/front.mp4 or of /tue/front.mkv"):
+        check_labels(labels, videos)
+    check_labels(labels, videos[:2])
