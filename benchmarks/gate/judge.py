@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from benchmarks.gate.rule import Comparison, Rule, parse
-from benchmarks.results import Cell, Results, Timing
+from benchmarks.results import Cell, Fact, Results, Timing
 from benchmarks.stats.bootstrap import Interval, draws
 from runtime.errors import GateError, HedgeError
 
@@ -226,8 +226,10 @@ def _notes(results: Results, baseline: Results, machines: Sequence[Machine]) -> 
     gone = [c.name for c in baseline.cells if c.kind == "bundle" and c.name not in names]
     if gone:
         notes.append(f"in the baseline, but not in this run: {_few(gone)}")
+    gpus, before = (_gpus(run.machine.get("gpus")) for run in (results, baseline))
     for what, now, old in (
         ("CPU", results.machine.get("cpu"), baseline.machine.get("cpu")),
+        ("GPUs", gpus, before),
         ("versions", results.machine.get("versions"), baseline.machine.get("versions")),
         ("threads", results.threads, baseline.threads),
     ):
@@ -238,6 +240,11 @@ def _notes(results: Results, baseline: Results, machines: Sequence[Machine]) -> 
         if ratios:
             notes.append(note.format(ratio=_span(ratios)))
     return notes
+
+
+def _gpus(names: Fact) -> str:
+    """Of a machine, in words: a run's own are a tuple, those of a file a list."""
+    return ", ".join(names) if isinstance(names, (list, tuple)) and names else "none"
 
 
 def _span(ratios: Sequence[float]) -> str:

@@ -151,6 +151,17 @@ def test_new_and_gone_bundles_are_no_failures() -> None:
     assert found.passed and "vanilla-fp32 openvino" in " ".join(found.notes)
 
 
+def test_another_machine_is_said() -> None:
+    base = results()
+    other = replace(base, machine=base.machine | {"cpu": "another", "gpus": ["L4"]})
+    found = verdict(replace(base, machine=base.machine | {"gpus": ("L4", "L4")}), other)
+    assert {"CPU: another in the baseline, a CPU now", "GPUs: L4 in the baseline, L4, L4 now"} <= {
+        *found.notes
+    }
+    same = replace(base, machine=base.machine | {"gpus": ()})
+    assert not any(note.startswith(("CPU", "GPUs")) for note in verdict(same, base).notes)
+
+
 def test_what_cannot_be_compared_is_one_line() -> None:
     base = results()
     with pytest.raises(HedgeError, match="no bundle of this run is in it"):
