@@ -56,6 +56,7 @@ class Tree:
     def find(self, name: str, beside: Path, split: str = "") -> Path | None:
         """The picture that an export calls ``name`` in a file of the folder ``beside``.
 
+        Its suffix may be left out, as CVAT does with the frames of a video.
         Tools write paths of their own machines: the picture of this file name is taken whose path
         shares most of its end with ``name``; of several the one in a folder of ``split``, then the
         nearest to ``beside``. It is always one of the tree.
@@ -83,13 +84,17 @@ class Tree:
     def _by_name(self) -> dict[str, list[Path]]:
         table: dict[str, list[Path]] = defaultdict(list)
         for path in self.images:
-            table[composed(path.name)].append(path)
+            for name in {path.name, _bare(path)}:
+                table[composed(name)].append(path)
         return table
 
     def likeness(self, path: Path, name: str) -> int:
         """How many parts at the end of ``path`` are those of the name that an export has for it."""
+        wanted = _parts(name)
+        if wanted[-1:] == (composed(_bare(path)),):
+            path = path.with_name(_bare(path))
         own = tuple(composed(part) for part in path.relative_to(self.root).parts)
-        return _shared(own[::-1], _parts(name)[::-1])
+        return _shared(own[::-1], wanted[::-1])
 
     def _rank(
         self, path: Path, wanted: tuple[str, ...], beside: Path, split: str
@@ -121,6 +126,11 @@ def read_text(path: Path) -> str:
         return path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise HedgeError(f"{path}: not a text file: {error}; save it as UTF-8") from error
+
+
+def _bare(path: Path) -> str:
+    """The name of a picture without its suffix; "a.jpg.png" is never called "a.jpg"."""
+    return path.name if Path(path.stem).suffix.lower() in IMAGE_SUFFIXES else path.stem
 
 
 def _parts(name: str) -> tuple[str, ...]:

@@ -211,6 +211,20 @@ def test_frames_of_a_video_are_cut_once(tmp_path: Path) -> None:
     assert [i.name for i in val.items] == ["frame_000003"] and len(train) == 3
 
 
+def test_frames_of_a_video_as_images_of_cvat_have_no_suffix(tmp_path: Path) -> None:
+    """As CVAT 2 writes "CVAT for images 1.1" of a task that is a video."""
+    rows = ""
+    for frame in range(2):
+        photo(tmp_path / f"export/images/frame_{frame:06}.PNG", frame)
+        rows += (
+            f"<image id='{frame}' name='frame_{frame:06}' width='{SIZE[1]}' height='{SIZE[0]}'>"
+            f"{cvat_shape(ROAD, 0) if frame else ''}</image>"
+        )
+    found = labels(cvat_file(tmp_path / "export", rows))
+    require_like(found["frame_000001"], (ROAD,), 0.5)
+    assert not found["frame_000000"].any()
+
+
 def test_the_other_shapes_of_cvat(tmp_path: Path) -> None:
     shapes = (
         "<box label='car' xtl='20' ytl='30' xbr='120' ybr='60' rotation='90' z_order='0'/>"
