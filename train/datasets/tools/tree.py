@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -72,6 +73,18 @@ class Tree:
         """The split that a folder on the way to ``path`` is named after, the nearest one."""
         parts = path.relative_to(self.root).parts[:-1]
         return next((found for part in reversed(parts) if (found := split_of(part))), "")
+
+    def splits(self, paths: Sequence[Path]) -> list[str]:
+        """The split of each of some files of labels: a word of its name, else its folder's.
+
+        Any word where the names tell train from others ("train_annotations", "val_annotations"),
+        else the last one: "test_drive" alone may hold anything.
+        """
+        words = [reversed(re.split("[^A-Za-z0-9]+", path.stem)) for path in paths]
+        told = [next(filter(None, map(split_of, each)), "") for each in words]
+        if not {"train"} < set(told):
+            told = [split_of(path.stem.rpartition("_")[2]) for path in paths]
+        return [own or self.split(path) for own, path in zip(told, paths, strict=True)]
 
     def sniff(self, path: Path) -> bytes:
         """The beginning and the end of a file: enough to tell what it is."""

@@ -125,6 +125,26 @@ def test_an_official_tree_is_read_by_its_instances(tmp_path: Path) -> None:
     assert len(open_index(tmp_path / "coco", "val")) == 1
 
 
+@pytest.mark.parametrize("name", ["{}_annotations.json", "my_{}_coco.json", "annotations-{}.json"])
+def test_names_of_files_say_the_split_in_any_word(name: str, tmp_path: Path) -> None:
+    for seed, stem in enumerate("abcd"):
+        photo(tmp_path / f"data/images/{stem}.png", seed)
+    for split, stems in (("train", "bcd"), ("val", "a")):
+        path = tmp_path / "data" / name.format(split)
+        pictures = [f"{stem}.png" for stem in stems]
+        coco_files.write(path, pictures, coco_files.polygons(HOLELESS), CLASSES)
+    found = [[i.name for i in open_index(tmp_path / "data", s).items] for s in ("train", "val")]
+    assert found == [["b", "c", "d"], ["a"]]
+
+
+def test_a_word_that_all_names_share_is_no_split(tmp_path: Path) -> None:
+    for seed, name in enumerate(("test_drive_1", "test_drive_2")):
+        photo(tmp_path / f"data/{seed}.png", seed)
+        path = tmp_path / f"data/{name}.json"
+        coco_files.write(path, [f"{seed}.png"], coco_files.polygons(HOLELESS), CLASSES)
+    assert len(open_index(tmp_path / "data", "train")) == 1
+
+
 def test_label_studio_without_a_split_keeps_sequences_together(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

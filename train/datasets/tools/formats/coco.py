@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from runtime.errors import HedgeError
-from train.datasets.index import Fault, Problem, split_of
+from train.datasets.index import Fault, Problem
 from train.datasets.tools.export import (
     BACKGROUND,
     Export,
@@ -95,8 +95,8 @@ def read(tree: Tree) -> Export:
         raise HedgeError(f"{paths[0]}: {_ONLY_BOXES}")
     pictures: list[Picture] = []
     faults: list[Fault] = []
-    for path, file in loaded:
-        found, missing = _pictures(tree, path, file)
+    for (path, file), told in zip(loaded, tree.splits(paths), strict=True):
+        found, missing = _pictures(tree, path, file, told)
         pictures += found
         if missing and not found:
             detail = f"none of its {len(missing)} pictures, as {missing[0]}, is in {tree.root}"
@@ -133,14 +133,14 @@ def _files(tree: Tree) -> list[Path]:
     return [path for path in found if path.name.startswith("instances")] or found
 
 
-def _pictures(tree: Tree, path: Path, file: _File) -> tuple[list[Picture], list[str]]:
-    """The pictures of one file, and the names of those that are not there."""
+def _pictures(tree: Tree, path: Path, file: _File, told: str) -> tuple[list[Picture], list[str]]:
+    """The pictures of one file, whose split is ``told``, and the names of those that are not
+    there."""
     names = {row.id: row.name for row in file.categories}
     by_image: dict[int | str, list[_Annotation]] = defaultdict(list)
     for annotation in file.annotations:
         if not annotation.is_box():
             by_image[annotation.image_id].append(annotation)
-    told = split_of(path.stem.rpartition("_")[2]) or tree.split(path)
     best: dict[Path, _Image] = {}
     for image in file.images:
         found = tree.find(image.file_name, path.parent, told)

@@ -15,7 +15,7 @@ import numpy as np
 
 from runtime.bundle.classes import CITYSCAPES, IGNORE
 from runtime.errors import HedgeError
-from train.datasets.index import Fault, Problem, split_of
+from train.datasets.index import Fault, Problem
 from train.datasets.tools.export import Color, Export, Picture, Size, Tool
 from train.datasets.tools.formats.coco import Rle, rle_mask
 from train.datasets.tools.formats.masks import NOWHERE, by_id
@@ -139,9 +139,9 @@ def _paired(
 def _outlined(tree: Tree) -> tuple[list[Picture], list[Fault]]:
     pictures: list[Picture] = []
     faults: list[Fault] = []
-    for path in filter(partial(_is_bdd, tree), tree.of(".json")):
+    paths = [path for path in tree.of(".json") if _is_bdd(tree, path)]
+    for path, told in zip(paths, tree.splits(paths), strict=True):
         found = read_json(path, _Frames | list[_Frame], "a BDD100K file")  # type: ignore[arg-type]
-        told = split_of(path.stem.rpartition("_")[2]) or tree.split(path)
         for frame in found.frames if isinstance(found, _Frames) else found:
             image = tree.find(frame.name, path.parent, told)
             if image is None:
