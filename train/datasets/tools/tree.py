@@ -69,6 +69,19 @@ class Tree:
                 return max(candidates, key=lambda path: self._rank(path, parts, beside, split))
         return None
 
+    def folders(self, name: str) -> list[Path]:
+        """The folders of pictures that an export calls ``name``: their path ends so, or is its end,
+        of which "images" alone says nothing."""
+        wanted = _parts(name)[::-1]
+        above = {folder for path in self.images for folder in path.relative_to(self.root).parents}
+        found = []
+        for folder in above:
+            own = tuple(map(composed, reversed(folder.parts)))
+            ends = _shared(own, wanted) == min(len(own), len(wanted)) > 0
+            if ends and (own != ("images",) or own == wanted):
+                found.append(self.root / folder)
+        return found
+
     def split(self, path: Path) -> str:
         """The split that a folder on the way to ``path`` is named after, the nearest one."""
         parts = path.relative_to(self.root).parts[:-1]

@@ -17,6 +17,7 @@ import numpy as np
 
 from runtime.errors import HedgeError
 from runtime.files import composed
+from train.datasets.index import split_of
 from train.datasets.tools.export import BACKGROUND, Export, Picture, Size, Tool, counted
 from train.datasets.tools.formats.raster import filled, points_of
 from train.datasets.tools.tree import Tree, read_text
@@ -51,7 +52,7 @@ def read(tree: Tree) -> Export:
         boxes["boxes"] += sum(len(line) == _BOX for line in lines)
         kept = [line for line in lines if line and len(line) != _BOX]
         outlines += len(kept)
-        split = listed.get(image, "") or tree.split(image)
+        split = _split(image, listed, tree.root)
         labelled |= {split} if text else set()
         layers = partial(_layers, text or image, kept, names)
         pictures.append(Picture(image, layers, text or image, split))
@@ -103,17 +104,30 @@ def _names(yaml: _Yaml | None, tree: Tree) -> list[str]:
 
 
 def _listed(tree: Tree, yaml: _Yaml) -> dict[Path, str]:
-    """The split of each picture in a list that data.yaml names."""
+    """The split of each picture in a list that data.yaml names, and of each folder that it names;
+    of one that is both train and val, train: a val is made of it."""
     found: dict[Path, str] = {}
     for split in ("train", "val", "test"):
         value = getattr(yaml, split)
         for entry in [value] if isinstance(value, str) else value or []:
+            for folder in tree.folders(entry):
+                found.setdefault(folder, split)
             name = Path(entry).name
             for path in (path for path in tree.of(".txt") if path.name == name):
                 for line in read_text(path).split("\n"):
                     if line.strip() and (image := tree.find(line.strip(), path.parent)):
                         found[image] = split
     return found
+
+
+def _split(image: Path, listed: dict[Path, str], root: Path) -> str:
+    """The split of a picture that is listed, else that of the nearest folder which says one."""
+    for path in (image, *image.parents):
+        if path == root:
+            break
+        if split := listed.get(path) or (split_of(path.name) if path != image else ""):
+            return split
+    return ""
 
 
 def _texts(tree: Tree) -> dict[str, Path]:
