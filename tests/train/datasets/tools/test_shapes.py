@@ -248,6 +248,12 @@ def test_the_other_shapes_of_labelme(tmp_path: Path) -> None:
         },
         {"label": "person", "points": [[200, 150], [200, 190]], "shape_type": "circle"},
         {"label": "__ignore__", "points": [[0, 200], [9, 239]], "shape_type": "rectangle"},
+        {
+            "label": "Gehweg ü",
+            "points": [[300, 200], [340, 240], [300, 280], [260, 240]],
+            "shape_type": "rotation",  # X-AnyLabeling's
+            "direction": 0.785,
+        },
     ]
     for path in root.rglob("*.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"shapes": shapes}))
@@ -256,6 +262,7 @@ def test_the_other_shapes_of_labelme(tmp_path: Path) -> None:
     wanted[30:61, 20:121] = NAMES.index("car")
     wanted[np.hypot(x - 200, y - 150) <= 40] = NAMES.index("person")
     wanted[200:240, :10] = 255
+    wanted[abs(x - 300) + abs(y - 240) <= 40] = NAMES.index("Gehweg ü")
     (label, *_) = labels(root, "train").values()
     assert (label == wanted).mean() > 0.998 and (label[200:240, :10] == 255).all()
 
