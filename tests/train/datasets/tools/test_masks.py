@@ -73,6 +73,19 @@ def test_voc_by_its_own_classes_and_lists(tmp_path: Path) -> None:
     assert (index.read(index.items[0])[1] == bordered).all()
 
 
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_voc_tree_for_each_split_with_the_same_names(listed: bool, tmp_path: Path) -> None:
+    """As LabelMe's labelme2voc.py makes them of two folders; it writes no ImageSets."""
+    for split, stems in (("train", STEMS), ("val", STEMS[:1])):
+        root = tmp_path / "export" / (f"half {len(stems)}" if listed else split)
+        for seed, stem in enumerate(stems):
+            photo(root / f"JPEGImages/{stem}.jpg", seed + len(split))
+            save_ids(root / f"SegmentationClass/{stem}.png", WANTED)
+        if listed:
+            lists(root, **{split: stems})
+    assert [len(open_index(tmp_path / "export", split)) for split in ("train", "val")] == [3, 1]
+
+
 @pytest.mark.parametrize("save", [save_colors, save_ids])
 def test_masks_of_cvat_by_the_colours_of_their_labelmap(
     save: Callable[[Path, np.ndarray], Path], tmp_path: Path

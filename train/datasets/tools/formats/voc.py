@@ -37,7 +37,7 @@ _BORDER = voc_color(IGNORE)
 
 
 def read(tree: Tree) -> Export:
-    """The pictures that have a label, split as the lists of ImageSets say."""
+    """The pictures that have a label, split as the lists of ImageSets say, else as folders do."""
     colors = _classes(tree)
     names = tuple(colors)
     background = next((n for n in names if n.strip("_").lower() == "background"), NOWHERE)
@@ -47,12 +47,13 @@ def read(tree: Tree) -> Export:
     for label in label_files.label_files(_labels(tree)):
         folder = next(p for p in label.parents if p.name in _FOLDERS)
         name = label.relative_to(folder).with_suffix("")
-        image = images.get(composed(str(folder.parent / "JPEGImages" / name)))
+        key = composed(str(folder.parent / "JPEGImages" / name))
+        image = images.get(key)
         if image is None:
             detail = "no picture of this name in JPEGImages"
             faults.append(Fault(Problem.ORPHAN_LABEL, label, detail))
             continue
-        split = splits.get(composed(name.as_posix()), "")
+        split = splits.get(key) or tree.split(label)
         layers = partial(_layers, label, colors, listed)
         pictures.append(Picture(image, layers, label, split))
     return Export(names, tuple(pictures), dict(colors), background, faults=tuple(faults))
@@ -99,10 +100,10 @@ def _lines(path: Path) -> list[str]:
 
 
 def _splits(tree: Tree) -> dict[str, str]:
-    """The split of each name that a list of ImageSets/Segmentation has."""
+    """The split of each picture, without its suffix, that a list of ImageSets/Segmentation has."""
     lists = (path for path in tree.of(".txt") if path.parent.name == "Segmentation")
     return {
-        composed(line): split
+        composed(str(path.parents[2] / "JPEGImages" / line)): split
         for path in lists
         if (split := split_of(path.stem))
         for line in _lines(path)
