@@ -118,6 +118,7 @@ class Trainer:
             rate = batches * self.config.batch / (time.perf_counter() - started)
             self._tell([sum(step) for step in steps], rate, on_step)
             if self.world.any(self._stop.is_set()):
+                self._require_finite()
                 self._save(self.progress.best)
                 raise KeyboardInterrupt
         means = (total / max(batches, 1) for total in totals)
@@ -134,13 +135,21 @@ class Trainer:
         epoch, steps = self.progress.epoch + 1, self.sampler.batches
         for step, loss in enumerate(losses, self.progress.step - len(losses) + 1):
             if not math.isfinite(loss):
-                raise GateError(
-                    f"loss is {loss} at step {step} of epoch {epoch}; "
-                    f"{self.config.run / 'last.pt'} holds the last good state; "
-                    "try a lower --lr or --no-amp"
-                )
+                raise self._diverged(f"loss is {loss} at step {step} of epoch {epoch}")
             if self.world.first:
                 on_step(Step(epoch, step, steps, loss, rate))
+
+    def _require_finite(self) -> None:
+        """GateError, before anything is saved, where the last step spoiled the weights: its loss is
+        that of the weights before it."""
+        spoiled = not all(tensor.isfinite().all() for tensor in self.network.state_dict().values())
+        if self.world.any(spoiled):
+            raise self._diverged(f"weights are not finite after {self.schedule.last_epoch} steps")
+
+    def _diverged(self, what: str) -> GateError:
+        last = self.config.run / "last.pt"
+        kept = f"{last} holds the last good state; " if last.exists() else ""
+        return GateError(f"{what}; {kept}try a lower --lr or --no-amp")
 
     def _train_step(
         self, parallel: nn.Module, batch: Sequence[torch.Tensor]
@@ -168,6 +177,7 @@ class Trainer:
         seconds: float,
         on_epoch: Callable[[Epoch], None],
     ) -> None:
+        self._require_finite()
         found = self._validated()
         confusion = found.confusion if found else None
         miou = confusion.miou() if confusion else None

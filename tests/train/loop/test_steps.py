@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,38 @@ def test_the_step_without_a_loss_is_named_and_never_saved(
     assert [(step.epoch, step.step) for step in steps][3:] == [(1, 4), (2, 1)]
     saved = Checkpoint.load(config.run / "last.pt")
     assert saved.epoch == 1 and all(t.isfinite().all() for t in saved.weights.values())
+
+
+class Exploding(SegmentationTask):
+    """Its weights are no numbers after the last step of an epoch, whose own loss is one."""
+
+    spoiled = 0
+
+    def prepare(self, batch: Sequence[torch.Tensor], step: int) -> Sequence[torch.Tensor]:
+        if step == self.spoiled:
+            torch.nn.init.constant_(self.network.classifier.bias, torch.inf)
+        return super().prepare(batch, step)
+
+    def losses(self, outputs: object, *targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        parts = super().losses(outputs, *targets)  # type: ignore[arg-type]
+        return {name: part.nan_to_num(0) for name, part in parts.items()}
+
+
+@pytest.mark.parametrize(("spoiled", "kept"), [(3, False), (7, True)])
+def test_weights_that_are_no_numbers_are_never_saved(
+    spoiled: int, kept: bool, tiny_config: Make, tmp_path: Path
+) -> None:
+    config = tiny_config(tmp_path, **FAST)
+    of = task_of(config)
+    task = Exploding(config, of.train, of.val, ALONE)
+    task.spoiled = spoiled
+    _, train = run(config, 1, task)
+    with pytest.raises(GateError, match=f"not finite after {spoiled + 1} steps; ") as caught:
+        train()
+    last = config.run / "last.pt"
+    assert last.exists() == ("last.pt holds" in str(caught.value)) == kept
+    if kept:
+        assert Checkpoint.load(last).epoch == 1
 
 
 def test_a_signal_between_two_reads_ends_the_run_at_once(tiny_config: Make, tmp_path: Path) -> None:
