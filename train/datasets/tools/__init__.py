@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from runtime import cli, files
-from runtime.errors import HedgeError
+from runtime.errors import HedgeError, OutputError
 from train.datasets import cityscapes, folder, listfile
 from train.datasets.index import Layout, Survey, split_of
 from train.datasets.tools import archive, cache
@@ -61,19 +62,33 @@ def _fill(data: Path, place: Path, quiet: bool) -> None:
     with cache.alone(place):
         if place.is_dir():
             return
-        with files.temporary_folder(place) as scratch:
-            source = _unpacked(data, scratch / "unpacked")
-            try:
-                made = _converted(source, data, scratch / "converted", quiet)
-            except HedgeError as error:  # the folder that it names will be gone
-                raise HedgeError(str(error).replace(str(source), str(data))) from error
-            files.replace_folder(made.folder, place)
+        try:
+            made = _made(data, place, quiet)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise OutputError(
+                f"{place.parent}: {error.strerror}; converted data sets are kept there, make room "
+                "or set HEDGE_CACHE to another disk"
+            ) from error
     if not quiet:
         cli.say(f"{data}: {made.tool}, converted once → {place}", cli.err)
         for sentence in made.sentences:
             cli.say(f"  {sentence}", cli.err)
         for sentence in made.warnings:
             cli.warn(f"{data}: {sentence}")
+
+
+def _made(data: Path, place: Path, quiet: bool) -> _Made:
+    """Convert ``data`` beside ``place``, and move it there when it is whole."""
+    with files.temporary_folder(place) as scratch:
+        source = _unpacked(data, scratch / "unpacked")
+        try:
+            made = _converted(source, data, scratch / "converted", quiet)
+        except HedgeError as error:  # the folder that it names will be gone
+            raise HedgeError(str(error).replace(str(source), str(data))) from error
+        files.replace_folder(made.folder, place)
+    return made
 
 
 @dataclass(frozen=True)

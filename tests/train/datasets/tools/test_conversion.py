@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -224,3 +225,15 @@ def test_a_cache_that_cannot_be_written_to_is_one_line(
     monkeypatch.setenv("HEDGE_CACHE", str(tmp_path / "file"))
     with pytest.raises(HedgeError, match="HEDGE_CACHE"):
         open_index(data, "train")
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_full_disk_names_the_cache(
+    pack: bool, data: Path, tiny_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEDGE_CACHE", str(tiny_disk))
+    (tiny_disk / "taken").write_bytes(b"x" * (os.statvfs(tiny_disk).f_bavail * 4096 - 8192))
+    with pytest.raises(HedgeError, match="HEDGE_CACHE to another disk") as caught:
+        open_index(packed(data, tmp_path / "e.zip") if pack else data, "train")
+    assert str(tiny_disk) in str(caught.value)
+    assert not [path for path in (tiny_disk / "datasets").rglob("*") if path.is_file()]
