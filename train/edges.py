@@ -11,9 +11,10 @@ from PIL import Image
 
 from runtime import cli, files
 from runtime.errors import HedgeError
-from runtime.images import IMAGE_SUFFIXES, read_rgb
+from runtime.images import read_rgb
 from runtime.outputs.checks import check_outputs
 from train import LIBRARIES
+from train.datasets.tools.tree import Tree
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Edges:
 def main(config: Edges) -> None:
     """Write the edge map of every image; HedgeError names the file that cannot be used."""
     cli.require(LIBRARIES, "train")
-    images = sorted(p for p in config.source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    images = Tree(config.source).images  # without the hidden files that macOS leaves beside them
     if not images:
         raise HedgeError(f"{config.source}: no images here; give a folder that holds some")
     targets = [config.out / p.relative_to(config.source).with_suffix(".png") for p in images]

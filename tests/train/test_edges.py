@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +41,17 @@ def test_a_folder_of_maps(hed: EdgeName, trained_run: Path, blocks: Path, tmp_pa
     assert expected is not None and expected.std() > 0.001
     written = np.asarray(Image.open(out / "val" / "val0.png")).astype(float)
     np.testing.assert_allclose(written / 255, expected, atol=0.003)
+
+
+def test_what_macos_leaves_beside_images_is_none(
+    trained_run: Path, blocks: Path, tmp_path: Path
+) -> None:
+    for name in ("a.png", "._a.png", "__MACOSX/a.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"\0\5\x16\7")
+    shutil.copy(blocks / "images/val/val0.png", tmp_path / "in/a.png")
+    main(Edges(tmp_path / "in", tmp_path / "out", run=trained_run))
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["a.png"]
 
 
 def test_refusals(trained_run: Path, blocks: Path, tmp_path: Path) -> None:
