@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 from pathlib import Path
 
 from runtime.cli import err, say
@@ -38,6 +39,8 @@ def survey(data: Path, split: str, quiet: bool = False) -> Survey:
     What a labelling tool exported is converted first, once.
     """
     require_there(data)
+    if data.is_file() and tarfile.is_tarfile(data):  # else it would be taken for a list
+        raise HedgeError(f"{data}: a tar archive; unpack it and give the folder, or pack it as zip")
     place, origin = tools.prepared(data, quiet)
     for layout in LAYOUTS:
         if layout.fits(place):

@@ -171,6 +171,13 @@ def test_a_damaged_zip_is_one_line(data: Path, tmp_path: Path) -> None:
         open_index(path, "train")
 
 
+@pytest.mark.parametrize("kind", ["tar", "gztar"])
+def test_a_tar_is_no_list(kind: str, data: Path, tmp_path: Path) -> None:
+    path = Path(shutil.make_archive(str(tmp_path / "VOCtrainval_11-May-2012"), kind, data))
+    with pytest.raises(HedgeError, match=r"2012\.tar(\.gz)?: a tar archive; unpack it"):
+        survey(path, "train")
+
+
 def test_a_class_list_beside_an_export_chooses(data: Path) -> None:
     (data / "classes.json").write_text('["person", "car"]')
     index = open_index(data, "val")
