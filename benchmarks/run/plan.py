@@ -56,16 +56,18 @@ class Asked:
 
 @dataclass(frozen=True)
 class Model:
-    """A bundle of the run; name: its folder's, or its path where folders share a name."""
+    """A bundle of the run; name: its folder's, or its path where folders share a name; weights:
+    what the bundles of one training, and no others, have in common."""
 
     name: str
     path: Path
     manifest: Manifest
+    weights: str
 
     @property
-    def weights(self) -> str:
-        """What the bundles of one training have in common: their name without the precision."""
-        return self.manifest.name.removesuffix(f"-{self.manifest.precision}")
+    def run(self) -> str:
+        """The name of the training: the bundle's without the precision."""
+        return _run(self.manifest)
 
     @property
     def key(self) -> tuple[str, tuple[int, ...]]:
@@ -143,10 +145,23 @@ def models(paths: Sequence[Path]) -> list[Model]:
     """
     found = list(dict.fromkeys(bundle for path in paths or (BUNDLES,) for bundle in _bundles(path)))
     names = Counter(path.name for path in found)
+    manifests = {path: Manifest.load(path) for path in found}
+    # Runs are called by their design unless they are named: those of two folders are two trainings.
+    places = {(_run(manifest), path.parent) for path, manifest in manifests.items()}
+    folders = Counter(run for run, _ in places)
     return [
-        Model(path.name if names[path.name] == 1 else str(path), path, Manifest.load(path))
-        for path in found
+        Model(
+            name=path.name if names[path.name] == 1 else str(path),
+            path=path,
+            manifest=manifest,
+            weights=run if folders[run := _run(manifest)] == 1 else str(path.parent / run),
+        )
+        for path, manifest in manifests.items()
     ]
+
+
+def _run(manifest: Manifest) -> str:
+    return manifest.name.removesuffix(f"-{manifest.precision}")
 
 
 def plan(found: Sequence[Model], asked: Asked, shared: Shared) -> list[Planned]:
@@ -199,7 +214,7 @@ def peers(
         if weights:
             yield Planned(cell, model, shared.spec(module, model, cell, weights))
         else:
-            trouble = f"no {model.weights} in {RUNS}/; name its run: --checkpoints RUN"
+            trouble = f"no {model.run} in {RUNS}/; name its run: --checkpoints RUN"
             yield Planned(replace(cell, error=trouble), model, None)
 
 
@@ -213,7 +228,7 @@ def quantized(
         name = way if model is found[0] else f"{way} · {model.name}"
         cell = model.cell("peer", "openvino", way, name)
         if source is None:
-            trouble = f"no FP32 bundle of {model.weights} beside it: hedge export --fp32"
+            trouble = f"no FP32 bundle of {model.run} beside it: hedge export --fp32"
             yield Planned(replace(cell, error=trouble), model, None)
         else:
             spec = shared.spec("nncf", source, cell, tuple(calibration))
@@ -226,10 +241,10 @@ def _checkpoints(model: Model, given: Sequence[Path]) -> tuple[Path, ...]:
     of the run that has its name, under runs/ or beside the bundles. Whether it is, its weights
     tell (``benchmarks.cells.pytorch``)."""
     beside = model.path.absolute().parent.parent / RUNS
-    runs = list(given) or [folder / model.weights for folder in (RUNS, beside)]
+    runs = list(given) or [folder / model.run for folder in (RUNS, beside)]
     files = [
         file
-        for run in sorted(runs, key=lambda run: model.weights not in (run.name, run.parent.name))
+        for run in sorted(runs, key=lambda run: model.run not in (run.name, run.parent.name))
         for file in ([run / "best.pt", run / "last.pt"] if run.is_dir() else [run])
     ]
     return tuple(dict.fromkeys(file.absolute() for file in files if file.is_file()))

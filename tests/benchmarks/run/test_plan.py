@@ -178,6 +178,22 @@ def test_all_runs_that_are_given_are_tried_the_namesake_first(
     assert weights == {(own / "best.pt", other / "best.pt")}
 
 
+def test_two_trainings_of_one_name_are_two_models(
+    make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    """What one of them loses is not told against the other's PyTorch."""
+    old = [make_bundle(tmp_path / f"old/tiny-{kind}", precision=kind) for kind in ("fp32", "int8")]
+    new = make_bundle(tmp_path / "new/tiny-int8", precision="int8")
+    assert {model.weights for model in models(old)} == {"brightest"}
+    place, other = (str(tmp_path / folder / "brightest") for folder in ("old", "new"))
+    assert [model.weights for model in models([*old, new])] == [place, place, other]
+    run = _checkpoint(tmp_path / "runs" / "brightest")
+    planned = _plan([*old, new], tmp_path, peers="all", checkpoints=(run,))
+    peers = [p.cell for p in planned if p.cell.kind == "peer"]
+    assert [cell.model for cell in peers[:: len(PEERS["cpu"])]] == [place, other]
+    assert all(p.spec and p.spec.weights for p in planned if p.cell.kind == "peer")
+
+
 def test_folders_of_one_name_are_told_apart(
     make_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -206,4 +222,4 @@ def test_what_a_search_measured_is_taken_along(bundle: Path) -> None:
     manifest.files["sensitivity.json"] = "any"
     int8 = Int8(layers=1, kept=(), search="sensitivity.json")
     manifest = replace(manifest, measured=Measured(int8=int8))
-    assert type(model)(model.name, bundle, manifest).search() == {"layers": [1]}
+    assert replace(model, manifest=manifest).search() == {"layers": [1]}
