@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from runtime.segment import Prediction, Segmenter
+from runtime.segment import Prediction, Segmenter, Submitted
 from runtime.sources.base import Frame
 from runtime.sources.open import open_source
 
@@ -162,7 +162,7 @@ def _infer(
 ) -> Generator[Prediction]:
     """Predictions of ``batch`` frames at a time, with ``in_flight`` batches on the way."""
     waiting = iter(frames)
-    running: deque[list[float]] = deque()
+    running: deque[tuple[Submitted, list[float]]] = deque()
     failure: Exception | None = None
     try:
         while True:
@@ -172,20 +172,22 @@ def _infer(
             except Exception as error:  # told after the answers that are still on their way
                 failure = error
             if group:
-                segmenter.submit([frame for frame, _ in group])
-                running.append([read_ms for _, read_ms in group])
+                submitted = segmenter.submit([frame for frame, _ in group])
+                running.append((submitted, [read_ms for _, read_ms in group]))
             elif not running:
                 break
             if not group or len(running) == in_flight:
-                yield from _answers(segmenter, running.popleft())
+                yield from _answers(segmenter, *running.popleft())
     finally:
-        for _ in running:  # the engine is handed back idle
+        for submitted, _ in running:  # the engine is handed back idle
             with suppress(Exception):
-                segmenter.results()
+                segmenter.results(submitted)
     if failure is not None:
         raise failure
 
 
-def _answers(segmenter: Segmenter, times: Iterable[float]) -> Iterator[Prediction]:
-    for answer, read_ms in zip(segmenter.results(), times, strict=True):
+def _answers(
+    segmenter: Segmenter, submitted: Submitted, times: Iterable[float]
+) -> Iterator[Prediction]:
+    for answer, read_ms in zip(segmenter.results(submitted), times, strict=True):
         yield replace(answer, read_ms=read_ms)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import overload
 
@@ -60,6 +60,16 @@ class Prediction:
         return replace(self, labels=certain(self.labels, self.confidence, least))
 
 
+@dataclass(eq=False)
+class Submitted:
+    """Frames that the engine works on, since ``start``; then what came of them."""
+
+    frames: Sequence[Frame]
+    start: float
+    predictions: list[Prediction] = field(default_factory=list)
+    failure: BaseException | None = None
+
+
 class Segmenter(Closing):
     """A bundle, loaded: call it on a (H, W, 3) uint8 BGR image, get (H, W) uint8 labels.
 
@@ -75,8 +85,8 @@ class Segmenter(Closing):
     confidence: also tell how sure it is of each pixel, in predictions; HedgeError without scores.
     tiles: rows and columns of overlapping tiles, each of the graph's size, that images are cut into
     after they were resized to what the tiles cover; HedgeError without scores, which are blended.
-    Threads may share it: calls wait for each other. ``submit`` and ``results`` belong together and
-    are for one thread. Raises HedgeError for a damaged bundle, a missing library, and in a process
+    Threads may share it, and the loop over a ``stream`` may call it: each gets its own answers.
+    Raises HedgeError for a damaged bundle, a missing library, and in a process
     that was forked after the bundle was loaded.
     """
 
@@ -151,6 +161,8 @@ class Segmenter(Closing):
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """(N, H, W, 3) uint8 BGR → (N, H, W) uint8 training ids, in the manifest's shapes."""
         with self._turn:
+            while self._running:
+                self._take_oldest()
             labels = self._engine.infer(batch)
             check_labels(self.manifest, labels)
             return labels
@@ -166,27 +178,26 @@ class Segmenter(Closing):
 
     def predict_batch(self, frames: Sequence[Frame]) -> list[Prediction]:
         """Segment 1 to ``batch`` frames in one run of the engine, and time it."""
+        return self.results(self.submit(frames))
+
+    def submit(self, frames: Sequence[Frame]) -> Submitted:
+        """Start on 1 to ``batch`` frames; the engine works on up to ``in_flight`` such at once."""
+        submitted = Submitted(frames, time.perf_counter())
         with self._turn:
-            self.submit(frames)
-            return self.results()
+            while len(self._running) >= self.in_flight:
+                self._take_oldest()
+            self._start([frame.image for frame in frames])
+            self._running.append(submitted)
+        return submitted
 
-    def submit(self, frames: Sequence[Frame]) -> None:
-        """Start on 1 to ``batch`` frames; at most ``in_flight`` times ahead of ``results``."""
-        start = time.perf_counter()
-        self._start([frame.image for frame in frames])
-        self._running.append((frames, start))
-
-    def results(self) -> list[Prediction]:
-        """Wait for the frames submitted first."""
-        frames, start = self._running.popleft()
-        answers = self._answers()
-        labels = [_at_size(answers[i], frame.image.shape) for i, frame in enumerate(frames)]
-        infer_ms = (time.perf_counter() - start) * 1e3
-        sure = self._confidences(frames)
-        return [
-            Prediction(frame, answer, infer_ms, confidence=own)
-            for frame, answer, own in zip(frames, labels, sure, strict=True)
-        ]
+    def results(self, submitted: Submitted) -> list[Prediction]:
+        """Wait for what ``submit`` began."""
+        with self._turn:
+            while submitted in self._running:
+                self._take_oldest()
+        if submitted.failure is not None:
+            raise submitted.failure
+        return submitted.predictions
 
     def close(self) -> None:
         """Free the engine."""
@@ -214,20 +225,33 @@ class Segmenter(Closing):
         self._input = np.zeros(self.manifest.input.shape, np.uint8)
         self._turn = threading.RLock()
         self._process = os.getpid()
-        self._running: deque[tuple[Sequence[Frame], float]] = deque()
+        self._running: deque[Submitted] = deque()  # the oldest first, as the engine answers
 
     def _labels(self, group: Sequence[Picture]) -> list[np.ndarray]:
         """Of 1 to ``batch`` images."""
-        pictures = [_pixels(image) for image in group]
-        with self._turn:
-            self._start(pictures)
-            answers = self._answers()
-            return [_at_size(answers[i], image.shape) for i, image in enumerate(pictures)]
+        frames = [Frame(index, 0.0, _pixels(image), "") for index, image in enumerate(group)]
+        return [prediction.labels for prediction in self.predict_batch(frames)]
 
-    def _answers(self) -> np.ndarray:
-        labels = self._engine.result()
-        check_labels(self.manifest, labels)  # tens of µs; a class without a name would be painted
-        return labels
+    def _take_oldest(self) -> None:
+        """Take what the engine answers next, which may be somebody else's, who finds it there."""
+        submitted = self._running.popleft()
+        try:
+            submitted.predictions = self._answers(submitted)
+        except BaseException as error:
+            submitted.failure = error
+            if not isinstance(error, Exception):  # Ctrl-C is for who runs here
+                raise
+
+    def _answers(self, submitted: Submitted) -> list[Prediction]:
+        frames, answers = submitted.frames, self._engine.result()
+        check_labels(self.manifest, answers)  # tens of µs; a class without a name would be painted
+        labels = [_at_size(answers[i], frame.image.shape) for i, frame in enumerate(frames)]
+        infer_ms = (time.perf_counter() - submitted.start) * 1e3
+        sure = self._confidences(frames)
+        return [
+            Prediction(frame, answer, infer_ms, confidence=own)
+            for frame, answer, own in zip(frames, labels, sure, strict=True)
+        ]
 
     def _start(self, images: Sequence[np.ndarray]) -> None:
         if os.getpid() != self._process:

@@ -15,7 +15,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from runtime import Segmenter
+from runtime import Segmenter, stream
 from runtime.backends.registry import installed_backends, load_engine
 from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError
@@ -171,12 +171,32 @@ def test_threads_may_share_a_segmenter(backend: str, shared_bundle: Path) -> Non
             assert sum(pool.map(wrong, range(480))) == 0
 
 
+@pytest.mark.parametrize("in_flight", [1, 2])
+@pytest.mark.parametrize("backend", installed_backends())
+def test_a_call_between_two_streams_takes_nobodys_answers(
+    backend: str, in_flight: int, shared_bundle: Path
+) -> None:
+    images = [np.full((24, 32, 3), np.eye(3)[channel] * 255, np.uint8) for channel in range(3)]
+    with Segmenter(shared_bundle, backend, threads=1, in_flight=in_flight) as segmenter:
+        running = [segmenter.submit([Frame(0, 0.0, images[0], "")]) for _ in range(3)]
+        assert (segmenter(images[1]) == 1).all()
+        assert (segmenter.infer(images[2][None]) == 2).all()
+        assert all((segmenter.results(each)[0].labels == 0).all() for each in running)
+
+        frames = [Frame(index, index / 10, images[index % 3], "") for index in range(60)]
+        for one, other in zip(stream(frames, segmenter), stream(frames, segmenter), strict=True):
+            channel = one.frame.index % 3
+            assert (one.labels == channel).all()
+            assert (other.labels == channel).all()
+            assert (segmenter(images[channel - 1]) == (channel - 1) % 3).all()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system starts processes afresh")
 def test_a_forked_child_is_told_to_load_its_own(shared_bundle: Path) -> None:
     code = f"""
 import os, sys
 import numpy as np
-from runtime import Segmenter
+from runtime import Segmenter, stream
 segmenter = Segmenter({str(shared_bundle)!r}, "openvino")
 child = os.fork()
 if child == 0:
@@ -201,7 +221,7 @@ import sys
 started, kinds = [], ("os.fork", "subprocess.Popen")
 sys.addaudithook(lambda event, _: event in kinds and started.append(event))
 import numpy as np
-from runtime import Segmenter
+from runtime import Segmenter, stream
 with Segmenter({str(shared_bundle)!r}, "openvino") as segmenter:
     segmenter(np.zeros((24, 32, 3), np.uint8))
 print([*started, *(name for name in sys.modules if name.startswith("openvino_telemetry."))])
