@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -173,7 +175,7 @@ def _connect(
         try:
             stall_s = _PIECE_S if address.on_the_web else STALL_S
             stall_s = _RESUME_S if options.keys() >= RESUMED.keys() else stall_s
-            return address.open({**_LOW_DELAY, **options}, (OPEN_S, stall_s), decoder.accel)
+            return _opened(address, {**_LOW_DELAY, **options}, (OPEN_S, stall_s), decoder)
         except _WRONG:
             raise
         except (av.FFmpegError, OSError) as error:
@@ -193,6 +195,29 @@ def _offered(
             return
         except BlockingIOError:
             yield None
+
+
+def _opened(
+    address: Address, options: dict[str, str], timeout: tuple[float, float], decoder: Decoder
+) -> av.container.InputContainer:
+    """A connection; of pictures one after another, by the bytes that each of them begins with.
+
+    FFmpeg takes them apart by the lines between them, which some cameras write as browsers alone
+    read them: "image/jpg", "image/jpeg; size=9", no line before the first.
+    """
+    container = address.open(options, timeout, decoder.accel)
+    if container.format.name != "mpjpeg" or _shows(container):
+        return container
+    container.close()
+    container = replace(address, format="mjpeg").open(options, timeout, decoder.accel)
+    if _shows(container):
+        return container
+    container.close()
+    raise av.error.InvalidDataError(errno.EIO, "not one picture comes")
+
+
+def _shows(container: av.container.InputContainer) -> bool:
+    return any(stream.width for stream in container.streams.video)
 
 
 def _is_recording(container: av.container.InputContainer) -> bool:

@@ -89,14 +89,14 @@ def breaking(
     return answer
 
 
-def mjpeg(request: BaseHTTPRequestHandler) -> None:
-    """Send JPEGs as web cameras do."""
+def mjpeg(request: BaseHTTPRequestHandler, kind: str = "image/jpeg") -> None:
+    """Send JPEGs as web cameras do; kind: what they call each of them."""
     request.send_response(200)
     request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
     request.end_headers()
     for number in range(1000):
         image = np.full((48, 64, 3), number % 200, np.uint8)
         data = cv2.imencode(".jpg", image)[1].tobytes()
-        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+        head = f"--frame\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\n\r\n"
         request.wfile.write(head.encode() + data + b"\r\n")
         time.sleep(0.02)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -233,8 +234,9 @@ def test_a_bare_stream_joined_between_key_frames_comes_up(serve: Callable[..., s
     assert source.damaged == 0
 
 
-def test_web_cameras_are_read(serve: Callable[..., str]) -> None:
-    with open_source(serve(mjpeg)) as source:
+@pytest.mark.parametrize("kind", ["image/jpeg", "image/jpg", "image/jpeg; size=9"])
+def test_web_cameras_are_read(kind: str, serve: Callable[..., str]) -> None:
+    with open_source(serve(partial(mjpeg, kind=kind))) as source:
         frames = take(source, 5)
     assert [frame.image.shape for frame in frames] == [(48, 64, 3)] * 5
 
