@@ -123,7 +123,7 @@ class Run:
             frames_scored=None if scorer is None else scorer.scored,
             fps=self.written / self.seconds if self.seconds else None,
             latency_ms={stage: times.percentiles() for stage, times in self.stages.items()},
-            gaps=None if live is None else live.gaps,
+            gaps=None if live is None else live.gaps_so_far(),
             deadline=None if self.clock is None else self.clock.report(),
             videos=[files.printable(str(path)) for path in self.videos],
             pictures=files.printable(str(self.pictures)) if self.pictures else None,

@@ -7,7 +7,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from runtime.sources.base import Frame, Source
@@ -27,11 +27,18 @@ class Gap:
 
 @dataclass
 class Gaps:
-    """Times without frames that were survived: how many, seconds in all, and the first hundred."""
+    """Times without frames: how many, seconds in all, and the first hundred."""
 
     count: int = 0
     seconds: float = 0.0
     first: list[Gap] = field(default_factory=list)
+
+    def add(self, gap: Gap) -> None:
+        """Count one more."""
+        self.count += 1
+        self.seconds += gap.seconds
+        if len(self.first) < _NAMED:
+            self.first.append(gap)
 
 
 class LiveSource(Source):
@@ -41,6 +48,7 @@ class LiveSource(Source):
     ``next`` on, ``received`` counts arrivals and ``dropped`` the overtaken ones, so that received =
     iterated + dropped once the iteration has ended. What has an end is read from the first ``next``
     on; what has none, from the making of the object on, or its oldest frames would be waiting.
+    ``gaps`` are those that were survived.
     """
 
     live = True
@@ -49,6 +57,7 @@ class LiveSource(Source):
         super().__init__(origin, [], fps, expected)
         self.received = self.dropped = 0
         self.gaps = Gaps()
+        self._lost: tuple[float, str] | None = None  # since when no frames come (monotonic), why
         self._newest: Frame | None = None
         self._ended = False
         self._error: BaseException | None = None
@@ -100,13 +109,28 @@ class LiveSource(Source):
                 self._newest = frame
                 self._changed.notify_all()
 
-    def _missed(self, since: float, cause: str) -> None:
-        """Count a gap that began at ``since`` (monotonic) and ends now."""
-        gap = Gap(max(0.0, since - self._started), time.monotonic() - since, cause)
-        self.gaps.count += 1
-        self.gaps.seconds += gap.seconds
-        if len(self.gaps.first) < _NAMED:
-            self.gaps.first.append(gap)
+    def gaps_so_far(self) -> Gaps:
+        """``gaps``, and the one that goes on now."""
+        with self._changed:
+            gaps = replace(self.gaps, first=self.gaps.first[:])
+            if self._lost is not None:
+                gaps.add(self._gap(*self._lost))
+            return gaps
+
+    def _lose(self, since: float, cause: str) -> None:
+        """Let a gap begin, unless one goes on."""
+        with self._changed:
+            self._lost = self._lost or (since, cause)
+
+    def _find(self) -> None:
+        """Let the gap end that goes on, where one does."""
+        with self._changed:
+            if self._lost is not None:
+                self.gaps.add(self._gap(*self._lost))
+                self._lost = None
+
+    def _gap(self, since: float, cause: str) -> Gap:
+        return Gap(max(0.0, since - self._started), time.monotonic() - since, cause)
 
     def stop(self) -> None:
         """End the iteration at once, also while nothing arrives; the waiting frame is dropped."""

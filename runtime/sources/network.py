@@ -97,15 +97,13 @@ class NetworkSource(LiveSource):
         self._thread.start()
 
     def _arrivals(self) -> Generator[Frame]:
-        index, last, cause, container = 0, time.monotonic(), "", self._container
+        index, last, container = 0, time.monotonic(), self._container
         while container is not None:
             ended, before = "the stream ended", index
             try:
                 with closing(container):
                     for image, aspect in self._decoded(container):
-                        if cause:
-                            self._missed(last, cause)
-                            cause = ""
+                        self._find()
                         last = time.monotonic()
                         time_s, name = last - self._started, frame_name(index)
                         yield Frame(index, time_s, image, name, last, aspect)
@@ -114,10 +112,10 @@ class NetworkSource(LiveSource):
                 ended = _cause(error)
             if index == before:
                 self._ways.rotate(-1)  # a camera may accept TCP and send nothing by it
-            cause = cause or ended
+            if not self._stopped.is_set():
+                self._lose(last, ended)
             container = self._container = self._again()
-        if cause:
-            self._missed(last, cause)
+        self._find()
 
     def _again(self) -> av.container.InputContainer | None:
         """A new connection, however long it takes; None when it is no longer wanted."""

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import av
 import pytest
 
+from runtime.run import Run
+from runtime.segment import Segmenter
+from runtime.sources import network
+from runtime.sources.open import open_source
 from runtime.video import VideoConfig, main
 from tests.equipment.rtsp import RtspServer, clip
 
@@ -39,6 +44,34 @@ def test_a_signal_finishes_the_files_while_the_camera_is_silent(
     assert "gaps" in printed
     assert complaint == "error: interrupted; what was done is written\n"
     assert len(rows.read_text().splitlines()) == playable(out) > 0
+
+
+def test_a_camera_that_is_away_is_a_gap_already(
+    shared_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "STALL_S", 1.0)
+
+    def never_again(connection: int, frame: int) -> str | None:
+        return "stall" if frame == 40 or connection else None
+
+    with (
+        RtspServer([clip(24, 32)], never_again) as server,
+        Segmenter(shared_bundle, "onnxruntime", threads=1) as segmenter,
+        open_source(server.url()) as source,
+    ):
+        run = Run(source, segmenter, shared_bundle)
+        next(iter(source))
+        server.wait_for("stall")
+        deadline = time.monotonic() + 20
+        while not (gaps := run.report().gaps) or not gaps.count:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert gaps.count == 1
+        assert gaps.seconds == gaps.first[0].seconds > 0.5
+        assert gaps.first[0].cause == "nothing arrives"
+        later = run.report().gaps
+        assert later is not None
+        assert (later.count, later.seconds > gaps.seconds) == (1, True)
 
 
 def test_pictures_of_another_size_go_on_in_another_file(
