@@ -48,6 +48,7 @@ _CAMERAS: dict[str, tuple[str, str, list[dict[str, str]]]] = {
     "win32": ("dshow", "video={}", [{"rtbufsize": "64M"}]),
 }
 _DEVICE = re.compile(r"/dev/video(\d+)")
+_NAMED_PASSWORD = re.compile(r"(pass(?:word|wd)?|pwd|psw)=[^&]+", re.I)
 _REDIRECTED = 5  # errno that FFmpeg gives a redirect which it does not follow
 
 
@@ -210,7 +211,8 @@ def redacted(text: str) -> str:
     """``text`` as it may be shown: without user, password, query and fragment.
 
     Whatever stands before the last @ may be a password with signs that end a host elsewhere, so
-    all of it is hidden; but for paths, whose host is known.
+    all of it is hidden; but for paths, whose host is known. Of a path that names a password, as
+    rtsp://camera/user=admin&password=secret&channel=1 of many cameras does, it is hidden.
     """
     scheme, separator, rest = text.partition("://")
     if not separator or not scheme.isalpha():
@@ -219,7 +221,7 @@ def redacted(text: str) -> str:
     if not login and ":" in rest.partition("@")[0] and "@" in rest:
         login, place = "hidden", rest.rpartition("@")[2]
     place, query, _ = place.partition("?")
-    place = place.partition("#")[0]
+    place = _NAMED_PASSWORD.sub(r"\1=***", place.partition("#")[0])
     return f"{scheme.lower()}{separator}{'***@' if login else ''}{place}{'?***' if query else ''}"
 
 

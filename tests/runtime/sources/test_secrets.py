@@ -75,6 +75,8 @@ def test_no_part_of_a_password_is_told(
         ("rtsp://u:p@ss@cam/x", "rtsp://***@cam/x", "rtsp://u:p%40ss@cam/x"),
         ("rtsp://u:%40%2f@cam", "rtsp://***@cam", "rtsp://u:%40%2F@cam"),
         ("rtsp://u:100%@cam", "rtsp://***@cam", "rtsp://u:100%25@cam"),
+        ("rtsp://cam/user=u&password=p&channel=1", "rtsp://cam/user=u&password=***&channel=1", "rtsp://cam/user=u&password=p&channel=1"),
+        ("rtsp://cam/user=u_password=p_q.sdp?r", "rtsp://cam/user=u_password=***?***", "rtsp://cam/user=u_password=p_q.sdp?r"),
         ("http://cam/a@b.mp4", "http://cam/a@b.mp4", "http://cam/a@b.mp4"),
         ("https://[::1]:80/x", "https://[::1]:80/x", "https://[::1]:80/x"),
     ],
