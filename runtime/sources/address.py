@@ -99,11 +99,12 @@ class Address:
     def parse(cls, text: str, access: Access | None = None) -> Address | None:
         """The address that ``text`` is, None for what can only be a path.
 
-        ``0`` and ``/dev/video0`` are cameras of this machine. A user without a password gets that
-        of ``access``, or of the environment's HEDGE_SOURCE_PASSWORD. Raises HedgeError for a scheme
-        that is not allowed, and for what is no address; neither shows a password.
+        ``0`` and ``/dev/video0`` are cameras of this machine, unless a file or folder is called 0.
+        A user without a password gets that of ``access``, or of the environment's
+        HEDGE_SOURCE_PASSWORD. Raises HedgeError for a scheme that is not allowed, and for what is
+        no address; neither shows a password.
         """
-        if text.isdecimal():
+        if text.isdecimal() and not Path(text).exists():  # a folder of photos may be called 2024
             return camera(int(text))
         if device := _DEVICE.fullmatch(text):
             return replace(camera(int(device[1]), "linux"), shown=text)

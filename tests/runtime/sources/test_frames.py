@@ -193,6 +193,14 @@ def test_a_glob_of_one_video_is_that_video(tmp_path: Path, make_clip: Make) -> N
     assert len(frames_of(f"{tmp_path}/*.mp4")) == 2
 
 
+def test_a_folder_named_by_a_year_is_no_camera(
+    tmp_path: Path, make_images: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_images(tmp_path / "2024", [np.zeros((4, 4, 3), np.uint8)] * 2)
+    monkeypatch.chdir(tmp_path)
+    assert len(frames_of("2024")) == 2
+
+
 def test_an_undecodable_image_is_skipped_counted_and_named(
     tmp_path: Path, make_images: Make
 ) -> None:
