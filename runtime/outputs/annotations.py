@@ -6,6 +6,7 @@ lies in the hole of another is drawn above it.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -26,6 +27,7 @@ from runtime.outputs.checks import writing
 
 _LEAST = 5e-5  # of the image's pixels: smaller areas become part of what surrounds them
 _SLACK = 0.6  # pixels that an outline may be off, for the fewer corners
+_UNTOLD = re.compile("[\0-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class _Sink(Closing, ABC):
 
     def write(self, name: str, labels: np.ndarray) -> None:
         """Append the areas of (H, W) uint8 ``labels`` of the picture ``name``."""
+        # Neither format holds bytes that are no text, nor XML control codes.
+        name = _UNTOLD.sub(lambda found: files.printable(found[0]), name)
         for text in self.frame(name, labels, areas(labels)):
             self._put(text)
         self._frames += 1

@@ -62,6 +62,19 @@ def test_pixels_of_no_class_have_no_outline_and_specks_are_left_out() -> None:
     assert np.abs(area.outline.max(0) - (80, 100)).max() < 0.5
 
 
+@pytest.mark.parametrize("suffix", [".json", ".xml"])
+def test_names_that_are_no_text_are_told_in_escapes(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"outlines{suffix}"
+    with annotation_sink(path, CLASSES) as sink:
+        for name in ("caf\udce9.jpg", "bell\a.jpg", "at 3.05\u202fPM.png"):
+            sink.write(name, spots(0))
+    if suffix == ".json":
+        told = [image["file_name"] for image in json.loads(path.read_bytes())["images"]]
+    else:
+        told = [image.get("name") for image in ElementTree.parse(path).iter("image")]
+    assert told == ["caf\\udce9.jpg", "bell\\x07.jpg", "at 3.05\u202fPM.png"]
+
+
 def test_a_video_and_photos_have_the_names_that_tools_know(
     shared_bundle: Path, make_images: Callable[..., Path], make_clip: Callable[..., Path],
     tmp_path: Path,
