@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.client import HTTPException, HTTPMessage, HTTPResponse
 from typing import IO
 from urllib.error import HTTPError, URLError
@@ -72,7 +73,13 @@ class Web:
         )
 
     def io_open(self, url: str, flags: int, options: Mapping[str, str]) -> _Body:
-        """For PyAV: a file of the playlist; HedgeError where it may not be asked for."""
+        """For PyAV: a file of the playlist, or the bytes of one that hold a segment.
+
+        HedgeError where it may not be asked for.
+        """
+        start, end = int(options.get("offset", 0)), int(options.get("end_offset", 0))
+        if start < end:
+            return _Body(self._response(url, {"Range": f"bytes={start}-{end - 1}"}), start, end)
         return _Body(self._response(url))
 
     def final(self, url: str) -> str:
@@ -98,12 +105,12 @@ class Web:
                 f"--allow-hosts {host[:100]}"
             )
 
-    def _response(self, url: str) -> HTTPResponse:
+    def _response(self, url: str, headers: dict[str, str] | None = None) -> HTTPResponse:
         self.check(url)
         parts = urlsplit(url)
         plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         try:
-            return self._opener.open(Request(plain), timeout=_TIMEOUT_S)
+            return self._opener.open(Request(plain, headers=headers or {}), timeout=_TIMEOUT_S)
         except HedgeError:
             raise
         except HTTPError as error:
@@ -133,10 +140,18 @@ class _Redirects(HTTPRedirectHandler):
 
 
 class _Body:
-    """An answer to read from front to back, of a bounded length."""
+    """An answer to read from front to back, of a bounded length.
 
-    def __init__(self, response: HTTPResponse) -> None:
-        self._response, self._left = response, _LARGEST
+    start, end: the bytes that were asked for; a server may send the whole file all the same.
+    """
+
+    def __init__(self, response: HTTPResponse, start: int = 0, end: int = _LARGEST) -> None:
+        self._response, self._left = response, min(end - start, _LARGEST)
+        passed = 0
+        while passed < start and response.status != HTTPStatus.PARTIAL_CONTENT:
+            if not (ahead := response.read(min(start - passed, 1 << 16))):
+                break
+            passed += len(ahead)
 
     def read(self, size: int) -> bytes:
         data = self._response.read(min(size, self._left))

@@ -55,6 +55,22 @@ def test_the_pieces_of_a_playlist_are_played(put: Put, tmp_path: Path) -> None:
     assert [frame.time_s for frame in frames] == pytest.approx(np.arange(40) / 10, abs=1e-4)
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+def test_the_pieces_of_a_playlist_may_be_parts_of_one_file(
+    ranges: bool, put: Put, serve: Callable[..., str], tmp_path: Path
+) -> None:
+    first, second = (piece(tmp_path / "piece.ts", level) for level in (60, 180))
+    url = serve(breaking(first + second, 0, ranges))
+    pieces = (
+        f"#EXTINF:2,\n#EXT-X-BYTERANGE:{len(first)}@0\n{url}/a.ts\n#EXT-X-DISCONTINUITY\n"
+        f"#EXTINF:2,\n#EXT-X-BYTERANGE:{len(second)}@{len(first)}\n{url}/a.ts\n"
+    )
+    with open_source(put("a.m3u8", (HEADER + pieces + END).encode())) as source:
+        frames = list(source)
+        assert source.complaint() is None
+    assert [round(frame.image.mean() / 60) for frame in frames] == [1] * 20 + [3] * 20
+
+
 def test_the_best_variant_of_a_playlist_is_played(put: Put, tmp_path: Path) -> None:
     variants = ""
     for name, (height, level, bits) in {
