@@ -130,7 +130,11 @@ def opened(
 
 def rgb(image: Image.Image) -> np.ndarray:
     """(H, W, 3) uint8 RGB of the picture that ``image`` stands at, upright."""
+    deep = ";16" in raw_mode(image)
     flat = _eight_bits(image) if image.mode[0] in "IF" else image
+    # Of 16-bit colours PIL keeps the upper 8.
+    if deep and flat is image and 0 < np.asarray(image.convert("RGB")).max() < 16:
+        raise ValueError("its brightest value is below 4096 of 65535; scale it to 0..65535")
     plain = _in_srgb(flat, image.info.get("icc_profile"))
     return np.asarray(upright(plain, orientation(image)))
 
