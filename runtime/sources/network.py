@@ -242,4 +242,6 @@ def _cause(error: Exception) -> str:
     """FFmpeg's own words without the address, which may hold a password."""
     if isinstance(error, av.error.ExitError | TimeoutError):
         return "nothing arrives"
+    if isinstance(error, av.error.ArgumentError):  # a format that none of the ways takes
+        return "it sends a picture, or another format that is not read from the web"
     return getattr(error, "strerror", None) or type(error).__name__

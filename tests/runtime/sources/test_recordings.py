@@ -8,6 +8,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -86,6 +87,12 @@ def test_the_best_variant_of_a_playlist_is_played(put: Put, tmp_path: Path) -> N
     assert len(frames) == 20
     assert {frame.image.shape for frame in frames} == {(96, 64, 3)}
     assert abs(frames[-1].image.mean() - 180) < 5
+
+
+def test_a_snapshot_of_a_camera_is_named(put: Put) -> None:
+    snapshot = cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))[1].tobytes()
+    with pytest.raises(HedgeError, match=r"snapshot\.jpg: .*it sends a picture"):
+        open_source(put("snapshot.jpg", snapshot))
 
 
 def test_a_recording_from_a_phone_is_upright(put: Put, tmp_path: Path) -> None:
