@@ -122,7 +122,10 @@ class NetworkSource(LiveSource):
         pause, longest = _BACKOFF_S
         while not self._stopped.wait(pause * random.uniform(0.5, 1.0)):
             with suppress(av.FFmpegError, OSError):
-                return _connect(self._address, self._ways, self._decoder)
+                container = _connect(self._address, self._ways, self._decoder)
+                if not _is_over(container):
+                    return container
+                container.close()
             pause = min(2 * pause, longest)
         return None
 
@@ -225,6 +228,11 @@ def _is_recording(container: av.container.InputContainer) -> bool:
     # An mp4 in fragments, sent without end, tells the length of those that have come.
     fragments = "mp4" in name and not any(stream.frames for stream in container.streams.video)
     return container.duration is not None and not fragments
+
+
+def _is_over(container: av.container.InputContainer) -> bool:
+    """Whether a live playlist has got its end: what it still lists would be played once more."""
+    return container.format.name == "hls" and container.duration is not None
 
 
 def _video(address: Address, container: av.container.InputContainer) -> av.VideoStream:

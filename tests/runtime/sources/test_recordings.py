@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -153,6 +154,22 @@ def test_a_recording_that_cannot_go_on_is_incomplete(
     times = [json.loads(line)["time_s"] for line in rows.read_text().splitlines()]
     assert 10 < len(times) < 45
     assert (np.diff(times) > 0).all()
+
+
+def test_a_broadcast_that_has_ended_is_not_played_again(put: Put, tmp_path: Path) -> None:
+    put("0.ts", piece(tmp_path / "piece.ts", 60))
+    playlist = f"{HEADER}#EXTINF:2,\n0.ts\n"
+    with open_source(put("a.m3u8", playlist.encode())) as source:
+        assert isinstance(source, LiveSource)
+        next(iter(source))
+        put("a.m3u8", (playlist + END).encode())
+        deadline = time.monotonic() + 20
+        while not source.gaps_so_far().count:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        received = source.received
+        time.sleep(2)
+        assert (source.received, source.gaps.count) == (received, 0)
 
 
 @pytest.mark.parametrize("lost", ["none", "a0.ts", "a2.ts", "a4.ts"])
