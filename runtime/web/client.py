@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -58,6 +59,7 @@ class Web:
         self._hosts = {host.lower() for host in (parts.hostname or "", *access.hosts)}
         self._login = parts.netloc.rpartition("@")[0]
         self._own = parts.netloc.rpartition("@")[2]
+        self._begun = self._refused = False
         context = ssl.create_default_context()
         if access.insecure:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -72,15 +74,26 @@ class Web:
             _Redirects(self),
         )
 
-    def io_open(self, url: str, flags: int, options: Mapping[str, str]) -> _Body:
+    def io_open(self, url: str, flags: int, options: Mapping[str, str]) -> _Body | io.BytesIO:
         """For PyAV: a file of the playlist, or the bytes of one that hold a segment.
 
-        HedgeError where it may not be asked for.
+        What does not come, once the playlist has, is empty: FFmpeg goes on with what is next.
+        HedgeError where it may not be asked for, once.
         """
         start, end = int(options.get("offset", 0)), int(options.get("end_offset", 0))
-        if start < end:
-            return _Body(self._response(url, {"Range": f"bytes={start}-{end - 1}"}), start, end)
-        return _Body(self._response(url))
+        part = {"Range": f"bytes={start}-{end - 1}"} if start < end else {}
+        try:
+            response = self._response(url, part)
+            self._begun = True
+            return _Body(response, start, end) if part else _Body(response)
+        except HedgeError:
+            if not self._refused:
+                self._refused = True
+                raise
+        except OSError:
+            if not self._begun:
+                raise
+        return io.BytesIO()
 
     def final(self, url: str) -> str:
         """Where the redirects of ``url`` lead, its login included where that is its own host."""
@@ -154,7 +167,10 @@ class _Body:
             passed += len(ahead)
 
     def read(self, size: int) -> bytes:
-        data = self._response.read(min(size, self._left))
+        try:
+            data = self._response.read(min(size, self._left))
+        except (OSError, HTTPException):  # what has come is played
+            return b""
         self._left -= len(data)
         return data
 

@@ -173,11 +173,11 @@ def test_a_broadcast_that_has_ended_is_not_played_again(put: Put, tmp_path: Path
 
 
 @pytest.mark.parametrize("lost", ["none", "a0.ts", "a2.ts", "a4.ts"])
-@pytest.mark.parametrize("kept", [0, 3])
+@pytest.mark.parametrize("kept", [-1, 0, 3])
 def test_a_piece_of_a_playlist_that_does_not_come_is_told(
-    lost: str, kept: int, put: Put, tmp_path: Path
+    lost: str, kept: int, put: Put, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """kept: a part of it, by its inverse, that comes; 0: none."""
+    """kept: a part of it, by its inverse, that comes; 0: nothing; -1: there is no such file."""
     options = {"hls_time": "0.8", "hls_list_size": "0", "hls_playlist_type": "vod"}
     playlist = make_timed(
         tmp_path / "a.m3u8", [n / RATE for n in range(5 * 20)], "libx264", RATE, options,
@@ -187,11 +187,13 @@ def test_a_piece_of_a_playlist_that_does_not_come_is_told(
         body = path.read_bytes()
         if path.name == lost:
             body = body[: len(body) // kept] if kept else b""
-        put(path.name, body)
+        if path.name != lost or kept >= 0:
+            put(path.name, body)
     with open_source(put("a.m3u8", playlist.read_bytes())) as source:
         frames = list(source)
     assert (source.complaint() is None) == (lost == "none") == (len(frames) == 100)
     assert len(frames) >= 80
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_recording_goes_on_after_a_stall(
