@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 FULL, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
+QUANTIZED = 19  # the first opset whose Q/DQ takes FP16; what else we use is as in 18
 
 
 def to_fp16(source: Path, target: Path) -> None:
@@ -31,6 +32,8 @@ def to_fp16(source: Path, target: Path) -> None:
         for value in node.outputs:
             if value.dtype == FULL:
                 value.type = ir.TensorType(HALF)
+    if any(node.op_type == "DequantizeLinear" for node in graph):  # it was quantised already
+        graph.opset_imports[""] = max(QUANTIZED, graph.opset_imports[""])
     for number, value in enumerate(graph.outputs):
         if value.dtype == HALF:
             graph.outputs[number] = _restored(graph, value)

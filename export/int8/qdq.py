@@ -19,6 +19,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from export.fp16 import QUANTIZED
 from export.int8 import frame_bytes
 from export.int8.codes import Scale, constant
 from export.int8.pairs import Kept, Pairs, put_pair
@@ -34,7 +35,6 @@ TRANSPARENT = {"Concat", "MaxPool", "Resize"}  # hand on what they get: one scal
 GATES = {"Sigmoid", "HardSigmoid"}
 _PLAIN = {"alpha": 1.0, "beta": 1.0, "transA": 0}  # a Gemm that is a product and a sum
 PARAMETRIC = {*WEIGHED, "Resize"}  # only their first input is an activation
-OPSET = 19  # the first whose QuantizeLinear takes FP16; nothing else that we use changed from 18
 TINIEST = 2.0**-24  # scale of an all-zero tensor: the smallest that FP16 can hold
 
 
@@ -94,7 +94,7 @@ def quantize(source: Path, target: Path, ranges: Ranges, form: Form, kept: Kept)
     pairs: Pairs = {}
     for value, code in codes.items():
         put_pair(model.graph, value, code, kept, pairs)
-    model.graph.opset_imports[""] = max(OPSET, model.graph.opset_imports[""])
+    model.graph.opset_imports[""] = max(QUANTIZED, model.graph.opset_imports[""])
     RemoveUnusedNodesPass()(model)  # the weights that are integers now
     ir.save(model, target)
     onnx.checker.check_model(str(target), full_check=True)

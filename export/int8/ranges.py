@@ -75,6 +75,8 @@ def observe(model: Path, frames: Iterable[np.ndarray], threads: int = 0) -> dict
     """
     names = tensors(ir.load(model))
     histograms = {name: Histogram() for name in names}
+    if not names:  # a single layer reads the frame's bytes, and a quantised network has its own
+        return histograms
     session = onnxruntime.InferenceSession(_observed(model, names), _options(threads))
     feed = session.get_inputs()[0].name
     for frame in frames:

@@ -16,6 +16,7 @@ from export.foreign.network import of_file
 from export.foreign.opened import Opened
 from export.fp16 import to_fp16
 from export.int8 import qdq
+from export.int8.ranges import observe
 from runtime.errors import HedgeError
 from tests.export.foreign.networks import SIDES, opened, write_network
 
@@ -115,3 +116,26 @@ def test_outputs_need_names_alone(tmp_path: Path) -> None:
     onnx.save(model, path)
     border = opened(Export(path, output="aux")).border
     assert (border.output, border.classes) == ("aux", 4)
+
+
+def test_quantised_networks_are_taken_as_they_are(tmp_path: Path) -> None:
+    """Weights are integers already: FP16 is written all the same, and INT8 has no layer to add."""
+    path = write_network(tmp_path / "net.onnx")
+    model = onnx.load(path)
+    graph = model.graph
+    for tensor in [tensor for tensor in graph.initializer if tensor.name.endswith(".weight")]:
+        weights, names = numpy_helper.to_array(tensor), [f"{tensor.name}.{k}" for k in "qs"]
+        scale = np.array(np.abs(weights).max() / 127, np.float32)
+        for name, array in zip(names, (np.rint(weights / scale).astype("i1"), scale), strict=True):
+            graph.initializer.append(numpy_helper.from_array(array, name))
+        graph.node.insert(0, helper.make_node("DequantizeLinear", names, [tensor.name]))
+        graph.initializer.remove(tensor)
+    onnx.save(model, path)
+    fp32, fp16, int8 = (tmp_path / f"{name}.onnx" for name in ("fp32", "fp16", "int8"))
+    opened(Export(path)).write(SIDES, SIDES, 1, fp32)
+    to_fp16(fp32, fp16)
+    frames = np.zeros((1, *SIDES, 3), np.uint8)
+    assert observe(fp32, frames) == {}
+    qdq.quantize(fp16, int8, {}, qdq.TENSORRT, ())
+    for written in (fp16, int8):
+        assert onnxruntime.InferenceSession(written).run(["labels"], {"frame": frames})
