@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
+import onnx.inliner
 import onnx_ir as ir
 import onnxruntime
 from onnx import TensorProto, version_converter
@@ -60,6 +61,8 @@ class Opened:
             onnx.checker.check_model(model)
         except onnx.checker.ValidationError as error:
             raise HedgeError(f"{called}: not valid ONNX: {one_line(error)}") from error
+        if model.functions:  # of the file's own, as PyTorch wrote operators before 2.7
+            self.model = onnx.inliner.inline_local_functions(model)
         self._check_operators()
         self._input = self._only_input()
         self.planes, self._side = self._layout()

@@ -139,3 +139,16 @@ def test_quantised_networks_are_taken_as_they_are(tmp_path: Path) -> None:
     qdq.quantize(fp16, int8, {}, qdq.TENSORRT, ())
     for written in (fp16, int8):
         assert onnxruntime.InferenceSession(written).run(["labels"], {"frame": frames})
+
+
+def test_functions_of_the_file_are_its_operators(tmp_path: Path) -> None:
+    path = write_network(tmp_path / "net.onnx")
+    model = onnx.load(path)
+    body, kinds = [helper.make_node("Relu", ["x"], ["y"])], [helper.make_opsetid("", 18)]
+    model.functions.append(helper.make_function("own", "Act", ["x"], ["y"], body, kinds))
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    [relu] = [node for node in model.graph.node if node.op_type == "Relu"]
+    relu.op_type, relu.domain = "Act", "own"
+    onnx.save(model, path)
+    graph = Opened.read(path).static(SIDES, 1).graph
+    assert [node.op_type for node in graph] == ["Conv", "Relu", "Conv"]
