@@ -19,11 +19,39 @@ TOUCH = 64  # INT8 multiply-adds of a CPU, seen, while it enlarges one value, or
 
 def rewrite(model: ir.Model) -> None:
     """Rewrite a graph whose shapes are known; its answers stay, but for rounding."""
-    changes = (_pool, _flatten_indices, _drop_idle, _activate_first, _weigh_first, _multiply)
-    for change in changes:
+    first = (_slice, _pool, _flatten_indices, _drop_idle)
+    for change in (*first, _activate_first, _weigh_first, _multiply):
         change(model.graph)
         RemoveUnusedNodesPass()(model)
         ShapeInferencePass()(model)
+
+
+def _slice(graph: ir.Graph) -> None:
+    """Parts of a sequence that a tensor is split into are slices of it, as every engine has them.
+
+    PyTorch before 2.7 writes chunk() and split() as sequences, whose types are lost here.
+    """
+    for node in graph:
+        sequence = node.inputs[0] if node.op_type == "SequenceAt" else None
+        source = sequence.producer() if sequence is not None else None
+        if source is None or source.op_type != "SplitToSequence":
+            continue
+        parts, place = (_constant(*of) for of in ((source, 1), (node, 1)))
+        if parts is None or place is None or len(source.inputs) < 2 or place < 0:
+            continue
+        ends = parts.cumsum() if parts.ndim else parts * np.arange(1, int(place) + 2)
+        stop = int(ends[int(place)])
+        start = stop - int(parts[int(place)] if parts.ndim else parts)
+        axis = source.attributes.get("axis")
+        numbers = {"start": start, "stop": stop, "axis": axis.as_int() if axis is not None else 0}
+        bounds = [
+            constant(graph, f"{node.name}.{name}", np.array([number], np.int64))
+            for name, number in numbers.items()
+        ]
+        part = ir.node("Slice", [source.inputs[0], *bounds], name=node.name)
+        ir.convenience.replace_nodes_and_values(
+            graph, node, [node], [part], node.outputs, part.outputs
+        )
 
 
 def _pool(graph: ir.Graph) -> None:

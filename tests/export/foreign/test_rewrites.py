@@ -61,6 +61,15 @@ TOKENS = """{
     active = Relu(weighed)
     logits = Conv(active, scores_2_32_1_1)
 }"""
+# Parts of a map, as chunk() and split() are written without PyTorch's optimizer.
+PARTS = """{
+    map = Conv(image, wide_5_3_1_1)
+    pairs = SplitToSequence<axis = 1>(map, two)
+    rest = SequenceAt(pairs, two)
+    both = SplitToSequence<axis = -3>(map, to_2_3)
+    first = SequenceAt(both, zero)
+    logits = Add(first, rest)
+}"""
 # The same, but the map's planes are not the layer's answers: they lie as they were written.
 MIXED = TOKENS.replace("planes = Transpose<perm = [0, 2, 1]>(whole)", "planes = Identity(whole)")
 
@@ -175,3 +184,10 @@ def test_what_is_an_answer_itself_stays(
     )
     for old, new in zip(before, after, strict=True):
         np.testing.assert_allclose(old, new, rtol=1e-3, atol=1e-3)
+
+
+def test_parts_of_a_sequence_are_slices() -> None:
+    model = network(PARTS)
+    for number, name in ((0, "zero"), (2, "two")):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(number), name))
+    assert kinds(rewritten(model)) == ["Conv", "Slice", "Slice", "Add"]
