@@ -19,7 +19,6 @@ from runtime.errors import HedgeError, one_line
 
 COLORS = 3
 STANDARD = ("", "ai.onnx")
-_CAST = "InsertedPrecisionFreeCast_"  # ONNX Runtime's own, of what it computes in FP32 for FP16
 _WHOLE = {ir.DataType.BOOL, ir.DataType.UINT8, ir.DataType.INT32, ir.DataType.INT64}
 Size = tuple[int, int]
 
@@ -110,6 +109,7 @@ class Opened:
             value.type.tensor_type.ClearField("shape")
         if self._opset() < OPSET:
             proto = self._converted(proto)
+        known = {name for node in proto.graph.node for name in (*node.input, *node.output)}
         proto = self._simplified(proto)
         # A CPU computes FP16 in FP32: casts stand behind such weights, which are folded only now.
         if any(tensor.data_type == TensorProto.FLOAT16 for tensor in proto.graph.initializer):
@@ -117,9 +117,9 @@ class Opened:
         model = ir.from_proto(proto)
         for node in model.graph:  # constants are named after their nodes, which need no names
             node.name = node.name or f"{node.op_type}_{node.outputs[0].name}"
-            for value in node.outputs:
-                if value.name and value.name.startswith(_CAST):  # it would give the name again
-                    value.name = f"full_{value.name}"
+        for value in [*model.graph.initializers.values(), *_answers(model.graph)]:
+            if value.name and value.name not in known:  # ONNX Runtime's: it would give it again
+                value.name = f"basic.{value.name}"
         rewrite(model)
         self._check_shapes(model)
         return model
@@ -253,6 +253,10 @@ class Opened:
                         f"{self.called}: {name}: how large its answer is depends on the image; "
                         "export the network without it"
                     )
+
+
+def _answers(graph: ir.Graph) -> list[ir.Value]:
+    return [value for node in graph for value in node.outputs]
 
 
 def _named(node: onnx.NodeProto) -> str:

@@ -47,6 +47,30 @@ SCORED = """{
     enlarged = Resize<mode = "linear">(small, none, none, to_1_128_8_12)
     logits = Conv(enlarged, scores_2_128_1_1, bias_2)
 }"""
+# Parts of a map, as chunk() and split() are written without PyTorch's optimizer.
+PARTS = """{
+    map = Conv(image, wide_5_3_1_1)
+    pairs = SplitToSequence<axis = 1>(map, two)
+    rest = SequenceAt(pairs, two)
+    both = SplitToSequence<axis = -3>(map, to_2_3)
+    first = SequenceAt(both, zero)
+    logits = Add(first, rest)
+}"""
+# Two linear layers, of which ONNX Runtime knows the second's shapes only once those are slices.
+LATER = """{
+    map = Conv(image, wide_8_3_1_1)
+    line = Reshape(map, to_1_8_96)
+    turned = Transpose<perm = [0, 2, 1]>(line)
+    product = MatMul(turned, linear_8_8)
+    sums = Add(product, bias_8)
+    halves = SplitToSequence<axis = 2>(sums, four)
+    half = SequenceAt(halves, zero)
+    again = MatMul(half, linear_4_8)
+    more = Add(again, bias_8)
+    back = Transpose<perm = [0, 2, 1]>(more)
+    whole = Reshape(back, to_1_8_8_12)
+    logits = Conv(whole, narrow_2_8_1_1)
+}"""
 # Tokens become a map by a linear layer, which the next one weighs.
 TOKENS = """{
     small = Conv<strides = [4, 4]>(image, small_16_3_4_4)
@@ -60,15 +84,6 @@ TOKENS = """{
     weighed = Conv(map, weights_32_32_1_1, bias_32)
     active = Relu(weighed)
     logits = Conv(active, scores_2_32_1_1)
-}"""
-# Parts of a map, as chunk() and split() are written without PyTorch's optimizer.
-PARTS = """{
-    map = Conv(image, wide_5_3_1_1)
-    pairs = SplitToSequence<axis = 1>(map, two)
-    rest = SequenceAt(pairs, two)
-    both = SplitToSequence<axis = -3>(map, to_2_3)
-    first = SequenceAt(both, zero)
-    logits = Add(first, rest)
 }"""
 # The same, but the map's planes are not the layer's answers: they lie as they were written.
 MIXED = TOKENS.replace("planes = Transpose<perm = [0, 2, 1]>(whole)", "planes = Identity(whole)")
@@ -187,7 +202,17 @@ def test_what_is_an_answer_itself_stays(
 
 
 def test_parts_of_a_sequence_are_slices() -> None:
-    model = network(PARTS)
-    for number, name in ((0, "zero"), (2, "two")):
+    assert kinds(rewritten(counted(PARTS))) == ["Conv", "Slice", "Slice", "Add"]
+
+
+def test_names_of_onnx_runtime_do_not_come_twice() -> None:
+    """What it has fused bears names that it gives anew to what can be fused only now."""
+    assert kinds(rewritten(counted(LATER))).count("Slice") == 1
+
+
+def counted(text: str) -> onnx.ModelProto:
+    """``network``, with numbers as constants."""
+    model = network(text)
+    for number, name in ((0, "zero"), (2, "two"), (4, "four")):
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(number), name))
-    assert kinds(rewritten(model)) == ["Conv", "Slice", "Slice", "Add"]
+    return model
