@@ -13,14 +13,17 @@ from export import bundle, verify
 from export.task import Task
 from export.verify import EvalFrame, FrameSet
 from runtime.backends import golden
+from runtime.bundle.classes import IGNORE
 from runtime.bundle.golden import Golden
 from runtime.bundle.manifest import Manifest
 from runtime.segment import Segmenter
 
 COUNT = 3
-# An engine may differ from PyTorch on twice the pixels that the worst of those measured differs on,
-# and on a thousandth whatever they do.
-MARGIN, LEAST = 2.0, 0.001
+# An engine may differ from PyTorch on twice the share that the worst of those measured differs on,
+# and on a thousandth whatever they do; but on no more than MOST of the pixels that all of them
+# answer as PyTorch does. INT8 of street19 loses 16 % on drawn streets, and one of other scales and
+# other layers, as TensorRT's is, has 99.2 % of the rest.
+MARGIN, LEAST, MOST = 2.0, 0.001, 0.05
 # What engines make of an FP16 bundle; PyTorch shows the loss where no engine here does.
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -57,24 +60,27 @@ def add(
 ) -> Manifest:
     """Write pictures, and the labels that the network as it was given has for them, into a bundle.
 
-    Gives its manifest with their bounds.
+    Gives its manifest with their bounds. Pixels that one of the engines labels otherwise are not
+    asked of any: what they lack would hide what a wrong engine lacks.
 
     engines: all that run here; data: where the pictures are from.
     """
     shown = np.stack(pictures)
     reference = verify.TorchEngine(task.deployed(), manifest)
     labels = golden.answers(reference.infer, manifest, shown)
+    sure = np.ones(labels.shape, bool)
     lost: dict[str, float] = {}
     autocast = reference.infer if task.network.facts.autocasts else None
     for arithmetic, infer in _ways(manifest, engines, autocast):
-        share = float(np.mean(golden.answers(infer, manifest, shown) != labels))
-        lost[arithmetic] = max(share, lost.get(arithmetic, 0.0))
+        right = golden.answers(infer, manifest, shown) == labels
+        lost[arithmetic] = max(1 - float(right.mean()), lost.get(arithmetic, 0.0))
+        sure &= right
     if manifest.precision == "fp16" and not task.network.facts.autocasts:
         # Nothing here shows what they lose, so they may lose what an export may.
         lost |= {name: 1 - verify.AGREEMENT[name] for name in _AUTOCAST if name not in lost}
-    bounds = {name: 1 - min(1.0, max(LEAST, MARGIN * share)) for name, share in lost.items()}
+    bounds = {name: 1 - min(MOST, max(LEAST, MARGIN * share)) for name, share in lost.items()}
     own = Golden(data, len(shown), bounds)
-    golden.save(folder, own, shown, labels)
+    golden.save(folder, own, shown, np.where(sure, labels, IGNORE).astype(np.uint8))
     return replace(manifest, golden=own, files=bundle.hashes(folder))
 
 

@@ -17,6 +17,7 @@ from runtime import machine
 from runtime.accuracy.label_files import read_ids
 from runtime.backends.base import Engine, check_labels
 from runtime.bundle import kept
+from runtime.bundle.classes import IGNORE
 from runtime.bundle.golden import Golden
 from runtime.bundle.manifest import ENGINES, Manifest
 from runtime.errors import GateError, HedgeError, one_line
@@ -90,6 +91,8 @@ def checked(engine: Engine, arithmetic: str, library: str, bundle: Path) -> floa
 def agreement(engine: Engine, bundle: Path, frames: int | None = None) -> float:
     """The share of the pixels of golden frames, the first ``frames`` or all, with PyTorch's label.
 
+    Of those that are asked: the others have no label. 1 where none is.
+
     HedgeError where the engine fails, or answers a class that the manifest does not name.
     """
     pictures, expected = load(bundle, engine.manifest, frames)
@@ -102,13 +105,15 @@ def agreement(engine: Engine, bundle: Path, frames: int | None = None) -> float:
             f"{bundle}: {engine.backend} fails on the golden frames: {one_line(error)}"
         ) from error
     check_labels(engine.manifest, found)
-    return float(np.mean(found == expected))
+    asked = expected != IGNORE
+    return float(np.mean(found[asked] == expected[asked])) if asked.any() else 1.0
 
 
 def load(
     bundle: Path, manifest: Manifest, frames: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The pictures, (n, h, w, 3) uint8 BGR, and PyTorch's labels at their pixels, (n, h, w) uint8.
+    """The pictures, (n, h, w, 3) uint8 BGR, and PyTorch's labels at their pixels, (n, h, w) uint8,
+    IGNORE where none is asked.
 
     frames: the first so many, or all. HedgeError for files that are not what an export writes.
     """

@@ -15,8 +15,8 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 class Golden:
     """Frames of ``data`` with the labels that PyTorch gave.
 
-    frames: how many; bounds: by the arithmetic of an engine, the share of the pixels that must get
-    PyTorch's label.
+    frames: how many; bounds: by the arithmetic of an engine, the share of the pixels with a label
+    that must get it.
     """
 
     data: Annotated[str, Meta(max_length=1000)]
