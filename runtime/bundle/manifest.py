@@ -165,7 +165,7 @@ class Manifest:
         """
         path = bundle / FILE_NAME
         if not path.is_file():
-            raise HedgeError(f"{bundle}: not a bundle (no {FILE_NAME}); make one: python -m export")
+            raise HedgeError(f"{bundle}: {_instead(bundle)}")
         try:
             if path.stat().st_size > _LARGEST:
                 raise HedgeError(f"larger than {_LARGEST >> 20} MiB")
@@ -244,6 +244,16 @@ class Manifest:
         old = ("names", "colors")
         content["classes"] = {k: v for k, v in content["classes"].items() if k in old or v}
         return content
+
+
+def _instead(bundle: Path) -> str:
+    """What a folder without a manifest is, and what to do."""
+    if not bundle.exists():
+        return "not a bundle: no such folder; check the path, or make one: python -m export"
+    inside = sorted(path.parent.name for path in bundle.glob(f"*/{FILE_NAME}"))
+    if inside:
+        return f"not a bundle, but a folder of them; name one: {', '.join(inside[:5])}"
+    return f"not a bundle (no {FILE_NAME}); make one: python -m export"
 
 
 def _digest(

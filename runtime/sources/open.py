@@ -64,8 +64,12 @@ def _open_glob(pattern: str, decode: Decode) -> Source:
         return ImageSource(pattern, chosen)
     if len(found) == 1 and found[0].is_file():
         return open_video(found[0], decode)
-    what = f"matches {len(found)} paths, no image among them" if found else "matches nothing"
-    raise HedgeError(f"{pattern}: the pattern {what}; quote it and check the path")
+    if not found:
+        raise HedgeError(f"{pattern}: the pattern matches nothing; quote it and check the path")
+    raise HedgeError(
+        f"{pattern}: the pattern matches {len(found)} paths, no image among them; give videos one "
+        "by one, or all to hedge fleet"
+    )
 
 
 def _images_in(folder: Path) -> list[Path]:

@@ -67,9 +67,14 @@ def test_a_missing_file_of_the_bundle_is_named(bundle: Path) -> None:
         Manifest.load(bundle)
 
 
-def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(HedgeError, match="not a bundle"):
-        Manifest.load(tmp_path)
+def test_a_folder_without_manifest_is_no_bundle(bundle: Path, tmp_path: Path) -> None:
+    for path, told in (
+        (bundle.parent, rf"a folder of them; name one: {bundle.name}$"),
+        (tmp_path / "none", "no such folder"),
+        (tmp_path, r"not a bundle \(no manifest\.json\); make one"),
+    ):
+        with pytest.raises(HedgeError, match=told):
+            Manifest.load(path)
 
 
 def forge(bundle: Path, *keys: str | int, value: Any) -> None:
