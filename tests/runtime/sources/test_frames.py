@@ -191,6 +191,9 @@ def test_an_image_is_one_by_its_content(tmp_path: Path, make_images: Make) -> No
 def test_a_glob_of_one_video_is_that_video(tmp_path: Path, make_clip: Make) -> None:
     make_clip(tmp_path / "a.mp4", 2)
     assert len(frames_of(f"{tmp_path}/*.mp4")) == 2
+    (tmp_path / "b.mp4").touch()
+    with pytest.raises(HedgeError, match="matches 2 paths, .* or all to hedge fleet"):
+        frames_of(f"{tmp_path}/*.mp4")
 
 
 def test_a_folder_named_by_a_year_is_no_camera(
