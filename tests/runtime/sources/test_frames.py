@@ -192,7 +192,7 @@ def test_a_glob_of_one_video_is_that_video(tmp_path: Path, make_clip: Make) -> N
     make_clip(tmp_path / "a.mp4", 2)
     assert len(frames_of(f"{tmp_path}/*.mp4")) == 2
     (tmp_path / "b.mp4").touch()
-    with pytest.raises(HedgeError, match="matches 2 paths, .* or all to hedge fleet"):
+    with pytest.raises(HedgeError, match=r"matches 2 paths, .* or all to hedge fleet"):
         frames_of(f"{tmp_path}/*.mp4")
 
 
