@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime import files
+from runtime import cli, files
 from runtime.accuracy.confidence import ClassConfidence
 from runtime.accuracy.drift import Drift
 from runtime.accuracy.ground_truth import Scorer
@@ -62,7 +62,9 @@ class Run:
         self.stages = {name: Latency() for name in names}
 
     def begin(self) -> None:
-        """Start the clock: everything is loaded."""
+        """Start the clock: everything is loaded. A camera that goes away is told from now on."""
+        if isinstance(self.source, LiveSource):
+            self.source.on_gap = lambda what: cli.warn(f"{self.source.origin}: {what}")
         self._started = time.perf_counter()
 
     def score(self, prediction: Prediction) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -48,10 +48,12 @@ class LiveSource(Source):
     ``next`` on, ``received`` counts arrivals and ``dropped`` the overtaken ones, so that received =
     iterated + dropped once the iteration has ended. What has an end is read from the first ``next``
     on; what has none, from the making of the object on, or its oldest frames would be waiting.
-    ``gaps`` are those that were survived.
+    ``gaps`` are those that were survived; ``on_gap`` hears in words when one begins and ends, in
+    the thread that takes what arrives.
     """
 
     live = True
+    on_gap: Callable[[str], object] | None = None
 
     def __init__(self, origin: str, fps: Fraction, expected: int | None = None) -> None:
         super().__init__(origin, [], fps, expected)
@@ -120,14 +122,20 @@ class LiveSource(Source):
     def _lose(self, since: float, cause: str) -> None:
         """Let a gap begin, unless one goes on."""
         with self._changed:
-            self._lost = self._lost or (since, cause)
+            goes_on, self._lost = self._lost, self._lost or (since, cause)
+        if goes_on is None and self.on_gap:
+            self.on_gap(f"no frames ({cause}); it is asked again until you stop")
 
     def _find(self) -> None:
         """Let the gap end that goes on, where one does."""
         with self._changed:
-            if self._lost is not None:
-                self.gaps.add(self._gap(*self._lost))
-                self._lost = None
+            if self._lost is None:
+                return
+            gap = self._gap(*self._lost)
+            self.gaps.add(gap)
+            self._lost = None
+        if self.on_gap and not self._stopped.is_set():
+            self.on_gap(f"frames again, after {gap.seconds:.1f} s")
 
     def _gap(self, since: float, cause: str) -> Gap:
         return Gap(max(0.0, since - self._started), time.monotonic() - since, cause)

@@ -99,11 +99,15 @@ def test_a_dropped_connection_is_opened_again_and_is_a_gap(clips: list[Clip]) ->
 
     with RtspServer(clips, script) as server, open_source(server.url()) as source:
         assert isinstance(source, LiveSource)
-        frames = []
+        frames, told = [], list[str]()
+        source.on_gap = told.append
         for frame in source:
             frames.append(frame)
-            if source.gaps.count == 2:
+            if len(told) == 4:
                 break
+        lost = "no frames (the stream ended); it is asked again until you stop"
+        assert told[::2] == [lost, lost]
+        assert [text[:20] for text in told[1::2]] == ["frames again, after "] * 2
         assert [gap.cause for gap in source.gaps.first] == ["the stream ended"] * 2
         assert all(0 < gap.seconds < 3 for gap in source.gaps.first)
         times = [frame.time_s for frame in frames]
