@@ -195,6 +195,8 @@ class Manifest:
         for path in bundle.rglob("*"):
             name = path.relative_to(bundle).as_posix()
             top = path.relative_to(bundle).parts[0]
+            if top == ENGINES and not _is_within(path, bundle):  # it would be written through
+                raise HedgeError(f"{path}: a link that leads out of the bundle; remove it")
             ours = top in (FILE_NAME, ENGINES) or top.startswith(".") or name in self.files
             if not ours and not path.is_dir():
                 raise HedgeError(f"{path}: not in the manifest, so not of this bundle; remove it")
@@ -206,7 +208,7 @@ class Manifest:
 
     def _check_file(self, bundle: Path, name: str, expected: str) -> None:
         path = bundle / name
-        if bundle.resolve() not in path.resolve().parents:
+        if not _is_within(path, bundle):
             raise HedgeError(f"{bundle / FILE_NAME}: names a file outside the bundle: {name}")
         if not path.is_file():
             raise HedgeError(f"{path}: missing from the bundle; copy the whole folder again")
@@ -254,6 +256,11 @@ def _instead(bundle: Path) -> str:
     if inside:
         return f"not a bundle, but a folder of them; name one: {', '.join(inside[:5])}"
     return f"not a bundle (no {FILE_NAME}); make one: python -m export"
+
+
+def _is_within(path: Path, bundle: Path) -> bool:
+    """Whether a file of a bundle lies in it, wherever links lead."""
+    return bundle.resolve() in path.resolve().parents
 
 
 def _digest(

@@ -234,6 +234,18 @@ def test_a_file_that_no_hash_covers_is_named(bundle: Path) -> None:
         Manifest.load(bundle)
 
 
+@pytest.mark.parametrize("link", ["engines/golden.json", "engines"])
+def test_links_of_a_strangers_engines_lead_to_no_file_of_the_user(
+    link: str, bundle: Path, tmp_path: Path
+) -> None:
+    """What a start keeps in ``engines/`` would be written to where they lead."""
+    (tmp_path / "mine").mkdir()
+    (bundle / link).parent.mkdir(exist_ok=True)
+    (bundle / link).symlink_to(tmp_path / "mine")
+    with pytest.raises(HedgeError, match=f"{link}: a link that leads out of the bundle; remove it"):
+        Manifest.load(bundle)
+
+
 @pytest.mark.parametrize("place", ["initializer", "constant", "branch"])
 def test_tensors_in_other_files_are_refused(place: str, bundle: Path) -> None:
     """The digest covers the model's file, not those that the model names."""
