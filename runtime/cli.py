@@ -31,6 +31,7 @@ from runtime.errors import (
 )
 from runtime.interrupt import raising_interrupt
 from runtime.numbers import check_numbers
+from runtime.web.hidden import command_line, without_secrets
 
 if TYPE_CHECKING:
     from tyro.constructors import (
@@ -106,7 +107,7 @@ def exit_code(work: Callable[[], int | None]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return fail(f"{where}{error.strerror or error}", code)
     except Exception as error:
-        what = f"unexpected {type(error).__name__}: {str(error)[:200]}"
+        what = f"unexpected {type(error).__name__}: {without_secrets(str(error))[:200]}"
         return fail(f"{what}; {_kept_trace()}", EXIT_BUG)
 
 
@@ -116,7 +117,8 @@ def _kept_trace() -> str:
         with tempfile.NamedTemporaryFile(
             "w", prefix="hedge-trace-", suffix=".txt", delete=False, encoding="utf-8"
         ) as file:
-            file.write(f"{sys.argv}\n{traceback.format_exc()}")
+            # People are asked to send it: what a camera's address holds is none of it.
+            file.write(f"{command_line(sys.argv)}\n{without_secrets(traceback.format_exc())}")
     except OSError:
         traceback.print_exc()
         return "a fault of Hedge; its trace is above"

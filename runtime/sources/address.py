@@ -14,6 +14,7 @@ from av.codec.hwaccel import HWAccel
 
 from runtime.errors import HedgeError
 from runtime.web.client import Access, Web
+from runtime.web.hidden import login_of, names_host, redacted
 
 PASSWORD_VARIABLE = "HEDGE_SOURCE_PASSWORD"
 # What a scheme may make FFmpeg open. Nothing local: a playlist could name files of this machine.
@@ -48,7 +49,6 @@ _CAMERAS: dict[str, tuple[str, str, list[dict[str, str]]]] = {
     "win32": ("dshow", "video={}", [{"rtbufsize": "64M"}]),
 }
 _DEVICE = re.compile(r"/dev/video(\d+)")
-_NAMED_PASSWORD = re.compile(r"(pass(?:word|wd)?|pwd|psw)=[^&]+", re.I)
 _REDIRECTED = 5  # errno that FFmpeg gives a redirect which it does not follow
 
 
@@ -117,8 +117,8 @@ class Address:
             raise HedgeError(
                 f"{named}:// is not read; give {'://, '.join(SCHEMES)}://, or the path of a file"
             )
-        login, place = _login(rest)
-        if not _names_host(place) or not rest.isprintable() or " " in place:
+        login, place = login_of(rest)
+        if not names_host(place) or not rest.isprintable() or " " in place:
             raise HedgeError(
                 f"{scheme}://…: names no host; in a password, write @ / # ? as %40 %2F %23 %3F"
             )
@@ -206,48 +206,6 @@ def password_of(file: Path | None) -> str:
     if not password:
         raise HedgeError(f"{file}: its first line is empty; write the password there")
     return password
-
-
-def redacted(text: str) -> str:
-    """``text`` as it may be shown: without user, password, query and fragment.
-
-    Whatever stands before the last @ may be a password with signs that end a host elsewhere, so
-    all of it is hidden; but for paths, whose host is known. Of a path that names a password, as
-    rtsp://camera/user=admin&password=secret&channel=1 of many cameras does, it is hidden.
-    """
-    scheme, separator, rest = text.partition("://")
-    if not separator or not scheme.isalpha():
-        scheme, separator, rest = "", "", text
-    login, place = _login(rest)
-    if not login and ":" in rest.partition("@")[0] and "@" in rest:
-        login, place = "hidden", rest.rpartition("@")[2]
-    place, query, _ = place.partition("?")
-    place = _NAMED_PASSWORD.sub(r"\1=***", place.partition("#")[0])
-    return f"{scheme.lower()}{separator}{'***@' if login else ''}{place}{'?***' if query else ''}"
-
-
-def _login(rest: str) -> tuple[str, str]:
-    """The user and password of an address without its scheme, and what stands behind the @.
-
-    By the standard they end where the host ends, at / ? or #; where what stands there is no host,
-    such signs belong to a password that nobody has escaped.
-    """
-    host = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    if "@" in host:
-        login, _, name = host.rpartition("@")
-        return login, name + rest[len(host) :]
-    if "@" in rest and not _names_host(host):
-        login, _, place = rest.rpartition("@")
-        return login, place
-    return "", rest
-
-
-def _names_host(place: str) -> bool:
-    try:
-        parts = urlsplit(f"//{place}")
-        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        return False
 
 
 def _quoted(login: str) -> str:

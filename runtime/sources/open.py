@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runtime.errors import HedgeError
 from runtime.images import IMAGE_SUFFIXES, is_image
-from runtime.sources.address import Address, redacted
+from runtime.sources.address import Address
 from runtime.sources.base import Source
 from runtime.sources.hardware.decoder import Decode
 from runtime.sources.image_files import ImageSource, open_image
@@ -17,6 +17,7 @@ from runtime.sources.paced import PacedSource
 from runtime.sources.stdin import PipeSource
 from runtime.sources.video_file import open_video
 from runtime.web.client import Access
+from runtime.web.hidden import redacted
 
 PIPE = "-"  # standard input, as everywhere
 

@@ -99,6 +99,28 @@ def test_a_fault_of_ours_is_one_line_its_own_code_and_a_kept_trace(
     assert str(kept) in printed and "Traceback" in kept.read_text()
 
 
+@pytest.mark.parametrize(
+    "place", ["rtsp://admin:secret@cam/live", "http://cam/x?token=secret", "admin:secret@cam/live"]
+)
+def test_a_trace_to_be_reported_holds_no_password_of_a_camera(
+    place: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["hedge", "video", place])
+    told = "rtsp://admin:secret@cam/x?token=secret"  # as the error of a library holds it
+
+    def work() -> int:
+        raise KeyError(told)
+
+    assert cli.exit_code(work) == 70
+    [kept] = tmp_path.iterdir()
+    assert "secret" not in kept.read_text() + capsys.readouterr().err
+    assert "cam" in kept.read_text().splitlines()[0]
+
+
 @pytest.mark.parametrize("error", [
     FileNotFoundError(errno.ENOENT, "No such file", "/x/y"),
     IsADirectoryError(errno.EISDIR, "Is a directory", "/x/y"),

@@ -19,12 +19,13 @@ from runtime.errors import HedgeError
 from runtime.pipeline import stream
 from runtime.segment import Segmenter
 from runtime.sources import network
-from runtime.sources.address import Address, redacted
+from runtime.sources.address import Address
 from runtime.sources.base import Frame, Source
 from runtime.sources.live import LiveSource
 from runtime.sources.open import open_source
 from runtime.sources.stdin import PipeSource
 from runtime.video import VideoConfig, main
+from runtime.web.hidden import redacted
 from tests.equipment.check import left_open, open_files
 from tests.equipment.http_server import mjpeg
 from tests.equipment.rtsp import Clip, RtspServer, clip

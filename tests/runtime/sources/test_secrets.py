@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import HedgeError
-from runtime.sources.address import PASSWORD_VARIABLE, Address, password_of, redacted
+from runtime.sources.address import PASSWORD_VARIABLE, Address, password_of
 from runtime.sources.open import open_source
 from runtime.video import VideoConfig, main
 from runtime.web.client import Access
+from runtime.web.hidden import redacted
 from tests.equipment.http_server import Answer, serving
 from tests.equipment.rtsp import RtspServer
 from tests.equipment.rtsp import clip as rtsp_clip
