@@ -25,6 +25,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from runtime.errors import HedgeError
 from runtime.files import safe_json
@@ -40,6 +41,9 @@ PICTURES_PER_S = 10
 WIDTH = 960  # of the picture on the page, at most
 _QUALITY = 80  # of its JPEG
 _SEND_BYTES = 128 * 1024
+_CLIENTS = 100  # connections, with a token or without: each is one of the process's open files
+_WAITING = 16  # of those that the system holds until they are taken, all at once
+_ASKS_S = 10.0  # in which who connects says what for
 _STATE_S = 0.5  # the numbers are added up at most so often, however many ask
 _HISTORY = 180  # seconds of class shares
 _LOOKS = 8  # whose memory is kept, whatever clients ask for
@@ -104,8 +108,9 @@ class WebView(Closing):
         guard = Middleware(Guard, token=self._token, local=self._token is None)
         app = Starlette(routes=routes, middleware=[guard])
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
-        )
+            app, http=_Connection, backlog=_WAITING, log_config=None, access_log=False,
+            lifespan="off", timeout_graceful_shutdown=1,
+        )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, args=([self._socket],), name="web", daemon=True
@@ -223,6 +228,20 @@ class WebView(Closing):
             )
             self._taken_up = time.monotonic()
         return self._state
+
+
+class _Connection(H11Protocol):
+    """A client, unless there are too many: files that the stream is written to must still open."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        if len(self.connections) > _CLIENTS:
+            transport.abort()
+        self.loop.call_later(_ASKS_S, self._leave_silent)
+
+    def _leave_silent(self) -> None:
+        if self.cycle is None:  # not one request so far
+            self.transport.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:

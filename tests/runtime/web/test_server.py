@@ -204,6 +204,40 @@ def test_clients_that_never_read_hold_nobody_up(view: WebView) -> None:
             client.close()
 
 
+def test_a_crowd_takes_few_of_the_files_that_a_process_may_open(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To connect needs no token; outputs are files as well."""
+    monkeypatch.setattr("runtime.web.server._CLIENTS", 10)
+    with WebView(run, "127.0.0.1", 0) as view:
+        crowd = [socket.create_connection(("127.0.0.1", port_of(view)), 10) for _ in range(40)]
+        time.sleep(0.5)
+        assert sum(not sent_away(client) for client in crowd) == 10
+        for client in crowd:
+            client.close()
+        assert ask(view, "/")[0].status == 200
+
+
+def test_who_asks_for_nothing_is_sent_away(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.web.server._ASKS_S", 0.3)
+    with WebView(run, "127.0.0.1", 0) as view:
+        silent = socket.create_connection(("127.0.0.1", port_of(view)), 10)
+        with silent, watch(port_of(view)) as client:
+            time.sleep(0.6)
+            assert sent_away(silent)
+            assert len(pictures(view, client, 2)) == 2
+
+
+def sent_away(client: socket.socket) -> bool:
+    client.setblocking(False)
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
+    except BlockingIOError:
+        return False
+
+
 def test_others_need_a_token(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(HedgeError, match=TOKEN_VARIABLE):
         WebView(run, "0.0.0.0", 0)
