@@ -58,6 +58,11 @@ def check_interrupt() -> None:
         raise KeyboardInterrupt
 
 
+def was_interrupted() -> bool:
+    """Whether ``check_interrupt`` would raise; for callbacks from C, which must not."""
+    return _asked.is_set()
+
+
 @contextmanager
 def interruptible(wakes: Sequence[Callable[[], None]]) -> Iterator[threading.Event]:
     """An event that Ctrl-C or SIGTERM sets, once; the second one interrupts as usual.

@@ -16,6 +16,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from runtime.errors import HedgeError
+from runtime.interrupt import check_interrupt
 from runtime.sources.address import RESUMED, Address
 from runtime.sources.base import Frame, Source, frame_name
 from runtime.sources.decode import bgr_image, limit_size, main_video, packets_of, pixel_aspect
@@ -180,6 +181,7 @@ def _connect(
         except _WRONG:
             raise
         except (av.FFmpegError, OSError) as error:
+            check_interrupt()  # FFmpeg took it for the end of what it read
             failure = failure or error
             ways.rotate(-1)
     assert failure is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -22,9 +23,12 @@ from urllib.request import (
 )
 
 from runtime.errors import HedgeError
+from runtime.interrupt import was_interrupted
 
 _TIMEOUT_S = 5.0
 _LARGEST = 1 << 28  # bytes of a playlist's file
+_PATIENCE_S = 30.0  # with what comes slower than _SLOWEST: byte by byte, it would hold for ever
+_SLOWEST = 4096  # bytes a second
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class Web:
         What does not come, once the playlist has, is empty: FFmpeg goes on with what is next.
         HedgeError where it may not be asked for, once.
         """
+        if was_interrupted():
+            return io.BytesIO()
         start, end = int(options.get("offset", 0)), int(options.get("end_offset", 0))
         part = {"Range": f"bytes={start}-{end - 1}"} if start < end else {}
         try:
@@ -93,6 +99,8 @@ class Web:
         except OSError:
             if not self._begun:
                 raise
+        except KeyboardInterrupt:  # PyAV would print it; ``check_interrupt`` raises it again
+            pass
         return io.BytesIO()
 
     def final(self, url: str) -> str:
@@ -160,6 +168,7 @@ class _Body:
 
     def __init__(self, response: HTTPResponse, start: int = 0, end: int = _LARGEST) -> None:
         self._response, self._left = response, min(end - start, _LARGEST)
+        self._until = time.monotonic() + _PATIENCE_S
         passed = 0
         while passed < start and response.status != HTTPStatus.PARTIAL_CONTENT:
             if not (ahead := response.read(min(start - passed, 1 << 16))):
@@ -167,11 +176,14 @@ class _Body:
             passed += len(ahead)
 
     def read(self, size: int) -> bytes:
+        if time.monotonic() > self._until or was_interrupted():
+            return b""
         try:
-            data = self._response.read(min(size, self._left))
-        except (OSError, HTTPException):  # what has come is played
+            data = self._response.read1(min(size, self._left))
+        except (OSError, HTTPException, KeyboardInterrupt):  # what has come is played
             return b""
         self._left -= len(data)
+        self._until += len(data) / _SLOWEST
         return data
 
     def close(self) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
 from fractions import Fraction
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import cv2
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import HedgeError, IncompleteError
+from runtime.interrupt import raising_interrupt
 from runtime.sources.address import SCHEMES
 from runtime.sources.base import Frame
 from runtime.sources.live import LiveSource
@@ -267,3 +271,34 @@ def test_playlists_on_the_disk_are_no_videos(name: str, secret: Path) -> None:
     playlist = secret.with_name("secret.m3u8").rename(secret.with_name(name))
     with pytest.raises(HedgeError, match="not a readable video"):
         open_source(str(playlist))
+
+
+def dripping(request: BaseHTTPRequestHandler) -> None:
+    """A playlist that goes on for ever, some bytes at a time."""
+    request.send_response(200)
+    request.end_headers()
+    request.wfile.write(HEADER.encode())
+    for _ in range(100):
+        request.wfile.write(b"#EXT\n")
+        time.sleep(0.1)
+
+
+def test_a_server_that_drips_holds_nobody(
+    serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.web.client._PATIENCE_S", 0.5)
+    begun = time.monotonic()
+    with pytest.raises(HedgeError):
+        open_source(f"{serve(dripping)}/a.m3u8")
+    assert time.monotonic() - begun < 5
+
+
+def test_an_interruption_while_a_playlist_is_opened_is_one(
+    serve: Callable[..., str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """PyAV printed it, and what had come was told to be no video."""
+    address = f"{serve(dripping)}/a.m3u8"
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt), raising_interrupt():
+        open_source(address)
+    assert capfd.readouterr().err == ""
