@@ -23,7 +23,7 @@ from export.network import Deployed, Facts
 from runtime.backends import ort
 from runtime.bundle import class_list
 from runtime.bundle.classes import ClassSet
-from runtime.errors import HedgeError
+from runtime.errors import HedgeError, one_line
 from train.datasets import Index, is_data, open_index
 from train.datasets.matching import matching_index
 from train.models.hed import upsample
@@ -151,7 +151,12 @@ def of_file(path: Path, output: str | None) -> Source:
 
     def run(border: Border) -> Run:
         def answer(image: torch.Tensor) -> torch.Tensor:
-            found = session().run([border.output], {border.input: image.numpy()})[0]
+            try:
+                found = session().run([border.output], {border.input: image.numpy()})[0]
+            except Exception as error:  # the library raises a dozen types with no common base
+                raise HedgeError(
+                    f"{path}: ONNX Runtime fails to run it: {one_line(error)}"
+                ) from error
             return torch.from_numpy(np.ascontiguousarray(found))
 
         return answer

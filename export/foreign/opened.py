@@ -221,7 +221,7 @@ class Opened:
     def _simplified(self, proto: onnx.ModelProto) -> onnx.ModelProto:
         """What ONNX Runtime makes of it with the rewrites that leave it standard ONNX."""
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         with tempfile.TemporaryDirectory() as folder:
             options.optimized_model_filepath = str(Path(folder) / "basic.onnx")

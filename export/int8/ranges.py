@@ -132,7 +132,7 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     dlse_hed at 1024×2048, 6.2 instead of 3.0 for ResNet-50.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     options.intra_op_num_threads = threads
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     options.enable_mem_pattern = False

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx import helper, numpy_helper
 from torch import nn
 
 import hedge_seg
@@ -15,7 +16,7 @@ from runtime.backends.registry import installed_backends
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
 from runtime.segment import Segmenter
-from tests.export.foreign.networks import write_network
+from tests.export.foreign.networks import SIDES, opened, write_network
 
 SIZE = (48, 64)
 
@@ -118,3 +119,19 @@ def test_what_a_module_does_not_tell_is_asked_for(asked: dict, problem: str) -> 
 def test_a_run_of_ours_knows_its_own(tmp_path: Path) -> None:
     with pytest.raises(HedgeError, match=r"--mean is for an ONNX file"):
         hedge_seg.export(Export(tmp_path, mean=(0.5, 0.5, 0.5)))
+
+
+def test_a_file_that_fails_as_it_runs_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And the library's log shows no name of its nodes, with control codes as they are."""
+    fourth = numpy_helper.from_array(np.array([3]))
+    more = [
+        helper.make_node("Constant", [], ["fourth"], value=fourth),
+        helper.make_node("Gather", ["image", "fourth"], ["alpha"], name="\x1b[31mred", axis=1),
+    ]
+    path = write_network(tmp_path / "net.onnx", more=more, outputs=["alpha"])
+    original = opened(Export(run=path, output="logits")).deployed(SIDES, SIDES)
+    with pytest.raises(HedgeError, match=r"net\.onnx: ONNX Runtime fails to run it: .*Gather"):
+        original(torch.zeros(1, *SIDES, 3, dtype=torch.uint8))
+    assert "\x1b" not in capfd.readouterr().err
