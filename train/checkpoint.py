@@ -230,8 +230,11 @@ def read_tensors(path: Path) -> dict[str, Any]:
 
 
 def _check_sums(path: Path) -> None:
-    """Raise HedgeError unless every part of the file has its CRC, which PyTorch does not check."""
+    """Raise HedgeError unless every part has its CRC, which PyTorch does not check."""
     with zipfile.ZipFile(path) as parts:
+        # A small file could unpack to more than the memory holds; PyTorch packs nothing.
+        if any(part.compress_type != zipfile.ZIP_STORED for part in parts.infolist()):
+            raise HedgeError(f"{path}: compressed, as PyTorch saves none; save it again")
         if (part := parts.testzip()) is not None:
             raise HedgeError(f"{path}: damaged: {part} does not match its CRC; copy it again")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -224,6 +225,19 @@ def test_a_flipped_bit_in_a_bare_state_dict_is_found(tmp_path: Path) -> None:
     (tmp_path / "edges.pt").write_bytes(data)
     with pytest.raises(HedgeError, match=r"edges\.pt: damaged: .*CRC"):
         load_state(tmp_path / "edges.pt")
+
+
+def test_a_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path: Path) -> None:
+    """Before it has: 14 MB took 3.5 GiB."""
+    write_tensors(tmp_path / "whole.pt", {"a": torch.zeros(1000)})
+    with (
+        zipfile.ZipFile(tmp_path / "whole.pt") as whole,
+        zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for part in whole.infolist():
+            bomb.writestr(part.filename, whole.read(part))
+    with pytest.raises(HedgeError, match=r"bomb\.pt: compressed, as PyTorch saves none"):
+        load_state(tmp_path / "bomb.pt")
 
 
 def test_a_checkpoint_without_digest_is_read_with_a_note(
