@@ -13,8 +13,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.errors import HedgeError
 
-LOOPBACK = "127.0.0.1"
-
 TOKEN_VARIABLE = "HEDGE_TOKEN"  # in the environment: a command line is seen by every user
 
 HEADERS = {
@@ -45,7 +43,7 @@ class Guard:
     def _refusal(self, request: Request) -> Response | None:
         if request.method != "GET":
             return PlainTextResponse("GET only", 405, headers={**HEADERS, "Allow": "GET"})
-        if self._local and _host(request) not in (LOOPBACK, "localhost", "::1"):
+        if self._local and not _is_loopback(_host(request) or ""):
             return PlainTextResponse("unknown host", 400, headers=HEADERS)
         given = request.query_params.get("token", "")
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -64,13 +62,25 @@ def _host(request: Request) -> str | None:
         return None
 
 
+def _is_loopback(host: str) -> bool:
+    """Whether it leads to this machine alone, whatever a DNS says."""
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
 def token_for(host: str) -> str | None:
     """The secret that pages on ``host`` need; None on the loopback. HedgeError without one."""
-    try:
-        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
-            return None
-    except ValueError:
-        raise HedgeError(f"--serve-host {host}: give an IP address of this machine") from None
+    if _is_loopback(host):
+        return None
+    if _address(host) is None:
+        raise HedgeError(f"--serve-host {host}: give an IP address of this machine")
     token = os.environ.get(TOKEN_VARIABLE, "")
     if len(token) < 8:
         raise HedgeError(

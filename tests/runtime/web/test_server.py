@@ -127,6 +127,15 @@ def test_a_foreign_host_is_refused(host: str, view: WebView) -> None:
     assert ask(view, "/state.json", Host=host)[0].status == 400
 
 
+def test_every_address_of_this_machine_alone_shows_the_page(run: Run) -> None:
+    with WebView(run, "127.0.0.2", 0) as view:
+        place = view.url.removeprefix("http://")
+        connection = http.client.HTTPConnection(place, timeout=10)
+        connection.request("GET", "/state.json")
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD"])
 def test_only_get(method: str, view: WebView) -> None:
     assert ask(view, "/", method)[0].status == 405
