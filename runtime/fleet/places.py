@@ -14,8 +14,9 @@ import fsspec
 from runtime import files
 from runtime.bundle.manifest import FILE_NAME, Manifest
 from runtime.bundle.shipped import find_bundle
-from runtime.errors import HedgeError
+from runtime.errors import HedgeError, one_line
 from runtime.sources.video_file import CONTAINERS, open_container
+from runtime.web.hidden import redacted
 
 _ENDS = 1 << 20  # bytes at either end of a video that its fingerprint is of
 
@@ -30,9 +31,7 @@ def find_videos(patterns: Sequence[str]) -> list[str]:
     found: dict[str, None] = {}
     for pattern in patterns:
         if is_address(pattern):
-            system, path = fsspec.core.url_to_fs(pattern)
-            names = system.glob(path) if glob.has_magic(path) else [path]
-            matches = [system.unstrip_protocol(name) for name in names]
+            matches = _matches(pattern)
         else:
             own = [pattern] if Path(pattern).is_file() else glob.glob(pattern, recursive=True)  # noqa: PTH207
             matches = [str(Path(name).absolute()) for name in own if Path(name).is_file()]
@@ -40,6 +39,15 @@ def find_videos(patterns: Sequence[str]) -> list[str]:
             raise HedgeError(f"{pattern}: matches no file; quote the pattern and check the path")
         found |= dict.fromkeys(sorted(matches))
     return list(found)
+
+
+def _matches(address: str) -> list[str]:
+    try:
+        system, path = fsspec.core.url_to_fs(address)
+        names = system.glob(path) if glob.has_magic(path) else [path]
+        return [system.unstrip_protocol(name) for name in names]
+    except Exception as error:  # each file system has its own; one that is not installed says so
+        raise HedgeError(f"{redacted(address)}: cannot be opened ({one_line(error)})") from error
 
 
 def open_place(video: str) -> av.container.InputContainer:
@@ -50,7 +58,8 @@ def open_place(video: str) -> av.container.InputContainer:
     try:
         return av.open(_opened(video), container_options=options, metadata_errors="replace")
     except av.FFmpegError as error:
-        raise HedgeError(f"{video}: not a readable video ({error.strerror})") from error
+        shown = redacted(video)
+        raise HedgeError(f"{shown}: not a readable video ({error.strerror})") from error
 
 
 def fingerprint(video: str) -> str:
@@ -71,11 +80,13 @@ def local_bundle(bundle: str | None) -> Path:
     """
     if bundle is None or not is_address(bundle):
         return find_bundle(None if bundle is None else Path(bundle))
-    system, root = fsspec.core.url_to_fs(bundle)
     try:
+        system, root = fsspec.core.url_to_fs(bundle)
         key = files.sha256_of(system.cat_file(f"{root}/{FILE_NAME}"))
     except Exception as error:  # each file system has its own
-        raise HedgeError(f"{bundle}: no {FILE_NAME} can be read there ({error})") from error
+        raise HedgeError(
+            f"{redacted(bundle)}: no {FILE_NAME} can be read there ({one_line(error)})"
+        ) from error
     target = files.user_cache() / "bundles" / key
     if not (target / FILE_NAME).is_file():
         with files.temporary_folder(target) as folder:
@@ -90,4 +101,4 @@ def _opened(address: str) -> BinaryIO:
     try:
         return fsspec.open(address, "rb").open()
     except Exception as error:  # each file system has its own
-        raise HedgeError(f"{address}: cannot be opened ({error})") from error
+        raise HedgeError(f"{redacted(address)}: cannot be opened ({one_line(error)})") from error

@@ -259,6 +259,15 @@ def test_videos_and_bundles_by_address(
         assert segment_span(spans[0], bench).frames == 7
 
 
+@pytest.mark.parametrize("ask", [lambda address: find_videos([address]), local_bundle])
+def test_an_address_that_nothing_here_opens_is_one_line_without_its_password(
+    ask: Callable[[str], object],
+) -> None:
+    """Its file system may not be installed, as s3fs; fsspec says which it is."""
+    with pytest.raises(HedgeError, match=r"^unheard://\*\*\*@place/x: .*Protocol not known"):
+        ask("unheard://user:secret@place/x")
+
+
 def test_labels_are_of_one_video_each(tmp_path: Path) -> None:
     labels, videos = tmp_path / "labels", ["/mon/front.mp4", "/mon/rear.mp4", "/tue/front.mkv"]
     with pytest.raises(HedgeError, match=r"labels: no such folder of labels"):
