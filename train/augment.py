@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 from torch.utils.data import Dataset, Sampler, default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -29,7 +30,7 @@ class Sample(NamedTuple):
 
 
 class RandomScale(v2.Transform):
-    """Resize to ``size`` (H, W) times a factor drawn from ``scale``: masks by nearest.
+    """Resize to ``size`` (H, W) times a factor drawn from ``scale``: masks by the nearest pixel.
 
     The shape becomes that of ``size``, as in deployment, whatever the image's own (torchvision's
     ScaleJitter keeps the image's, and reads its target size as width, height).
@@ -46,8 +47,17 @@ class RandomScale(v2.Transform):
         return {"size": [max(1, round(side * factor)) for side in self.size]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """torchvision's hook: resize an image or a mask."""
-        return v2.functional.resize(inpt, params["size"], antialias=True)
+        """torchvision's hook: resize an image or a mask.
+
+        torchvision takes the upper left pixel for a mask's nearest, so that labels would lie half a
+        pixel to the right of their image, and below it.
+        """
+        if not isinstance(inpt, tv_tensors.Mask):
+            return v2.functional.resize(inpt, params["size"], antialias=True)
+        mask = F.interpolate(
+            inpt.as_subclass(torch.Tensor)[None], params["size"], mode="nearest-exact"
+        )
+        return tv_tensors.wrap(mask[0], like=inpt)
 
 
 def training_transform(

@@ -52,6 +52,25 @@ def test_scaling_ends_at_the_networks_shape(shape: tuple[int, int]) -> None:
     assert min(heights) < 40 and max(heights) > 70
 
 
+@pytest.mark.parametrize("shape", [(48, 64), (96, 128)])
+def test_labels_stay_where_their_image_is(shape: tuple[int, int]) -> None:
+    """torchvision takes the upper left pixel of a mask: half a pixel to the right, and down."""
+    beside: list[float] = []
+    for seed in range(200):
+        start = 10 + seed % 40
+        picture = torch.zeros(3, *shape, dtype=torch.uint8)
+        picture[:, start:, start:] = 200
+        mask = (picture[:1] > 0).to(torch.uint8)
+        torch.manual_seed(seed)
+        image, label = RandomScale((48, 64), (0.5, 2.0))(
+            tv_tensors.Image(picture), tv_tensors.Mask(mask)
+        )
+        assert isinstance(label, tv_tensors.Mask) and label.dtype == torch.uint8
+        apart = image[0].float() / 200 - label[0].float()
+        beside += [float(apart[-1].sum()), float(apart[:, -1].sum())]
+    assert abs(np.mean(beside)) < 0.1
+
+
 def test_labels_are_never_interpolated(samples: TrainingSet) -> None:
     """No value between two classes, and the image still fits its labels after all augmentation."""
     right = total = 0
