@@ -25,16 +25,21 @@ def segmentation_loss(
 
     hardest: share of each image's pixels that count, those with the highest loss (online hard
     example mining, Shrivastava et al., CVPR 2016); None counts all. smoothing: share of a target
-    that is spread over all classes (Szegedy et al., CVPR 2016); weights: (C,), one for each class.
+    that is spread over all classes (Szegedy et al., CVPR 2016); weights: (C,), of a pixel by its
+    class.
     """
+    ids = target.long().flatten()
     loss = F.cross_entropy(
         by_pixel(logits).flatten(0, 2),
-        target.long().flatten(),
-        weights,
+        ids,
         ignore_index=IGNORE,
         reduction="none",
         label_smoothing=smoothing,
     )
+    if weights is not None:
+        # Not PyTorch's argument: it also weighs the share that is spread, most of which would be
+        # that of the rarest class, even of one that no image has.
+        loss = loss * weights[ids.clamp(max=len(weights) - 1)]
     loss, valid = loss.reshape(len(target), -1), (target != IGNORE).flatten(1)
     if hardest is not None:
         count = max(1, int(hardest * loss.shape[1]))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from runtime.bundle.classes import IGNORE
+from train.balance import class_weights
 from train.losses import edge_loss, jaccard_loss, label_boundaries, segmentation_loss
 from train.models.hed import HedLite, upsample
 
@@ -40,11 +42,27 @@ def test_smoothing_and_weights_are_those_of_cross_entropy() -> None:
     torch.manual_seed(0)
     logits, target = torch.randn(1, 3, 4, 4), torch.randint(0, 3, (1, 4, 4))
     weights = torch.tensor([1.0, 2.0, 4.0])
-    loss = segmentation_loss(logits, target, smoothing=0.1, weights=weights)
-    each = torch.nn.functional.cross_entropy(
-        logits, target, weights, label_smoothing=0.1, reduction="none"
+    cross_entropy = torch.nn.functional.cross_entropy
+    loss = segmentation_loss(logits, target, weights=weights)
+    torch.testing.assert_close(
+        loss, cross_entropy(logits, target, weights, reduction="none").mean()
     )
-    torch.testing.assert_close(loss, each.mean())
+    smooth = segmentation_loss(logits, target, smoothing=0.1)
+    torch.testing.assert_close(smooth, cross_entropy(logits, target, label_smoothing=0.1))
+
+
+def test_a_class_that_no_image_has_is_not_learnt_from_label_smoothing() -> None:
+    """Its weight is that of a single pixel, a hundred times the others'."""
+    weights = class_weights(np.array([[700_000, 300_000, 0]]), power=0.3)
+    target = torch.tensor([[[0, 0, 1]]])
+    logits = torch.zeros(1, 3, 1, 3, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], 0.1)
+    for _ in range(300):
+        optimizer.zero_grad()
+        segmentation_loss(logits, target, smoothing=0.1, weights=weights).backward()
+        optimizer.step()
+    even = torch.tensor([0.1, 0.1, 0.1]) / 3 + 0.9 * torch.eye(3)[target[0, 0]]
+    torch.testing.assert_close(logits.detach().softmax(1)[0, :, 0].T, even, atol=0.01, rtol=0)
 
 
 def test_jaccard_is_one_minus_iou_of_the_classes_that_are_there() -> None:
