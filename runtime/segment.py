@@ -292,9 +292,13 @@ def fill(slot: np.ndarray, image: np.ndarray) -> None:
 
 
 def _at_size(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """(h, w) labels at the size of an image of ``shape``; never a value that was not there."""
+    """(h, w) labels at the size of an image of ``shape``; never a value that was not there.
+
+    Of the pixel whose middle is the nearest: INTER_NEAREST takes its upper left neighbour, and the
+    labels would lie half a pixel to the right of the image, and below it.
+    """
     if labels.shape == shape[:2]:
         return labels
     # Columns first, then whole rows: OpenCV in one go takes twice as long.
-    wide = cv2.resize(labels, (shape[1], len(labels)), interpolation=cv2.INTER_NEAREST)
-    return wide.take(np.arange(shape[0]) * len(labels) // shape[0], axis=0)
+    wide = cv2.resize(labels, (shape[1], len(labels)), interpolation=cv2.INTER_NEAREST_EXACT)
+    return wide.take((2 * np.arange(shape[0]) + 1) * len(labels) // (2 * shape[0]), axis=0)

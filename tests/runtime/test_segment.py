@@ -57,6 +57,19 @@ def test_labels_have_the_size_of_the_image(size: tuple[int, int], shared_bundle:
     assert (labels == 1).all()
 
 
+@pytest.mark.parametrize("size", [(17, 23), (29, 41), (45, 60)])
+def test_labels_lie_where_the_image_does(size: tuple[int, int], shared_bundle: Path) -> None:
+    """Not half a pixel to the right and down, in frames that are smaller or larger."""
+    beside = []
+    with Segmenter(shared_bundle, "onnxruntime") as segmenter:
+        for start in range(4, min(size) - 4):
+            image = np.full((*size, 3), (200, 0, 0), np.uint8)
+            image[start:, start:] = (0, 200, 0)
+            wrong = segmenter(image).astype(int) - image.argmax(2)
+            beside += [wrong[-1].sum(), wrong[:, -1].sum()]
+    assert abs(np.mean(beside)) < 0.2
+
+
 @pytest.mark.parametrize("backend", installed_backends())
 def test_a_class_that_the_manifest_does_not_name_is_refused(backend: str, tmp_path: Path) -> None:
     two = ClassSet(("blue", "green"), ((0, 0, 255), (0, 255, 0)))
