@@ -33,7 +33,7 @@ _UNTOLD = re.compile("[\0-\x1f\x7f\ud800-\udfff]")
 @dataclass(frozen=True)
 class Area:
     """A connected area of a class; outline: (N, 2) float x and y, of the picture's upper left
-    corner, through the outermost pixels; pixels: inside of it."""
+    corner, through the outermost pixels; pixels: those and all inside of it, holes included."""
 
     label: int
     outline: np.ndarray
@@ -50,7 +50,8 @@ def areas(labels: np.ndarray) -> list[Area]:
         rings, tree = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         outer = (ring for ring, (*_, parent) in zip(rings, tree[0], strict=True) if parent < 0)
         for ring in outer:  # those of an area within another one's hole as well
-            pixels = round(cv2.contourArea(ring) / 4)
+            # Pick's theorem: the contour runs through the middles of the outermost pixels.
+            pixels = round((cv2.contourArea(ring) + len(ring) / 2 + 1) / 4)
             outline = cv2.approxPolyDP(ring, _SLACK, True)[:, 0] / 2 + 0.25
             if pixels >= _LEAST * labels.size and len(outline) > 2:
                 found.append(Area(int(label), outline, pixels))
