@@ -175,12 +175,18 @@ class Drop:
 
     @classmethod
     def between(cls, reference: ConfusionMatrix, answer: ConfusionMatrix) -> Drop:
-        """Both over the same labelled frames."""
-        lost = 100 * (reference.iou() - answer.iou())
+        """Both over the same labelled frames.
+
+        A class that no label holds, and only one of the two answers somewhere by mistake, is 0 for
+        both: a single pixel of it would move the mean, over one class more, by whole points.
+        """
+        before, after = reference.iou(), answer.iou()
+        lost = 100 * (before - after)
         lost[np.isnan(lost)] = -np.inf  # a class that does not occur loses nothing
         worst = int(lost.argmax())
-        miou = 100 * (reference.miou() - answer.miou())
-        return cls(miou, float(lost[worst]), reference.classes.names[worst])
+        count = np.count_nonzero(~(np.isnan(before) & np.isnan(after)))
+        miou = 100 * (np.nansum(before) - np.nansum(after)) / count if count else float("nan")
+        return cls(float(miou), float(lost[worst]), reference.classes.names[worst])
 
     @classmethod
     def largest(cls, drops: Iterable[Drop]) -> Drop:

@@ -24,6 +24,7 @@ from export.verify import Budget, Drop
 from runtime import cli, files
 from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.backends.registry import installed_backends
+from runtime.bundle.classes import ClassSet
 from runtime.bundle.manifest import Manifest
 from runtime.errors import GateError, HedgeError
 
@@ -225,6 +226,20 @@ def test_ties_share_a_rank_in_any_order() -> None:
 def test_both_sides_of_a_budget_bind(drop: tuple[float, float], inside: bool) -> None:
     assert BUDGET.holds(Drop(*drop, "road")) == inside
     assert Budget(None, None).holds(Drop(*drop, "road"))
+
+
+@pytest.mark.parametrize(("reference", "answer"), [(0, 1), (1, 0), (1, 1), (0, 0)])
+def test_a_pixel_of_a_class_that_no_label_holds_neither_costs_nor_hides_a_loss(
+    reference: int, answer: int
+) -> None:
+    """PyTorch has the other two classes at 100 % IoU, the answer at 90."""
+    classes = ClassSet(("road", "car", "train"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
+    before, after = ConfusionMatrix(classes), ConfusionMatrix(classes)
+    before.counts[:] = [[100_000, 0, reference], [0, 100_000, 0], [0, 0, 0]]
+    after.counts[:] = [[95_000, 5000, answer], [5000, 95_000, 0], [0, 0, 0]]
+    found = 2 if reference == answer == 0 else 3
+    drop = Drop.between(before, after)
+    assert drop.miou == pytest.approx(2 * 100 * (1 - 95 / 105) / found, abs=0.01)
 
 
 def test_layers_that_stay_in_floating_point_can_be_named(config: Export, tmp_path: Path) -> None:
