@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from export.network import Deployed
-from runtime.accuracy.metrics import ConfusionMatrix, known
+from runtime.accuracy.metrics import ConfusionMatrix, known, points_lost
 from runtime.backends.base import OneAtATime
 from runtime.bundle.classes import ClassSet
 from runtime.bundle.manifest import Manifest
@@ -175,18 +175,12 @@ class Drop:
 
     @classmethod
     def between(cls, reference: ConfusionMatrix, answer: ConfusionMatrix) -> Drop:
-        """Both over the same labelled frames.
-
-        A class that no label holds, and only one of the two answers somewhere by mistake, is 0 for
-        both: a single pixel of it would move the mean, over one class more, by whole points.
-        """
-        before, after = reference.iou(), answer.iou()
-        lost = 100 * (before - after)
+        """Both over the same labelled frames."""
+        lost = 100 * (reference.iou() - answer.iou())
         lost[np.isnan(lost)] = -np.inf  # a class that does not occur loses nothing
         worst = int(lost.argmax())
-        count = np.count_nonzero(~(np.isnan(before) & np.isnan(after)))
-        miou = 100 * (np.nansum(before) - np.nansum(after)) / count if count else float("nan")
-        return cls(float(miou), float(lost[worst]), reference.classes.names[worst])
+        miou = points_lost(reference.iou_by_name(), answer.iou_by_name())
+        return cls(miou, float(lost[worst]), reference.classes.names[worst])
 
     @classmethod
     def largest(cls, drops: Iterable[Drop]) -> Drop:

@@ -16,7 +16,7 @@ not timed, and have no interval.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +24,7 @@ import numpy as np
 from benchmarks.gate.rule import Comparison, Rule, parse
 from benchmarks.results import Cell, Fact, Results, Timing
 from benchmarks.stats.bootstrap import Interval, draws
+from runtime.accuracy.metrics import points_lost
 from runtime.errors import GateError, HedgeError
 
 __all__ = ["Verdict", "judge", "parse"]
@@ -163,6 +164,9 @@ def _change(pair: Pair, name: str, machine: Machine) -> Interval | None:
         return None
     if name == "memory":
         return Interval.exactly(now / old)
+    if name == "miou":
+        gained = points_lost(before=_iou(pair[0]), after=_iou(pair[1]))  # by going back, that is
+        return Interval.exactly(round(gained, 9))
     if name in ACCURACIES:
         return Interval.exactly(round(100 * (now - old), 9))
     drawn = _ratios(pair, QUANTILES[name]) / machine.draws
@@ -258,6 +262,11 @@ def _value(cell: Cell, name: str) -> float | None:
     if name == "memory":
         return cell.peak_mb
     return getattr(cell.accuracy, name, None)
+
+
+def _iou(cell: Cell) -> Mapping[str, float | None]:
+    assert cell.accuracy is not None, "only scored cells are compared"
+    return cell.accuracy.iou
 
 
 def _timing(cell: Cell) -> Timing:

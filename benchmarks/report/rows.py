@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from benchmarks.report.numbers import proper
 from benchmarks.results import YARDSTICKS, Cell
 from benchmarks.stats.bootstrap import Interval, ratio
+from runtime.accuracy.metrics import points_lost
 
 COLOURS = {"fp32": "fp32", "fp16": "fp16", "bf16": "fp16", "int8": "int8"}  # by arithmetic
 
@@ -143,9 +144,9 @@ def _losses(reference: Cell | None, cell: Cell) -> dict[str, float]:
         return {}
     before, after = reference.accuracy, cell.accuracy
     pairs = {name: (before.iou.get(name), iou) for name, iou in after.iou.items()}
-    pairs[""] = (before.miou, after.miou)
-    return {
+    lost = {
         name: 100 * (old - new)
         for name, (old, new) in pairs.items()
         if old is not None and new is not None
     }
+    return lost | {"": points_lost(before.iou, after.iou)}

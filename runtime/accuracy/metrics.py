@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import cv2
@@ -153,6 +154,18 @@ def scores(matrix: ConfusionMatrix, boundary: BoundaryF | None) -> Scores:
         boundary_f_by_class=_by_name(matrix.classes, boundary.f()),
         boundary_tolerance_px=boundary.tolerance,
     )
+
+
+def points_lost(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> float:
+    """Points of mIoU lost between two answers to the same labelled frames, by the IoU of classes.
+
+    A class that no label holds, and only one of the two answers somewhere by mistake, is 0 for
+    both: a single pixel of it would move the mean, over one class more, by whole points. NaN
+    without any class.
+    """
+    names = [n for n in dict.fromkeys((*before, *after)) if {before.get(n), after.get(n)} != {None}]
+    lost = sum((before.get(name) or 0.0) - (after.get(name) or 0.0) for name in names)
+    return 100 * lost / len(names) if names else float("nan")
 
 
 def known(value: float) -> float | None:

@@ -114,6 +114,15 @@ def test_accuracy_is_compared_as_it_is(lost: float, fails: bool) -> None:
     assert verdict(now, results()).passed != fails
 
 
+def test_a_pixel_of_a_class_that_no_label_holds_is_no_lost_accuracy() -> None:
+    """The baseline never answered "tunnel"; in the mean over one class more it costs 17 points."""
+    before = accuracy(0.678)
+    stray = replace(before, miou=0.509, iou={**before.iou, "tunnel": 0.0})
+    assert verdict(changed(results(), {CELL: {"accuracy": stray}}), results()).passed
+    now, base = ({CELL: {"accuracy": one}} for one in (accuracy(0.66), stray))
+    assert failing(verdict(changed(results(), now), changed(results(), base))) == {CELL}
+
+
 def test_p95_and_memory_and_boundaries() -> None:
     base = results()
     tail = bundle("dlse", "int8", "openvino", 3).timing
