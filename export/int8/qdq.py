@@ -35,6 +35,7 @@ TRANSPARENT = {"Concat", "MaxPool", "Resize"}  # hand on what they get: one scal
 GATES = {"Sigmoid", "HardSigmoid"}
 _PLAIN = {"alpha": 1.0, "beta": 1.0, "transA": 0}  # a Gemm that is a product and a sum
 PARAMETRIC = {*WEIGHED, "Resize"}  # only their first input is an activation
+_REAL = {ir.DataType.FLOAT, ir.DataType.FLOAT16}
 TINIEST = 2.0**-24  # scale of an all-zero tensor: the smallest that FP16 can hold
 
 
@@ -105,6 +106,8 @@ def _is_layer(node: ir.Node) -> bool:
         return False
     inputs = _activations(node)
     if any(value.const_value is not None or value.shape is None for value in inputs):
+        return False
+    if any(value.dtype not in _REAL for value in inputs):  # labels that are added, places of them
         return False
     if node.op_type in WEIGHED and output_axis(node) is None:
         return False

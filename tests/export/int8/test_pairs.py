@@ -43,6 +43,15 @@ placed (float[1,3,8,8] image) => (float[1,4,8,8] answer) <
     both = Concat<axis = 1>(shown, places)
     answer = Conv<pads = [1, 1, 1, 1]>(both, kernel)
 }"""
+# The best classes of two heads, counted together: whole numbers, which have no codes.
+COUNTED = """<ir_version: 9, opset_import: ["": 18]>
+counted (float[1,3,8,8] image) => (int64[1,1,8,8] answer) <float[4,3,1,1] kernel> {
+    shown = Relu(image)
+    map = Conv(shown, kernel)
+    best = ArgMax<axis = 1>(map)
+    worst = ArgMin<axis = 1>(map)
+    answer = Add(best, worst)
+}"""
 RNG = np.random.default_rng(0)
 WEIGHTS = {
     "kernel": RNG.normal(size=(8, 3, 1, 1)),
@@ -132,3 +141,11 @@ def test_constants_beside_a_map_are_read_as_they_are(tmp_path: Path) -> None:
         for name in ("plain.onnx", "int8.onnx")
     )
     np.testing.assert_allclose(before, after, atol=0.02 * np.abs(before).max())
+
+
+def test_whole_numbers_that_are_added_are_no_layer(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(COUNTED)
+    kernel = RNG.normal(size=(4, 3, 1, 1)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(kernel, "kernel"))
+    onnx.save(onnx.shape_inference.infer_shapes(model), tmp_path / "plain.onnx")
+    assert sources(quantized(tmp_path / "plain.onnx")) == ["shown"]
