@@ -107,8 +107,10 @@ class Foreign:
         ir.save(model, path)
         try:
             onnx.checker.check_model(str(path), full_check=True)
-        except onnx.checker.ValidationError as error:
-            raise HedgeError(f"{self._source.called}: not to be built around: {error}") from error
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise HedgeError(
+                f"{self._source.called}: not to be built around: {one_line(error)}"
+            ) from error
 
     def multiply_adds(self, size: Size, frame_size: Size) -> int:
         """See ``Network``."""

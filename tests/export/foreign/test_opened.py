@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.config import Export
+from export.foreign import surround
 from export.foreign.network import of_file
 from export.foreign.opened import Opened
 from export.fp16 import to_fp16
@@ -75,6 +76,24 @@ def test_classes_are_numbered_where_nobody_names_them(tmp_path: Path) -> None:
 def test_one_of_several_outputs_is_taken(tmp_path: Path) -> None:
     path = write_network(tmp_path / "net.onnx", more=[UPPER], outputs=["aux"])
     assert opened(Export(path, output="aux")).border.output == "aux"
+
+
+def test_a_graph_that_does_not_check_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shapes and types that do not fit are another error of the checker's than the rest."""
+
+    def spoiled(model: ir.Model, *given: object) -> object:
+        scores = surround.surround(model, *given)
+        [best] = [node for node in model.graph if node.op_type == "ArgMax"]
+        best.attributes["axis"] = ir.AttrInt64("axis", 7)
+        return scores
+
+    monkeypatch.setattr("export.foreign.network.surround", spoiled)
+    foreign = opened(Export(write_network(tmp_path / "net.onnx")))
+    with pytest.raises(HedgeError, match=r"net\.onnx: not to be built around: .*ArgMax") as caught:
+        foreign.write(SIDES, SIDES, 1, tmp_path / "whole.onnx")
+    assert "\n" not in str(caught.value)
 
 
 def test_nodes_need_no_names(tmp_path: Path) -> None:
