@@ -130,6 +130,11 @@ class Opened:
         value = self._output(graph, output)
         shape = tuple(value.shape.numpy()) if value.shape else ()
         found = f'{self.called}: its output "{value.name}", {value.dtype} {shape},'
+        if len(shape) > 2 and shape[0] == 1 < batch:  # a Reshape of the author's, to one image
+            raise HedgeError(
+                f"{found} is of one image, though {batch} are given: --batch 1, or export it "
+                "without a first axis of 1 within"
+            )
         if value.dtype in _WHOLE or ends.best(value) is not None:
             sides = [side for side in shape[1:] if side != 1]
             if len(sides) != 2:

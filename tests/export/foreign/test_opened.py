@@ -78,6 +78,20 @@ def test_one_of_several_outputs_is_taken(tmp_path: Path) -> None:
     assert opened(Export(path, output="aux")).border.output == "aux"
 
 
+@pytest.mark.parametrize("ends", [[], ["labels"]])
+def test_answers_of_one_image_are_not_those_of_a_batch(ends: list[str], tmp_path: Path) -> None:
+    path = write_network(tmp_path / "net.onnx", batch="n", ends=ends)
+    model = onnx.load(path)
+    model.graph.node[-1].output[0] = "answer"
+    shape = np.array([1, -1, SIDES[1] // 2] if ends else [1, -1, *(s // 2 for s in SIDES)])
+    model.graph.initializer.append(numpy_helper.from_array(shape, "one"))
+    model.graph.node.append(helper.make_node("Reshape", ["answer", "one"], ["logits"]))
+    onnx.save(model, path)
+    assert len(opened(Export(path, classes=("a,b,c,d",))).facts.classes) == 4
+    with pytest.raises(HedgeError, match=r"is of one image, though 2 are given: --batch 1"):
+        opened(Export(path, classes=("a,b,c,d",), batch=2))
+
+
 def test_a_graph_that_does_not_check_is_told_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
