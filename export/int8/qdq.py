@@ -35,6 +35,7 @@ TRANSPARENT = {"Concat", "MaxPool", "Resize"}  # hand on what they get: one scal
 GATES = {"Sigmoid", "HardSigmoid"}
 _PLAIN = {"alpha": 1.0, "beta": 1.0, "transA": 0}  # a Gemm that is a product and a sum
 PARAMETRIC = {*WEIGHED, "Resize"}  # only their first input is an activation
+LARGEST_BIAS = 2.0**30  # steps; the sum that it is added to needs the rest of an int32
 _REAL = {ir.DataType.FLOAT, ir.DataType.FLOAT16}
 TINIEST = 2.0**-24  # scale of an all-zero tensor: the smallest that FP16 can hold
 
@@ -227,25 +228,29 @@ def _quantize_weights(
     pairs = form.pairs and not _is_depthwise(node)
     reach = _largest_pair(values) if pairs else _largest(values)
     # Rounded together, each weight of a pair may end nearly a step above its own.
-    scale = _storable(reach / (125 if pairs and reads_bytes else 127))
+    scale = reach / (125 if pairs and reads_bytes else 127)
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    known = bias.const_value if bias is not None and form.unsigned else None
+    biases = known.numpy().astype(np.float64) if known and len(known.shape) == 1 else None
+    if biases is not None:  # that of a filter that is next to empty has more steps than int32
+        assert node.inputs[0] is not None
+        step = codes[node.inputs[0]].scale
+        scale = np.maximum(scale, np.abs(biases) / (step * LARGEST_BIAS))
+    scale = _storable(scale)
     steps = values / scale.reshape(-1, *[1] * (values.ndim - 1))
     whole = frame_bytes.rounded(steps) if reads_bytes else np.rint(steps)
     stored = np.clip(whole, -127, 127).astype(np.int8)
     zeros = np.zeros(len(scale), np.int8)
     stored = np.ascontiguousarray(np.moveaxis(stored, 0, axis))
     name = f"{node.name}.weight"
-    known = _dequantized(graph, node, name, stored, scale, zeros, weights.dtype, axis)
-    node.replace_input_with(1, known)
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
-    if form.unsigned and bias is not None and bias.const_value and len(bias.const_value.shape) == 1:
-        assert node.inputs[0] is not None
-        steps = codes[node.inputs[0]].scale * scale
-        whole = np.rint(bias.const_value.numpy().astype(np.float64) / steps)
-        limits = np.iinfo(np.int32)
-        stored = np.clip(whole, limits.min, limits.max).astype(np.int32)
+    value = _dequantized(graph, node, name, stored, scale, zeros, weights.dtype, axis)
+    node.replace_input_with(1, value)
+    if biases is not None:
+        steps = step * scale
+        stored = np.rint(biases / steps).astype(np.int32)
         name = f"{node.name}.bias"
-        bias = _dequantized(graph, node, name, stored, steps, None, weights.dtype)
-        node.replace_input_with(2, bias)
+        value = _dequantized(graph, node, name, stored, steps, None, weights.dtype)
+        node.replace_input_with(2, value)
 
 
 def _largest(weights: np.ndarray) -> np.ndarray:
