@@ -82,7 +82,8 @@ def observe(model: Path, frames: Iterable[np.ndarray], threads: int = 0) -> dict
     for frame in frames:
         outputs = session.run(None, {feed: frame[None]})
         for name, low, high, sample in zip(names, *(outputs[i::3] for i in range(3)), strict=True):
-            if not np.isfinite(low) or not np.isfinite(high):
+            # The library's extremes may pass over what is no number.
+            if not np.isfinite([low, high]).all() or not np.isfinite(sample).all():
                 raise HedgeError(f"tensor {name!r} is not finite on a calibration image")
             histograms[name].add(float(low), float(high), sample)
     return histograms

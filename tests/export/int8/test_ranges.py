@@ -168,3 +168,18 @@ def test_values_that_are_not_finite_are_named(lite_graph: Path, tmp_path: Path) 
     onnx.save(proto, tmp_path / "fp32.onnx")
     with pytest.raises(HedgeError, match="not finite"):
         ranges.observe(tmp_path / "fp32.onnx", [np.zeros((*SIZE, 3), np.uint8)])
+
+
+def test_what_is_no_number_is_named_where_the_extremes_pass_over_it(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["": 18]>
+        logs (float[1,3,8,8] image) => (float[1,4,8,8] answer) <float[4,3,1,1] kernel> {
+            log = Log(image)
+            answer = Conv(log, kernel)
+        }""")
+    kernel = np.ones((4, 3, 1, 1), np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(kernel, "kernel"))
+    onnx.save(onnx.shape_inference.infer_shapes(model), tmp_path / "fp32.onnx")
+    image = np.ones((3, 8, 8), np.float32)
+    image[1, 4, 4] = -1
+    with pytest.raises(HedgeError, match="'log' is not finite"):
+        ranges.observe(tmp_path / "fp32.onnx", [image])
