@@ -38,6 +38,7 @@ PARAMETRIC = {*WEIGHED, "Resize"}  # only their first input is an activation
 LARGEST_BIAS = 2.0**30  # steps; the sum that it is added to needs the rest of an int32
 _REAL = {ir.DataType.FLOAT, ir.DataType.FLOAT16}
 TINIEST = 2.0**-24  # scale of an all-zero tensor: the smallest that FP16 can hold
+LARGEST = 65504.0  # scale of what masks by -1e9: the largest
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ def _activation_scale(span: tuple[float, float], form: Form) -> Scale:
 
 def _storable(scale: np.ndarray) -> np.ndarray:
     """``scale`` as FP16 keeps it, in float64: activations have the same steps in every form."""
-    return np.maximum(scale, TINIEST).astype(np.float16).astype(np.float64)
+    return np.clip(scale, TINIEST, LARGEST).astype(np.float16).astype(np.float64)
 
 
 def _quantize_weights(

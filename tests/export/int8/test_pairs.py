@@ -52,6 +52,18 @@ counted (float[1,3,8,8] image) => (int64[1,1,8,8] answer) <float[4,3,1,1] kernel
     worst = ArgMin<axis = 1>(map)
     answer = Add(best, worst)
 }"""
+# Scores, and a mask that is made of others: what must not win is a thousand million below.
+MASKED = """<ir_version: 9, opset_import: ["": 18]>
+masked (float[1,3,8,8] image) => (float[1,4,8,8] answer) <
+    float[4,3,1,1] kernel, float[4,3,1,1] other, float zero = {0.0}, float low = {-1000000000.0}
+> {
+    shown = Relu(image)
+    map = Conv(shown, kernel)
+    doubt = Conv(shown, other)
+    hidden = Greater(doubt, zero)
+    mask = Where(hidden, low, zero)
+    answer = Add(map, mask)
+}"""
 RNG = np.random.default_rng(0)
 WEIGHTS = {
     "kernel": RNG.normal(size=(8, 3, 1, 1)),
@@ -149,3 +161,22 @@ def test_whole_numbers_that_are_added_are_no_layer(tmp_path: Path) -> None:
     model.graph.initializer.append(onnx.numpy_helper.from_array(kernel, "kernel"))
     onnx.save(onnx.shape_inference.infer_shapes(model), tmp_path / "plain.onnx")
     assert sources(quantized(tmp_path / "plain.onnx")) == ["shown"]
+
+
+def test_masks_leave_what_they_do_not_hide(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(MASKED)
+    for name in ("kernel", "other"):
+        weights = RNG.normal(size=(4, 3, 1, 1)).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(weights, name))
+    for node in model.graph.node:
+        node.name = node.output[0]
+    onnx.save(onnx.shape_inference.infer_shapes(model), tmp_path / "plain.onnx")
+    quantized(tmp_path / "plain.onnx", kept=("doubt",))
+    image = RNG.uniform(0, 1, (1, 3, 8, 8)).astype(np.float32)
+    before, after = (
+        onnxruntime.InferenceSession(tmp_path / name).run(None, {"image": image})[0]
+        for name in ("plain.onnx", "int8.onnx")
+    )
+    shown = before > -1e6
+    assert 0 < shown.mean() < 1 and (after[~shown] < -1e6).all()
+    np.testing.assert_allclose(before[shown], after[shown], atol=0.05)
