@@ -96,7 +96,8 @@ def _publish_best(config: Export, network: Network, target: Path) -> Manifest:
         engines: dict[str, Engine] = {}
         for precision in PRECISIONS:
             try:
-                export(config, network, work / precision / target.name, precision, work)
+                trial, kept = work / precision / target.name, f"{target.name}-{precision}"
+                export(config, network, trial, precision, work, target.with_name(kept))
             except GateError as error:
                 cli.warn(f"{precision} is out: {error}")
                 continue
@@ -118,15 +119,21 @@ def _publish_best(config: Export, network: Network, target: Path) -> Manifest:
 
 @nothing_kept()
 def export(
-    config: Export, network: Network, target: Path, precision: Precision, work: Path
+    config: Export,
+    network: Network,
+    target: Path,
+    precision: Precision,
+    work: Path,
+    beside: Path | None = None,
 ) -> Manifest:
     """Write one bundle, verify it, publish it at ``target``; GateError if it does not agree.
 
-    work: a scratch folder for this network and these settings alone.
+    work: a scratch folder for this network and these settings alone; beside: what outlives a
+    failure lies beside this and is named after it, ``target`` unless said.
     """
     size = config.size or network.facts.size
     frame_size = config.frame_size or size
-    task = Task(config, network, target, size, frame_size, work)
+    task = Task(config, network, target, size, frame_size, work, beside or target)
     task.index("val")  # what is wrong with it is told before the slow part
     with staged(target, config.force, FILE_NAME) as folder:
         manifest = _WRITERS[precision](task, folder)
@@ -233,7 +240,7 @@ def _searched(task: Task, quantizer: Quantizer, fixed: tuple[str, ...], folder: 
     quantizer.write(probe, fixed)
     with Segmenter(probe, task.config.backend) as segmenter:  # "auto": the fastest in plain INT8
         backend = segmenter.backend
-    memory = task.target.with_name(f".{task.target.name}.search")
+    memory = task.beside.with_name(f".{task.beside.name}.search")
     hunt = search.Search(quantizer, backend, task.frames, reference, allowed, fixed, memory)
     plain = hunt.plain()
     if not asked and allowed.holds(plain.drop):
@@ -307,7 +314,7 @@ def _require(task: Task, manifest: Manifest, results: dict[str, verify.Compariso
         verify.require(results, manifest.precision, _allowed(task, manifest), origin)
     except GateError as error:
         worst = min(verify.engines_only(results).values(), key=lambda result: result.worst_share)
-        picture = task.target.parent / f"{task.target.name}-worst.png"
+        picture = task.beside.with_name(f"{task.beside.name}-worst.png")
         with files.atomic_path(picture) as temporary:
             cv2.imwrite(str(temporary), worst.picture(task.network.facts.classes))
         raise GateError(f"{error}; see {picture}; not published") from error

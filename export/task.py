@@ -23,7 +23,8 @@ DRAWN = 16  # frames, where there is no data set to verify on
 class Task:
     """One bundle to write: what was asked, the network, and the sizes it is deployed at.
 
-    work: scratch folder, where bundles of the same network share its FP32 graph.
+    work: scratch folder, where bundles of the same network share its FP32 graph; beside: what
+    outlives a failure, a search's memory and the worst frame, lies beside this, named after it.
     """
 
     config: Export
@@ -32,6 +33,7 @@ class Task:
     size: tuple[int, int]
     frame_size: tuple[int, int]
     work: Path
+    beside: Path
 
     def graph(self, batch: int | None = None) -> Path:
         """The network as FP32 ONNX; batch: the configured one unless said."""

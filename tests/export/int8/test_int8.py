@@ -204,6 +204,20 @@ def test_best_is_the_fastest_of_all(
     assert [path.name for path in tmp_path.iterdir()] == ["tiny-best"]
 
 
+def test_what_is_out_of_the_best_is_shown_where_it_can_be_seen(
+    config: Export, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bundles that are tried lie in a folder that is gone in the end."""
+    scales = Scales.load(exported / "scales.json", _model(exported))
+    tiny = {name: (low / 50, high / 50) for name, (low, high) in scales.ranges.items()}
+    replace(scales, ranges=tiny).save(tmp_path / "s.json")
+    out = tmp_path / "out"
+    main(replace(config, int8=False, best=True, scales=tmp_path / "s.json", out=out))
+    picture = out / "tiny-best-int8-worst.png"
+    assert f"see {picture}; not published" in " ".join(capsys.readouterr().err.split())
+    assert {path.name for path in out.iterdir()} == {"tiny-best", picture.name}
+
+
 @pytest.mark.parametrize("change", [{"calibration": 0}, {"max_miou_drop": -1.0}])
 def test_senseless_settings_are_named(change: dict) -> None:
     with pytest.raises(HedgeError, match=f"--{next(iter(change)).replace('_', '-')}"):
