@@ -219,7 +219,9 @@ class Search:
         described = f"{frames.count} frames of {frames.data} ({frames.split})"
         engines = tuple(dict.fromkeys((self._backend, *self._others, self._ranking)))
         forms = (qdq.CPU, qdq.TENSORRT)
-        content = (sorted(self._quantizer.ranges.items()), forms, self._fixed, engines, described)
+        labels = self._reference.counts.sum(1).tolist()  # they may have been put right since
+        ranges = sorted(self._quantizer.ranges.items())
+        content = (ranges, forms, self._fixed, engines, described, labels)
         key = hashlib.sha256(repr((self._quantizer.model, content)).encode()).hexdigest()
         path = self._folder / search_log.TABLE
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -171,6 +172,30 @@ def test_a_search_that_was_stopped_goes_on(
     assert len(log.layers) == 6
     assert (tried.count("layer"), tried.count("trial")) == (left, steps)
     assert set(short.keep) < set(manifest.measured.int8.kept)
+
+
+def test_a_search_on_other_labels_begins_anew(
+    short: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """As many frames of as many images under one name, of which some were labelled again."""
+    save = Search._save
+
+    def stop(search: Search) -> None:
+        save(search)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Search, "_save", stop)
+    assert short.data is not None
+    data = shutil.copytree(short.data, tmp_path / "data")
+    asked = replace(short, data=data, out=tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt):
+        publish(asked)
+    label = next((data / "labels" / "val").iterdir())
+    cv2.imwrite(str(label), np.zeros(SIZE, np.uint8))
+    with pytest.raises(KeyboardInterrupt):
+        publish(asked)
+    assert "going on with" not in capsys.readouterr().err
 
 
 def test_a_budget_that_cannot_be_met_names_the_best_found(
