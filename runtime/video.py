@@ -124,27 +124,26 @@ def _stream_one(
     config: VideoConfig, run: Run, stop: threading.Event, advance: Callable[[str], None]
 ) -> None:
     with run.segmenter:  # its part in the engine: the others no longer wait for it
-        _stream(config, run, stop, None, advance)
+        try:
+            _stream(config, run, stop, None, advance)
+        except HedgeError as error:  # told again at the end, which may be days away
+            cli.warn(f"{run.source.origin} has ended, the others go on: {error}")
+            raise
 
 
 def _finish_all(
-    parts: list[VideoConfig],
-    runs: list[Run],
-    failures: list[BaseException | None],
+    parts: list[VideoConfig], runs: list[Run], failures: list[BaseException | None],
     interrupted: bool,
-) -> int:
+) -> int:  # fmt: skip
     """Every run's report; the exit code of the first that did not go well."""
     if len(runs) == 1:
         return _finish(parts[0], runs[0], interrupted)
     codes = []
     for config, run, failure in zip(parts, runs, failures, strict=True):
         try:
-            code = _finish(config, run, interrupted)
-            if failure is not None:
-                raise failure
+            codes.append(_finish(config, run, interrupted, failure))
         except HedgeError as error:
-            code = cli.fail(str(error), error.exit_code)
-        codes.append(code)
+            codes.append(cli.fail(str(error), error.exit_code))
     return next((code for code in codes if code != EXIT_OK), EXIT_OK)
 
 
@@ -233,12 +232,9 @@ def _drift(config: VideoConfig, run: Run) -> Iterator[None]:
 
 
 def _stream(
-    config: VideoConfig,
-    run: Run,
-    stop: threading.Event,
-    view: WebView | None,
+    config: VideoConfig, run: Run, stop: threading.Event, view: WebView | None,
     advance: Callable[[str], None],
-) -> None:
+) -> None:  # fmt: skip
     """Stream to the end, to --max-frames, an interrupt or a closed window; all files are whole."""
     wanted = Wanted(
         config.out, config.save_labels, config.metrics, config.overlay, config.look,
@@ -295,8 +291,10 @@ def _advance(bars: Progress, task: TaskID, status: str) -> None:
     bars.update(task, advance=1, description=status)
 
 
-def _finish(config: VideoConfig, run: Run, interrupted: bool) -> int:
-    """Report, then say by the exit code, or an error, how the run went."""
+def _finish(
+    config: VideoConfig, run: Run, interrupted: bool, failure: BaseException | None = None
+) -> int:
+    """Report, then say by the exit code, or an error, how the run went; failure: that ended it."""
     report = run.report()
     if config.json is not None:
         write_report(config.json, report)
@@ -311,6 +309,8 @@ def _finish(config: VideoConfig, run: Run, interrupted: bool) -> int:
         cli.warn(fault)
     if run.scorer is not None and (warning := run.scorer.warning()):
         cli.warn(warning)
+    if failure is not None:
+        raise failure
     if interrupted:
         return cli.fail("interrupted; what was done is written", EXIT_INTERRUPTED)
     if run.scorer is not None and not run.scorer.scored:

@@ -311,3 +311,19 @@ def test_one_of_several_sources_may_fail_alone(
     assert main(config) == 3
     assert json.loads((tmp_path / "r-2.json").read_text())["frames_written"] == 6
     assert "images: 1 of the 3" in capsys.readouterr().err
+
+
+def test_a_source_that_ends_early_is_told_at_once_and_not_behind_an_alarm(
+    shared_bundle: Path, make_clip: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = [str(make_clip(tmp_path / f"clip{count}.mp4", count)) for count in (6, 9)]
+    (tmp_path / "o-1.mkv").symlink_to("/dev/full")
+    config = VideoConfig(
+        clips[0], shared_bundle, "onnxruntime", more=(clips[1],), out=tmp_path / "o.mkv",
+        alarm=("blue > 0",), force=True,
+    )  # fmt: skip
+    assert main(config) == OutputError.exit_code
+    told = capsys.readouterr().err
+    assert f"warning: {clips[0]} has ended, the others go on: {tmp_path}/o-1.mkv: " in told
+    assert f"error: {tmp_path}/o-1.mkv: " in told and "No space left" in told
+    assert f"error: {clips[1]}: alarms that rang: 1" in told
