@@ -97,6 +97,19 @@ def local_bundle(bundle: str | None) -> Path:
     return target
 
 
+def label_folder(labels: Path, video: str) -> Path:
+    """Where the labels of a video's frames are, if there are any."""
+    return labels / Path(video).stem
+
+
+def labelled(labels: Path, video: str) -> str:
+    """Hex SHA-256 of the names, sizes and times of change of a video's labels."""
+    folder = label_folder(labels, video)
+    found = [(path.relative_to(folder), path.stat()) for path in sorted(folder.rglob("*"))]
+    facts = [(str(name), stat.st_size, stat.st_mtime_ns) for name, stat in found]
+    return files.sha256_of(repr(facts).encode())
+
+
 def _opened(address: str) -> BinaryIO:
     try:
         return fsspec.open(address, "rb").open()

@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 
 import av
 import numpy as np
 
 from runtime import files
 from runtime.errors import HedgeError
-from runtime.fleet.places import fingerprint, open_place
+from runtime.fleet.places import fingerprint, labelled, open_place
 from runtime.sources.decode import limit_size, main_video, packets_of
 
 _SEEKABLE = ("mp4", "matroska")  # formats with an index of their key frames
@@ -73,17 +74,19 @@ class Cut:
 
 
 def plan(
-    videos: Sequence[str], every_s: float, key: str
+    videos: Sequence[str], every_s: float, key: str, labels: Path | None = None
 ) -> Iterator[tuple[str, list[Span] | Unplanned]]:
-    """The spans of each video, in order; key: what else a result depends on."""
+    """The spans of each video, in order; key, labels: what else a result depends on."""
     with ThreadPoolExecutor(_READERS, "plan") as pool:
-        look = partial(_plan_one, every_s=every_s, key=key)
+        look = partial(_plan_one, every_s=every_s, key=key, labels=labels)
         yield from zip(videos, pool.map(look, videos), strict=True)
 
 
-def _plan_one(video: str, every_s: float, key: str) -> list[Span] | Unplanned:
+def _plan_one(video: str, every_s: float, key: str, labels: Path | None) -> list[Span] | Unplanned:
     try:
         key = f"{key} {fingerprint(video)}"
+        if labels is not None:
+            key = f"{key} {labelled(labels, video)}"
         with open_place(video) as container:
             stream = main_video(container)
             if stream is None:

@@ -18,11 +18,11 @@ from runtime.fleet.cluster import RayPool
 from runtime.fleet.config import FleetConfig
 from runtime.fleet.driver import Driver
 from runtime.fleet.page import write_page
-from runtime.fleet.places import find_videos, is_address, local_bundle
+from runtime.fleet.places import find_videos, is_address, label_folder, local_bundle
 from runtime.fleet.plan import Span, Unplanned, plan
 from runtime.fleet.report import Summary, counted, reported, speed, summarize, tell
 from runtime.fleet.video.labels import SUFFIX, join
-from runtime.fleet.work import Job, label_folder
+from runtime.fleet.work import Job
 from runtime.outputs.checks import writing
 from runtime.outputs.json_files import write_report
 
@@ -107,7 +107,7 @@ def _plan(
 ) -> tuple[list[Span], list[Unplanned]]:
     spans: list[Span] = []
     unplanned: list[Unplanned] = []
-    found = plan(videos, config.span, _key(job))
+    found = plan(videos, config.span, _key(job), job.labels)
     for _, result in cli.track(found, "plan", len(videos), transient=True):
         if isinstance(result, Unplanned):
             unplanned.append(result)

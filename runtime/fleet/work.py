@@ -26,7 +26,7 @@ from runtime.accuracy.ground_truth import LabelFolder, Scorer
 from runtime.accuracy.metrics import ConfusionMatrix, known
 from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError, one_line
-from runtime.fleet.places import local_bundle
+from runtime.fleet.places import label_folder, local_bundle
 from runtime.fleet.plan import Span
 from runtime.fleet.shards import FrameRows, Shards, SpanRow, row_of
 from runtime.fleet.video.labels import SUFFIX, LabelVideo
@@ -287,11 +287,6 @@ def _scorer(job: Job, video: str, classes: ClassSet) -> Scorer | None:
         return None
     folder = label_folder(job.labels, video)
     return Scorer(_label_folder(folder, classes)) if folder.is_dir() else None
-
-
-def label_folder(labels: Path, video: str) -> Path:
-    """Where the labels of a video's frames are, if there are any."""
-    return labels / Path(video).stem
 
 
 @lru_cache(maxsize=4)  # a worker's spans follow each other in a video

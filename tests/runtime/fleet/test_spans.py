@@ -242,6 +242,24 @@ def test_a_result_depends_on_the_video_and_on_what_is_asked(tmp_path: Path) -> N
     assert not set(ids) & {span.id for span in others}
 
 
+def test_a_result_depends_on_the_labels_of_the_video_alone(tmp_path: Path) -> None:
+    video, labels = str(one_of("mp4", tmp_path)), tmp_path / "labels"
+
+    def id() -> str:
+        ((_, spans),) = plan([video], 60, "", labels)
+        assert isinstance(spans, list)
+        return spans[0].id
+
+    (own := labels / Path(video).stem).mkdir(parents=True)
+    (label := own / "000000.png").write_bytes(b"first")
+    before = id()
+    (labels / "other").mkdir()
+    (labels / "other" / "000000.png").write_bytes(b"of another video")
+    assert id() == before
+    label.write_bytes(b"corrected")
+    assert id() != before
+
+
 def test_videos_and_bundles_by_address(
     shared_bundle: Path, tmp_path: Path, make_clip: Callable[..., Path]
 ) -> None:
