@@ -21,6 +21,7 @@ from runtime.fleet.page import write_page
 from runtime.fleet.places import find_videos, is_address, label_folder, local_bundle
 from runtime.fleet.plan import Span, Unplanned, plan
 from runtime.fleet.report import Summary, counted, reported, speed, summarize, tell
+from runtime.fleet.shards import SpanRow
 from runtime.fleet.video.labels import SUFFIX, join
 from runtime.fleet.work import Job
 from runtime.outputs.checks import writing
@@ -57,7 +58,10 @@ def main(config: FleetConfig) -> int:
     write_page(job.out / "report.html", report, summary, job.shards, manifest.name)
     if config.json is not None:
         write_report(config.json, report)
-    return tell(report, manifest.name, config.json)
+    code = tell(report, manifest.name, config.json)
+    if config.labels is not None:
+        check_scored(config.labels, summary.rows)
+    return code
 
 
 def _job(config: FleetConfig, bundle: Path) -> Job:
@@ -93,6 +97,18 @@ def check_labels(labels: Path, videos: Sequence[str]) -> None:
             f"{labels}: has no folder for any of the videos; the labels of {videos[0]} lie in "
             f"{label_folder(labels, videos[0])}"
         )
+
+
+def check_scored(labels: Path, rows: Sequence[SpanRow]) -> None:
+    """HedgeError where a video has labels, of which none was of a frame in any of its ``rows``."""
+    scored = {row.video for row in rows if row.confusion is not None}
+    for row in rows:
+        folder = label_folder(labels, row.video)
+        if row.video not in scored and folder.is_dir():
+            raise HedgeError(
+                f"{folder}: no label here belongs to a frame of {row.video}; labels have the name "
+                "of their frame (000000.png for the first of a video)"
+            )
 
 
 def _key(job: Job) -> str:

@@ -22,8 +22,8 @@ from PIL import Image
 from runtime.errors import HedgeError
 from runtime.fleet.places import find_videos, local_bundle
 from runtime.fleet.plan import Packets, Span, Unplanned, cuts, plan
-from runtime.fleet.run import check_labels
-from runtime.fleet.shards import PIXELS, Shards, SpanRow
+from runtime.fleet.run import check_labels, check_scored
+from runtime.fleet.shards import PIXELS, Shards, SpanRow, row_of
 from runtime.fleet.video.labels import join, read_labels
 from runtime.fleet.work import Bench, Job, StalledError, class_pixels, segment_span, watched
 from runtime.outputs.video_file import VideoSink
@@ -300,3 +300,17 @@ def test_labels_are_of_one_video_each(tmp_path: Path) -> None:
     with pytest.raises(HedgeError, match=r"front: labels of /mon/front.mp4 or of /tue/front.mkv"):
         check_labels(labels, videos)
     check_labels(labels, videos[:2])
+
+
+def test_labels_of_which_none_is_of_a_frame_are_told(tmp_path: Path) -> None:
+    labels, videos = tmp_path / "labels", ["/mon/front.mp4", "/mon/rear.mp4", "/mon/none.mp4"]
+    spans = [Span(f"{video}{at}", video, at, None) for video in videos for at in (0, 9)]
+    rows = [row_of(span, 1) for span in spans]
+    for name in ("front", "rear"):
+        (labels / name).mkdir(parents=True)
+        (labels / name / "frame_000001.png").touch()  # as ffmpeg's frames are often called
+    rows[0].confusion = [1] * 9  # a span of a video is enough
+    with pytest.raises(HedgeError, match=r"/rear: no label here belongs to a frame of /mon/rear"):
+        check_scored(labels, rows)
+    rows[3].confusion = [1] * 9
+    check_scored(labels, rows)
