@@ -194,3 +194,24 @@ def test_the_page_draws_latency_and_takes_a_snapshot(view: WebView, browser: Bro
         page = browser.elements(view.url, "data-kept=")
     assert re.search(r'data-kept="hedge-20[-\dT]+\.png data:image/png;base64,"', page)
     assert 'data-large="true"' in page
+
+
+def test_the_picture_is_asked_for_again_when_the_server_is_back(
+    view: WebView, browser: Browser
+) -> None:
+    """Its stream ends with the connection. A script that loses the first answer."""
+    losing = """"use strict";
+    const real = fetch, later = setTimeout;
+    let asked = 0;
+    setTimeout = (act, ms) => later(act, ms / 50);  // the browser does not look for seconds
+    fetch = (...what) => {
+      if (asked++) return real(...what);
+      new MutationObserver(() => { document.body.dataset.again = "true"; })
+        .observe(at("picture"), { attributeFilter: ["src"] });
+      return Promise.reject(new Error("gone"));
+    };"""
+    lost = browser.folder / "lost.html"
+    lost.write_text(server._PAGE.read_text().replace('"use strict";', losing))
+    with patch.object(server, "_PAGE", lost):
+        page = browser.elements(view.url, 'data-again="true"')
+    assert 'data-again="true"' in page and 'id="lost" hidden=""' in page
