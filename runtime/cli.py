@@ -93,7 +93,8 @@ def exit_code(work: Callable[[], int | None]) -> int:
     try:
         with raising_interrupt():
             code = work() or EXIT_OK
-            sys.stdout.flush()
+            if sys.stdout is not None:  # closed, as by >&- or a daemon
+                sys.stdout.flush()
             return code
     except HedgeError as error:
         return fail(str(error), error.exit_code)

@@ -83,6 +83,12 @@ def test_a_result_is_the_code(
     assert run_with(result, monkeypatch) == code
 
 
+def test_a_closed_output_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream in ("sys.stdout", "sys.stderr"):  # what Python makes of >&- and 2>&-
+        monkeypatch.setattr(stream, None)
+        assert run_with(None, monkeypatch) == 0
+
+
 @pytest.mark.parametrize("bug", [ZeroDivisionError("by zero"), RecursionError(), KeyError("a\nb")])
 def test_a_fault_of_ours_is_one_line_its_own_code_and_a_kept_trace(
     bug: Exception,
