@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -15,6 +16,7 @@ from runtime.outputs.overlay import Overlay
 from runtime.segment import Prediction, Segmenter
 
 _WORST = 5  # seconds that are named, and shown
+_LATEST = 100_000  # frames that the percentile is of: a stream may run for days
 _SHOWN_WIDTH = 640  # of each of the three pictures side by side
 
 
@@ -45,7 +47,7 @@ class Apart:
 class DriftReport:
     """What a ``Drift`` found, all in 0..1; None before the first frame.
 
-    reference: the other bundle's name; agreement_p5: of the frames; worst: seconds.
+    reference: the other bundle's name; agreement_p5: of the latest 100,000 frames; worst: seconds.
     """
 
     reference: str
@@ -56,6 +58,22 @@ class DriftReport:
     worst: list[Apart]
 
 
+@dataclass
+class _Mean:
+    """Of all that was added, None before."""
+
+    total: float = 0.0
+    count: int = 0
+
+    def add(self, value: float) -> None:
+        self.total += value
+        self.count += 1
+
+    @property
+    def value(self) -> float | None:
+        return self.total / self.count if self.count else None
+
+
 class Drift:
     """A second engine on the same frames: agreement, flicker of both, the worst seconds."""
 
@@ -64,8 +82,8 @@ class Drift:
         self._overlay = overlay
         self._flicker = Flicker()
         self._before: tuple[np.ndarray, np.ndarray] | None = None
-        self._agreements: list[float] = []
-        self._flickers: tuple[list[float], list[float]] = ([], [])
+        self._latest: deque[float] = deque(maxlen=_LATEST)  # agreements
+        self._agreement, self._flickers = _Mean(), (_Mean(), _Mean())
         self._seconds: list[Second] = []  # the worst ones so far, and the one that runs
 
     def update(self, prediction: Prediction) -> dict[str, float | None]:
@@ -73,27 +91,27 @@ class Drift:
         image, labels = prediction.frame.image, prediction.labels
         other = self.reference(image)
         agreement = float((labels == other).mean())
-        self._agreements.append(agreement)
+        self._latest.append(agreement)
+        self._agreement.add(agreement)
         self._flicker.follow(image)
         shares: list[float | None] = [None, None]
         if self._before is not None:
             pairs = zip(self._before, (labels, other), strict=True)
             shares = [self._flicker.share(before, now) for before, now in pairs]
-        for share, history in zip(shares, self._flickers, strict=True):
+        for share, mean in zip(shares, self._flickers, strict=True):
             if share is not None:
-                history.append(share)
+                mean.add(share)
         self._before = labels, other
         self._remember(prediction, other, agreement)
         return {"agreement": agreement, "flicker": shares[0], "flicker_reference": shares[1]}
 
     def report(self) -> DriftReport:
         """The figures so far."""
-        own, other = (fmean(history) if history else None for history in self._flickers)
-        known = self._agreements
+        own, other = (mean.value for mean in self._flickers)
         return DriftReport(
             reference=self.reference.manifest.name,
-            agreement=fmean(known) if known else None,
-            agreement_p5=float(np.percentile(known, 5)) if known else None,
+            agreement=self._agreement.value,
+            agreement_p5=float(np.percentile(self._latest, 5)) if self._latest else None,
             flicker=own,
             flicker_reference=other,
             worst=[Apart(second.start_s, second.agreement) for second in self._worst()],

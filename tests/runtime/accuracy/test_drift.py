@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from runtime.accuracy import drift as drift_module
 from runtime.accuracy.drift import Apart, Drift
 from runtime.accuracy.flicker import Flicker
 from runtime.errors import HedgeError
@@ -82,6 +84,25 @@ def test_the_worst_second_is_named_and_shown(segmenter: Segmenter, tmp_path: Pat
     paths = drift.save(tmp_path / "worst")
     assert paths[0].name == "second_00002.png"
     assert cv2.imread(str(paths[0])).shape == (24, 96, 3)
+
+
+def test_a_camera_of_days_takes_no_more_memory(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drift_module, "_LATEST", 100)
+    drift = Drift(segmenter, Overlay(segmenter.manifest.classes))
+    image = np.zeros((24, 32, 3), np.uint8)
+    labels = segmenter(image)
+    tracemalloc.start()
+    own, held = tracemalloc.Filter(True, drift_module.__file__), []
+    for index in range(1501):
+        drift.update(Prediction(Frame(index, index / 10, image, str(index)), labels, 1.0))
+        if index in (500, 1500):
+            taken = tracemalloc.take_snapshot().filter_traces([own])
+            held.append(sum(trace.size for trace in taken.traces))
+    tracemalloc.stop()
+    assert held[1] - held[0] < 1000 * 24, "less than a number a frame"
+    assert drift.report().agreement == drift.report().agreement_p5 == 1
 
 
 def test_the_command_compares_two_bundles(
