@@ -53,7 +53,7 @@ def main(config: FleetConfig) -> int:
     sweep(job.shards.folder)
     summary = summarize(spans, progress.failures, job.shards, manifest.classes, job.out)
     if config.save_labels:
-        _join(spans, summary, job)
+        _join(videos, spans, summary, job)
     report = reported(videos, spans, unplanned, progress, summary, seconds, job.out)
     write_page(job.out / "report.html", report, summary, job.shards, manifest.name)
     if config.json is not None:
@@ -180,19 +180,28 @@ def sweep(folder: Path) -> None:
         time.sleep(0.1)
 
 
-def _join(spans: Sequence[Span], summary: Summary, job: Job) -> None:
+def label_names(videos: Sequence[str]) -> dict[str, str]:
+    """What each video's labels are called, whichever of the videos are done: as it is, or x-2."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for video in videos:
+        name = Path(video).stem
+        while name in taken:
+            name += "-2"
+        taken.add(name)
+        names[video] = name
+    return names
+
+
+def _join(videos: Sequence[str], spans: Sequence[Span], summary: Summary, job: Job) -> None:
     """The labels of each video whose spans are all done, as one file."""
     done = {row.id for row in summary.rows}
     by_video: dict[str, list[Span]] = defaultdict(list)
     for span in spans:
         by_video[span.video].append(span)
-    taken: set[str] = set()
+    names = label_names(videos)
     for video, parts in by_video.items():
         if not done.issuperset(span.id for span in parts):
             continue
-        name = Path(video).stem
-        while name in taken:
-            name += "-2"
-        taken.add(name)
-        with files.atomic_path(job.out / "labels" / f"{name}{SUFFIX}") as target:
+        with files.atomic_path(job.out / "labels" / f"{names[video]}{SUFFIX}") as target:
             join([job.label_part(span.id) for span in parts], target)

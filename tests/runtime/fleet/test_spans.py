@@ -22,7 +22,7 @@ from PIL import Image
 from runtime.errors import HedgeError
 from runtime.fleet.places import find_videos, local_bundle
 from runtime.fleet.plan import Packets, Span, Unplanned, cuts, plan
-from runtime.fleet.run import check_labels, check_scored
+from runtime.fleet.run import check_labels, check_scored, label_names
 from runtime.fleet.shards import PIXELS, Shards, SpanRow, row_of
 from runtime.fleet.video.labels import join, read_labels
 from runtime.fleet.work import Bench, Job, StalledError, class_pixels, segment_span, watched
@@ -314,3 +314,9 @@ def test_labels_of_which_none_is_of_a_frame_are_told(tmp_path: Path) -> None:
         check_scored(labels, rows)
     rows[3].confusion = [1] * 9
     check_scored(labels, rows)
+
+
+def test_labels_are_called_as_their_video_whichever_are_done() -> None:
+    videos = ["/mon/front.mp4", "/mon/rear.mp4", "/tue/front.mp4", "/wed/front.mkv"]
+    assert list(label_names(videos)) == videos
+    assert list(label_names(videos).values()) == ["front", "rear", "front-2", "front-2-2"]
