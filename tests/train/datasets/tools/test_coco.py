@@ -235,6 +235,33 @@ def test_a_selection_takes_no_picture_of_another_folder(tmp_path: Path) -> None:
     assert len(missing) == 4 and not any("cam2/" in detail for detail in missing)
 
 
+@pytest.mark.parametrize(
+    ("key", "kind"), [("id", str), ("id", float), ("image_id", float), ("category_id", str)]
+)
+def test_ids_are_the_same_as_text_and_as_numbers(
+    key: str, kind: Callable[[int], object], tmp_path: Path
+) -> None:
+    root = coco_files.export(tmp_path / "data", coco_files.polygons(HOLELESS), CLASSES)
+    for path in root.rglob("*.json"):
+        content = json.loads(path.read_text())
+        for row in content["images" if key == "id" else "annotations"]:
+            row[key] = kind(row[key])
+            row |= {side: float(row[side]) for side in ("width", "height") if side in row}
+        path.write_text(json.dumps(content))
+    for label in labels(root).values():
+        require_like(label, HOLELESS, 0.5)
+
+
+def test_annotations_of_no_picture_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = coco_files.export(tmp_path / "data", coco_files.polygons(HOLELESS), CLASSES)
+    path = root / "valid/_annotations.coco.json"
+    path.write_text(path.read_text().replace('"image_id": 0', '"image_id": 1001'))
+    assert not labels(root, "val")["v"].any()
+    assert "left out, as no picture has their image_id: 3 annotations" in capsys.readouterr().err
+
+
 def test_pictures_that_are_not_there_are_named(tmp_path: Path) -> None:
     root = coco_files.export(tmp_path / "data", coco_files.polygons(HOLELESS), CLASSES)
     (root / "train/Straße 1.png").unlink()

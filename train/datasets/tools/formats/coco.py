@@ -36,6 +36,9 @@ _ONLY_BOXES = (
 )
 
 
+_Id = int | float | str
+
+
 class Rle(msgspec.Struct, frozen=True):
     """Run lengths of a mask, by column; as text where they are compressed."""
 
@@ -44,19 +47,24 @@ class Rle(msgspec.Struct, frozen=True):
 
 
 class _Image(msgspec.Struct):
-    id: int | str
+    id: _Id
     file_name: str
-    height: int | None = None
-    width: int | None = None
-    video_id: int | str | None = None
+    height: float | None = None
+    width: float | None = None
+    video_id: _Id | None = None
+
+    @property
+    def claimed(self) -> tuple[int, int]:
+        """Height and width as the file has them, 0 where it has none."""
+        return int(self.height or 0), int(self.width or 0)
 
 
 class _Annotation(msgspec.Struct):
-    image_id: int | str
-    category_id: int
+    image_id: _Id
+    category_id: _Id | None
     # Parsed as it is drawn: as Python's numbers, all outlines of COCO would take gigabytes.
     segmentation: msgspec.Raw = msgspec.Raw(b"null")
-    iscrowd: int | bool | None = 0
+    iscrowd: float | bool | None = 0
     attributes: msgspec.Raw = msgspec.Raw()
 
     def is_box(self) -> bool:
@@ -70,7 +78,7 @@ class _Annotation(msgspec.Struct):
 
 
 class _Category(msgspec.Struct):
-    id: int
+    id: _Id
     name: str
     supercategory: str | None = None
 
@@ -85,12 +93,13 @@ def read(tree: Tree) -> Export:
     """All files of a tree that hold COCO annotations, as one export."""
     paths = _files(tree)
     loaded = [(path, read_json(path, _File, "a COCO file")) for path in paths]
-    used = {a.category_id for _, file in loaded for a in file.annotations}
+    used = {_key(a.category_id) for _, file in loaded for a in file.annotations}
     rows = [row for _, file in loaded for row in file.categories]
     groups = {row.supercategory for row in rows}
     # Roboflow lists the name of the project as a class of its own, which no annotation has.
-    names = dict.fromkeys(r.name for r in rows if r.id in used or r.name not in groups)
+    names = dict.fromkeys(r.name for r in rows if _key(r.id) in used or r.name not in groups)
     boxes = Counter({"boxes": sum(a.is_box() for _, f in loaded for a in f.annotations)})
+    strays = Counter({"annotations": sum(_strays(file) for _, file in loaded)})
     if boxes["boxes"] and boxes["boxes"] == sum(len(file.annotations) for _, file in loaded):
         raise HedgeError(f"{paths[0]}: {_ONLY_BOXES}")
     pictures: list[Picture] = []
@@ -108,7 +117,10 @@ def read(tree: Tree) -> Export:
         tuple(names),
         tuple(pictures),
         unlabelled=next((n for n in names if n.lower() == BACKGROUND), BACKGROUND),
-        notes=counted("left out, as nothing outlines them", boxes),
+        notes=(
+            *counted("left out, as nothing outlines them", boxes),
+            *counted("left out, as no picture has their image_id", strays),
+        ),
         faults=tuple(faults),
     )
 
@@ -133,14 +145,27 @@ def _files(tree: Tree) -> list[Path]:
     return [path for path in found if path.name.startswith("instances")] or found
 
 
+def _key(number: _Id | None) -> str:
+    """An id as text, since tables write numbers as 1.0 and scripts as "1", in one of two places."""
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    return str(number)
+
+
+def _strays(file: _File) -> int:
+    """How many annotations are of no picture of their file."""
+    known = {_key(image.id) for image in file.images}
+    return sum(_key(annotation.image_id) not in known for annotation in file.annotations)
+
+
 def _pictures(tree: Tree, path: Path, file: _File, told: str) -> tuple[list[Picture], list[str]]:
     """The pictures of one file, whose split is ``told``, and the names of those that are not
     there."""
-    names = {row.id: row.name for row in file.categories}
-    by_image: dict[int | str, list[_Annotation]] = defaultdict(list)
+    names = {_key(row.id): row.name for row in file.categories}
+    by_image: dict[str, list[_Annotation]] = defaultdict(list)
     for annotation in file.annotations:
         if not annotation.is_box():
-            by_image[annotation.image_id].append(annotation)
+            by_image[_key(annotation.image_id)].append(annotation)
     best: dict[Path, _Image] = {}
     for image in file.images:
         found = tree.find(image.file_name, path.parent, told)
@@ -151,23 +176,24 @@ def _pictures(tree: Tree, path: Path, file: _File, told: str) -> tuple[list[Pict
             best[found] = image
     pictures = []
     for found, image in best.items():
-        own = sorted(by_image.get(image.id, []), key=lambda a: not a.is_crowd())
+        own = sorted(by_image.get(_key(image.id), []), key=lambda a: not a.is_crowd())
         layers = partial(_layers, own, names, image)
         split = told or tree.split(found)
         video = "" if image.video_id is None else f"{path.stem} {image.video_id}"
         pictures.append(Picture(found, layers, path, split, video=video))
-    taken = {image.id for image in best.values()}
-    return pictures, [image.file_name for image in file.images if image.id not in taken]
+    taken = {_key(image.id) for image in best.values()}
+    return pictures, [image.file_name for image in file.images if _key(image.id) not in taken]
 
 
 def _layers(
-    annotations: Sequence[_Annotation], names: dict[int, str], image: _Image, size: Size
+    annotations: Sequence[_Annotation], names: dict[str, str], image: _Image, size: Size
 ) -> Iterator[tuple[str, np.ndarray]]:
-    require_size(image.file_name, (image.height, image.width), size)
+    require_size(image.file_name, image.claimed, size)
     for annotation in annotations:
-        if annotation.category_id not in names:
-            raise HedgeError(f"no category has the id {annotation.category_id}; export it again")
-        yield names[annotation.category_id], _mask(annotation.segmentation, size)
+        category = _key(annotation.category_id)
+        if category not in names:
+            raise HedgeError(f"no category has the id {category}; export it again")
+        yield names[category], _mask(annotation.segmentation, size)
 
 
 def _mask(segmentation: msgspec.Raw, size: Size) -> np.ndarray:
