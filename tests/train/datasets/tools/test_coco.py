@@ -262,6 +262,20 @@ def test_annotations_of_no_picture_are_counted(
     assert "left out, as no picture has their image_id: 3 annotations" in capsys.readouterr().err
 
 
+def test_a_picture_listed_for_each_of_its_things_has_them_all(tmp_path: Path) -> None:
+    root = coco_files.export(tmp_path / "data", coco_files.polygons(HOLELESS), CLASSES, count=1)
+    for path in root.rglob("*.json"):
+        content = json.loads(path.read_text())
+        (image,) = content["images"]
+        content["images"] = [image | {"id": i} for i in range(3)]
+        for i, row in enumerate(content["annotations"]):
+            row["image_id"] = i
+        path.write_text(json.dumps(content))
+    for label in labels(root).values():
+        require_like(label, HOLELESS, 0.5)
+    assert not survey(root, "train").faults
+
+
 def test_pictures_that_are_not_there_are_named(tmp_path: Path) -> None:
     root = coco_files.export(tmp_path / "data", coco_files.polygons(HOLELESS), CLASSES)
     (root / "train/Straße 1.png").unlink()

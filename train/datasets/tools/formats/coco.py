@@ -166,22 +166,26 @@ def _pictures(tree: Tree, path: Path, file: _File, told: str) -> tuple[list[Pict
     for annotation in file.annotations:
         if not annotation.is_box():
             by_image[_key(annotation.image_id)].append(annotation)
-    best: dict[Path, _Image] = {}
+    best: dict[Path, list[_Image]] = {}
     for image in file.images:
         found = tree.find(image.file_name, path.parent, told)
+        rows = best.get(found, []) if found else []
         # A selection may lack a picture of whose name another folder has one, too.
         if found and tree.likeness(found, image.file_name) > (
-            tree.likeness(found, best[found].file_name) if found in best else 0
+            tree.likeness(found, rows[0].file_name) if rows else 0
         ):
-            best[found] = image
+            best[found] = [image]
+        elif rows and rows[0].file_name == image.file_name:  # as files that were joined list it
+            rows.append(image)
     pictures = []
-    for found, image in best.items():
-        own = sorted(by_image.get(_key(image.id), []), key=lambda a: not a.is_crowd())
+    for found, (image, *more) in best.items():
+        every = (a for row in (image, *more) for a in by_image.get(_key(row.id), []))
+        own = sorted(every, key=lambda a: not a.is_crowd())
         layers = partial(_layers, own, names, image)
         split = told or tree.split(found)
         video = "" if image.video_id is None else f"{path.stem} {image.video_id}"
         pictures.append(Picture(found, layers, path, split, video=video))
-    taken = {_key(image.id) for image in best.values()}
+    taken = {_key(image.id) for rows in best.values() for image in rows}
     return pictures, [image.file_name for image in file.images if _key(image.id) not in taken]
 
 
