@@ -86,6 +86,23 @@ def test_a_voc_tree_for_each_split_with_the_same_names(listed: bool, tmp_path: P
     assert [len(open_index(tmp_path / "export", split)) for split in ("train", "val")] == [3, 1]
 
 
+@pytest.mark.parametrize("kind", ["class_names.txt", "labelmap.txt"])
+def test_each_voc_tree_by_the_list_beside_it(kind: str, tmp_path: Path) -> None:
+    """As several tasks, which have listed other classes, are unpacked side by side."""
+    orders: tuple[tuple[str, ...], ...] = (NAMES, ("background", "person", NAMES[1], "car"))
+    for seed, order in enumerate(orders):
+        root = tmp_path / f"export/task {seed}"
+        photo(root / f"JPEGImages/{seed}.jpg", seed)
+        ids = np.array([order.index(name) for name in NAMES], np.uint8)[WANTED]
+        lines = order
+        if kind == "labelmap.txt":
+            lines = tuple(f"{n}:{','.join(map(str, voc_color(i)))}::" for i, n in enumerate(order))
+        save_ids(root / f"SegmentationClass/{seed}.png", ids)
+        (root / kind).write_text("\n".join(lines), encoding="utf-8")
+    found = labels(tmp_path / "export")
+    assert len(found) == 2 and all((label == WANTED).all() for label in found.values())
+
+
 @pytest.mark.parametrize("save", [save_colors, save_ids])
 def test_masks_of_cvat_by_the_colours_of_their_labelmap(
     save: Callable[[Path, np.ndarray], Path], tmp_path: Path

@@ -1,11 +1,13 @@
 """Pascal VOC and CVAT's "Segmentation mask 1.1": JPEGImages/, SegmentationClass/, ImageSets/.
 
 labelmap.txt (CVAT) names classes and colours, class_names.txt (LabelMe) those of the ids; without
-either the classes are VOC's twenty-one. Background is a class; VOC's border, 255, counts nowhere.
+either the classes are VOC's twenty-one. Of several trees each has its own list. Background is a
+class; VOC's border, 255, counts nowhere.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +28,14 @@ _VOC = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _List:
+    """Classes in their order; by_color: colours tell them, not numbers, in palettes too."""
+
+    colors: dict[str, Color]
+    by_color: bool = False
+
+
 def voc_color(value: int) -> Color:
     """VOC's colour of an id: its bits, from the lowest on, are the highest of red, green, blue."""
     bits = [(value >> i & 1, i % 3, 7 - i // 3) for i in range(8)]
@@ -38,10 +48,16 @@ _BORDER = voc_color(IGNORE)
 
 def read(tree: Tree) -> Export:
     """The pictures that have a label, split as the lists of ImageSets say, else as folders do."""
-    colors = _classes(tree)
-    names = tuple(colors)
+    lists = _lists(tree)
+    every = [*lists.values()] or [_List({name: voc_color(i) for i, name in enumerate(_VOC)})]
+    names = tuple(dict.fromkeys(name for classes in every for name in classes.colors))
+    owners: dict[Color, str] = {}  # two trees may have given one colour to two classes
+    for classes in every:
+        for owner, color in classes.colors.items():
+            owners.setdefault(color, owner)
+    colors = {owner: color for color, owner in owners.items()}
     background = next((n for n in names if n.strip("_").lower() == "background"), NOWHERE)
-    splits, listed = _splits(tree), any(path.name == "labelmap.txt" for path in tree.files)
+    splits = _splits(tree)
     images = {composed(str(path.with_suffix(""))): path for path in tree.images}
     pictures, faults = [], []
     for label in label_files.label_files(_labels(tree)):
@@ -54,9 +70,9 @@ def read(tree: Tree) -> Export:
             faults.append(Fault(Problem.ORPHAN_LABEL, label, detail))
             continue
         split = splits.get(key) or tree.split(label)
-        layers = partial(_layers, label, colors, listed)
+        layers = partial(_layers, label, lists.get(folder.parent, every[0]))
         pictures.append(Picture(image, layers, label, split))
-    return Export(names, tuple(pictures), dict(colors), background, faults=tuple(faults))
+    return Export(names, tuple(pictures), colors, background, faults=tuple(faults))
 
 
 def _fits(tree: Tree) -> bool:
@@ -70,18 +86,19 @@ def _labels(tree: Tree) -> list[Path]:
     return [p for p in tree.images if any(part in _FOLDERS for part in p.parent.parts)]
 
 
-def _classes(tree: Tree) -> dict[str, Color]:
+def _lists(tree: Tree) -> dict[Path, _List]:
+    """The class lists by the folders that they lie in."""
+    found: dict[Path, _List] = {}
     for path in tree.of(".txt"):
-        lines = [] if path.parent.name == "Segmentation" else _lines(path)
         if path.name == "labelmap.txt":
-            listed = dict(_entry(path, line) for line in lines)
-            if len(set(listed.values())) < len(listed):
+            colors = dict(_entry(path, line) for line in _lines(path))
+            if len(set(colors.values())) < len(colors):
                 raise HedgeError(f"{path}: two classes share a colour; give each one its own")
-            return listed
-        if path.name == "class_names.txt":
-            ids = [line for line in lines if line not in ("__ignore__", "_ignore_")]
-            return {name: voc_color(i) for i, name in enumerate(ids)}
-    return {name: voc_color(i) for i, name in enumerate(_VOC)}
+            found[path.parent] = _List(colors, by_color=True)
+        elif path.name == "class_names.txt":
+            ids = [line for line in _lines(path) if line not in ("__ignore__", "_ignore_")]
+            found.setdefault(path.parent, _List({n: voc_color(i) for i, n in enumerate(ids)}))
+    return found
 
 
 def _entry(path: Path, line: str) -> tuple[str, Color]:
@@ -110,8 +127,8 @@ def _splits(tree: Tree) -> dict[str, str]:
     }
 
 
-def _layers(label: Path, colors: dict[str, Color], by_colors: bool, size: Size) -> Layers:
-    if has_palette(label) and not by_colors:
-        return by_id(label, dict(enumerate(colors)) | {IGNORE: NOWHERE}, size)
-    known = {color: name for name, color in colors.items()}
+def _layers(label: Path, classes: _List, size: Size) -> Layers:
+    if has_palette(label) and not classes.by_color:
+        return by_id(label, dict(enumerate(classes.colors)) | {IGNORE: NOWHERE}, size)
+    known = {color: name for name, color in classes.colors.items()}
     return by_color(label, {_BORDER: NOWHERE} | known, size)
