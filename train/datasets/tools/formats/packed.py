@@ -12,6 +12,7 @@ from PIL import Image
 
 from runtime.errors import HedgeError
 
+_PNG = b"\x89PNG"
 _LARGEST = 64 << 20  # bytes of a packed mask
 
 
@@ -20,14 +21,14 @@ def unpacked_mask(
 ) -> np.ndarray:
     """(H, W) bool of a PNG in base64 that covers a part of the picture.
 
-    origin: x, y of its upper left pixel; is_zlib: whether the PNG is packed once more. With alpha
-    that is the mask, else all that is not black. HedgeError where it is damaged or reaches out of
-    the picture.
+    origin: x, y of its upper left pixel; is_zlib: whether the PNG may be packed once more. With
+    alpha that is the mask, else all that is not black. HedgeError where it is damaged or reaches
+    out of the picture.
     """
     left, top = origin
     try:
         data = base64.b64decode(text, validate=True)
-        if is_zlib:
+        if is_zlib and not data.startswith(_PNG):
             data = zlib.decompressobj().decompress(data, _LARGEST)
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             width, height = image.size

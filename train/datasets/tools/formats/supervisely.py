@@ -81,9 +81,9 @@ class _File(msgspec.Struct):
 
 
 def read(tree: Tree) -> Export:
-    """The pictures of all datasets of a project."""
-    meta_path = next(path for path in tree.files if path.name == "meta.json")
-    meta = read_json(meta_path, _Meta, "Supervisely's meta.json")
+    """The pictures of all datasets of a project, or of several."""
+    metas = [read_json(path, _Meta, "Supervisely's meta.json") for path in _metas(tree)]
+    classes = [row for meta in metas for row in meta.classes]
     left_out: Counter[str] = Counter()
     pictures: list[Picture] = []
     faults: list[Fault] = []
@@ -99,8 +99,8 @@ def read(tree: Tree) -> Export:
         drawn = [each for each in file.objects if each.kind in _DRAW]
         layers = partial(_layers, drawn, image.name, (file.size.height, file.size.width))
         pictures.append(Picture(image, layers, path, tagged or tree.split(path)))
-    names = tuple(row.title for row in meta.classes)
-    colors = {row.title: color for row in meta.classes if (color := _color(row.color))}
+    names = tuple(dict.fromkeys(row.title for row in classes))
+    colors = {row.title: color for row in classes if (color := _color(row.color))}
     return Export(
         names,
         tuple(pictures),
@@ -112,11 +112,16 @@ def read(tree: Tree) -> Export:
 
 
 def _fits(tree: Tree) -> bool:
-    metas = (path for path in tree.of(".json") if path.name == "meta.json")
-    return any(has_keys(tree.sniff(path), "classes") for path in metas) and bool(_annotations(tree))
+    return bool(_metas(tree)) and bool(_annotations(tree))
 
 
 TOOL = Tool("Supervisely", _fits, read)
+
+
+def _metas(tree: Tree) -> list[Path]:
+    """The files of classes, one of each project."""
+    found = (path for path in tree.files if path.name == "meta.json")
+    return [path for path in found if has_keys(tree.sniff(path), "classes")]
 
 
 def _annotations(tree: Tree) -> list[Path]:
@@ -165,6 +170,7 @@ def _bitmap(each: _Object, size: Size) -> np.ndarray:
 
 
 _DRAW: dict[str, Callable[[_Object, Size], np.ndarray]] = {
+    "alpha_mask": _bitmap,  # all that is not wholly clear
     "bitmap": _bitmap,
     "polygon": _polygon,
     "rectangle": _rectangle,
