@@ -1,4 +1,4 @@
-"""The splits of YOLO's data.yaml."""
+"""The splits and the names of YOLO's data.yaml."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from runtime.errors import HedgeError
 from tests.train.datasets.tools.scenes import photo
-from train.datasets import survey
+from train.datasets import open_index, survey
 
 
 def days(root: Path, lines: str) -> list[int]:
@@ -41,3 +42,27 @@ def test_a_folder_in_a_named_one_may_say_another_split(tmp_path: Path) -> None:
         (tmp_path / f"data/labels/{split}/{seed}.txt").write_text("0 0 0 1 0 1 1")
     (tmp_path / "data/data.yaml").write_text("train: images\nval: images\nnames: [road]\n")
     assert [len(survey(tmp_path / "data", split).index) for split in ("train", "val")] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        ("[0, 1]", ("0", "1")),
+        ("[yes, no]", ("True", "False")),
+        ("{'1': kerb, '0': road}", ("road", "kerb")),
+        ("{0: 1.5, 1: null}", ("1.5", "None")),
+    ],
+)
+def test_names_are_what_ultralytics_makes_of_them(
+    names: str, wanted: tuple[str, ...], tmp_path: Path
+) -> None:
+    days(tmp_path / "data", "train: images/mon")
+    (tmp_path / "data/data.yaml").write_text(f"names: {names}\n")
+    assert open_index(tmp_path / "data", "train").classes.names == ("background", *wanted)
+
+
+def test_names_by_words_are_refused(tmp_path: Path) -> None:
+    days(tmp_path / "data", "train: images/mon")
+    (tmp_path / "data/data.yaml").write_text("names: {road: 0}\n")
+    with pytest.raises(HedgeError, match=r"data.yaml: 'names' needs numbers: .*'road'"):
+        survey(tmp_path / "data", "train")

@@ -29,8 +29,11 @@ _ONLY_BOXES = (
 _BOX = 5  # numbers of a line: class, middle and size
 
 
+_Name = str | bool | int | float | None
+
+
 class _Yaml(msgspec.Struct):
-    names: dict[int, str] | list[str]
+    names: dict[int | str, _Name] | list[_Name]  # as YAML has 0, "0" and yes
     train: str | list[str] | None = None
     val: str | list[str] | None = None
     test: str | list[str] | None = None
@@ -95,7 +98,11 @@ def _yaml(tree: Tree) -> _Yaml | None:
 def _names(yaml: _Yaml | None, tree: Tree) -> list[str]:
     """The classes by number; HedgeError where some number has no name."""
     if yaml:
-        names = yaml.names if isinstance(yaml.names, dict) else dict(enumerate(yaml.names))
+        given = yaml.names if isinstance(yaml.names, dict) else dict(enumerate(yaml.names))
+        try:
+            names = {int(number): str(name) for number, name in given.items()}
+        except ValueError as error:
+            raise HedgeError(f"{_yaml_path(tree)}: 'names' needs numbers: {error}") from error
         if missing := [i for i in range(len(names)) if i not in names]:
             raise HedgeError(f"{_yaml_path(tree)}: 'names' lacks the class {missing[0]}; add it")
         return [names[i] for i in range(len(names))]
