@@ -127,7 +127,8 @@ def _parsed(path: Path) -> _File:
 
 
 def _take_label(file: _File, element: ElementTree.Element) -> None:
-    if name := element.findtext("name"):
+    # Joints of a skeleton are listed like any class.
+    if (name := element.findtext("name")) and element.findtext("type") not in (*_NO_INSIDE, "tag"):
         code = element.findtext("color") or ""
         is_color = re.fullmatch("#[0-9a-fA-F]{6}", code)
         red, green, blue = bytes.fromhex(code[1:]) if is_color else b"\0\0\0"
@@ -140,7 +141,7 @@ def _take_image(file: _File, element: ElementTree.Element) -> None:
     image = _Image(at["name"], size, split_of(at.get("subset", "")))
     for child in element:
         if child.tag in _MASKS:
-            image.shapes.append(_Shape(child.attrib["label"], child.tag, dict(child.attrib)))
+            image.shapes.append(_shape(file, child.attrib["label"], child))
         file.left_out[child.tag] += child.tag in _NO_INSIDE
     file.images.append(image)
 
@@ -149,9 +150,14 @@ def _take_track(file: _File, element: ElementTree.Element) -> None:
     file.is_video = True
     for child in element:
         if child.tag in _MASKS and child.attrib.get("outside") != "1":
-            shape = _Shape(element.attrib["label"], child.tag, dict(child.attrib))
+            shape = _shape(file, element.attrib["label"], child)
             file.frames[int(child.attrib["frame"])].append(shape)
         file.left_out[child.tag] += child.tag in _NO_INSIDE
+
+
+def _shape(file: _File, label: str, element: ElementTree.Element) -> _Shape:
+    file.labels.setdefault(label, None)  # scripts that write such files list no labels
+    return _Shape(label, element.tag, dict(element.attrib))
 
 
 _TAKE: dict[str, Callable[[_File, ElementTree.Element], None]] = {
