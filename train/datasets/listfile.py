@@ -1,7 +1,8 @@
 """The list layout: a text file with a line ``image, label[, edges]`` per labelled image.
 
-Paths are relative to the list; blank lines and lines that start with ``#`` are skipped. The list
-of another split lies beside it: train.txt and val.txt, my_train_2.txt and my_val_2.txt.
+Paths are relative to the list, with / or \\ between folders; blank lines and lines that start with
+``#`` are skipped. The list of another split lies beside it: train.txt and val.txt, my_train_2.txt
+and my_val_2.txt.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def _parse(path: Path, split: str) -> tuple[list[Item], list[Fault]]:
             detail = f"expected 'image, label[, edges]', found {line!r}"
             faults.append(Fault(Problem.BAD_LINE, path, detail, number))
             continue
-        named = [existing(path.parent / field) for field in fields]
+        named = [_file(path.parent, field) for field in fields]
         missing = [file for file in named if not file.is_file()]
         faults += [Fault(Problem.MISSING_FILE, path, f"no file {m}", number) for m in missing]
         if named[0] in items:
@@ -75,6 +76,12 @@ def _parse(path: Path, split: str) -> tuple[list[Item], list[Fault]]:
         detail = f"no such list, or no line in it, for the split '{split}'"
         faults.append(Fault(Problem.EMPTY_SPLIT, path, detail))
     return list(items.values()), faults
+
+
+def _file(folder: Path, name: str) -> Path:
+    """The file of a list that was written here, or on Windows."""
+    found = existing(folder / name)
+    return found if found.is_file() else existing(folder / name.replace("\\", "/"))
 
 
 def _lines(path: Path) -> tuple[list[tuple[int, str]], list[Fault]]:

@@ -81,6 +81,13 @@ def test_equal_stems_of_a_list_get_names_of_their_own(tmp_path: Path) -> None:
     assert names == ["ulm-0001", "jena-0001"]
 
 
+def test_a_list_of_windows_names_the_same_files(tmp_path: Path) -> None:
+    path = make_list(tmp_path) / "train.txt"
+    wanted = open_index(tmp_path, "train").items
+    path.write_text(path.read_text().replace("/", "\\"))
+    assert open_index(tmp_path, "train").items == wanted
+
+
 @pytest.mark.parametrize(("name", "content"), [("train.txt", b"\xff\xfe\x00"), ("my.txt", b"a, b")])
 def test_a_list_that_is_none_is_named(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
