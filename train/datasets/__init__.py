@@ -46,6 +46,11 @@ def survey(data: Path, split: str, quiet: bool = False) -> Survey:
         if layout.fits(place):
             found = layout.survey(place, split)
             return tools.with_origin(found, origin) if origin else found
+    if count := tools.labelled(data):
+        raise HedgeError(
+            f"{data}: {count} pictures have labels, but nothing names the classes; add a "
+            f'{data / "classes.json"}, as ["road", "person"], or with the "id" or "color" of each'
+        )
     raise HedgeError(
         f"{data}: not a data set; expected leftImg8bit/ and gtFine/ (Cityscapes), "
         "images/<split>/ and labels/<split>/ with classes.json, a train.txt list, or what a "

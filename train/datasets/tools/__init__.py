@@ -15,7 +15,7 @@ from train.datasets.index import Layout, Survey, split_of
 from train.datasets.tools import archive, cache
 from train.datasets.tools.convert import Origin, convert
 from train.datasets.tools.export import Tool
-from train.datasets.tools.formats import TOOLS
+from train.datasets.tools.formats import TOOLS, colors
 from train.datasets.tools.tree import Tree
 
 PLAIN: tuple[Layout, ...] = (cityscapes.LAYOUT, folder.LAYOUT, listfile.LAYOUT)
@@ -48,6 +48,11 @@ def prepared(data: Path, quiet: bool = False) -> tuple[Path, Origin | None]:
     if origin.is_file():
         return place, msgspec.json.decode(origin.read_bytes(), type=Origin)
     return place, None
+
+
+def labelled(data: Path) -> int:
+    """How many pictures below ``data`` have a label picture beside them, of unknown classes."""
+    return colors.count(_tree(data)) if data.is_dir() else 0
 
 
 def with_origin(found: Survey, origin: Origin) -> Survey:

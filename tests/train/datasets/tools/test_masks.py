@@ -213,12 +213,22 @@ def roboflow(root: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("make", [flat_colors, split_ids, roboflow])
+def kaggle(root: Path) -> Path:
+    """As CamVid is laid out there."""
+    for seed, (stem, split) in enumerate(zip(STEMS, ("train", "train", "val"), strict=True)):
+        photo(root / f"{split}/{stem}.png", seed)
+        save_colors(root / f"{split}_labels/{stem}_L.png", WANTED)
+    rows = [f"{n},{r},{g},{b}" for n, (r, g, b) in zip(NAMES, COLORS, strict=True)]
+    (root / "class_dict.csv").write_text("\n".join(["name,r,g,b", *rows]), encoding="utf-8")
+    return root
+
+
+@pytest.mark.parametrize("make", [flat_colors, split_ids, roboflow, kaggle])
 def test_label_pictures_in_folders_of_any_order(
     make: Callable[[Path], Path], tmp_path: Path
 ) -> None:
     root = make(tmp_path / "data")
-    if make is not roboflow:
+    if make not in (roboflow, kaggle):
         rows = [{"name": n, "color": c} for n, c in zip(NAMES, COLORS, strict=True)]
         (root / "classes.json").write_text(json.dumps(rows), encoding="utf-8")
     found = labels(root)
@@ -230,3 +240,15 @@ def test_names_alone_make_a_class_list(tmp_path: Path) -> None:
     root = split_ids(tmp_path / "data")
     (root / "classes.json").write_text(json.dumps(NAMES), encoding="utf-8")
     assert all((label == WANTED).all() for label in labels(root).values())
+
+
+@pytest.mark.parametrize("make", [flat_colors, split_ids])
+def test_labels_without_a_class_list_are_told_what_they_lack(
+    make: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    root = make(tmp_path / "data")
+    with pytest.raises(HedgeError, match=r"3 pictures have labels, but .* add a .*classes\.json"):
+        survey(root, "train")
+    (root / "class_dict.csv").write_text("name,r,g,b\nroad,1,2\n")
+    with pytest.raises(HedgeError, match=r"class_dict\.csv: expected 'name,r,g,b'"):
+        survey(root, "train")

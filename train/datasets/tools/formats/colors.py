@@ -1,12 +1,14 @@
 """Label pictures beside their pictures, in ids or colours of a classes.json.
 
-Folders of any order: images/ and masks/, train/images and train/labels, or ``name_mask.png`` beside
-``name.jpg``. Roboflow's "semantic segmentation masks" have a _classes.csv of ids instead.
+Folders of any order: images/ and masks/, train/images and train/labels, train/ and train_labels/,
+or ``name_mask.png`` beside ``name.jpg``. Roboflow's "semantic segmentation masks" have a
+_classes.csv of ids instead, sets of Kaggle a class_dict.csv of colours.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -23,13 +25,16 @@ from train.datasets.tools.export import Export, Picture, Size, Tool, require_siz
 from train.datasets.tools.formats.masks import NOWHERE, by_id
 from train.datasets.tools.tree import Tree, read_text
 
-_IMAGES = {"image", "images", "img", "imgs", "photos", "pictures", "rgb"}
+_IMAGES = {"data", "image", "images", "img", "imgs", "photos", "pictures", "rgb"}
 _LABELS = {
-    "annotation", "annotations", "gt", "label", "labels", "mask", "masks", "segmentation",
+    "annot", "annotation", "annotations", "gt", "label", "labels", "mask", "masks", "segmentation",
     "segmentations",
 }  # fmt: skip
+_KIND = re.compile(rf"(?:(.*)[_ -])?({'|'.join(_IMAGES | _LABELS)})|(.+)(annot)", re.IGNORECASE)
 _ENDINGS = ("_mask", "_label", "_gt")
+_CAMVID = ("_L", "_P")  # endings of labels that say too little outside of a folder of labels
 _CSV = "_classes.csv"
+_COLORS = "class_dict.csv"
 
 Key = tuple[str, ...]
 
@@ -42,9 +47,9 @@ def read(tree: Tree) -> Export:
         for image, label in found
         if label is None
     ]
-    chosen = tree.root / "classes.json"
-    if chosen.is_file():
-        classes = class_list.load(chosen)
+    chosen, dictionary = tree.root / "classes.json", _csv(tree, _COLORS)
+    if chosen.is_file() or dictionary:
+        classes = class_list.load(chosen) if chosen.is_file() else _colored(dictionary[0])
         names, colors = classes.names, dict(zip(classes.names, classes.colors, strict=True))
         layers = partial(_layers, classes)
     else:
@@ -60,42 +65,75 @@ def read(tree: Tree) -> Export:
 
 
 def _fits(tree: Tree) -> bool:
-    is_named = (tree.root / "classes.json").is_file() or bool(_csv(tree))
-    return is_named and any(label for _, label in _pairs(tree))
+    is_named = (tree.root / "classes.json").is_file() or _csv(tree, _CSV) or _csv(tree, _COLORS)
+    return bool(is_named) and count(tree) > 0
 
 
 TOOL = Tool("label pictures", _fits, read)
 
 
-def _csv(tree: Tree) -> list[Path]:
-    return [path for path in tree.files if path.name == _CSV]
+def count(tree: Tree) -> int:
+    """How many pictures have a label picture, whether or not its classes are known."""
+    return sum(label is not None for _, label in _pairs(tree))
+
+
+def _csv(tree: Tree, name: str) -> list[Path]:
+    return [path for path in tree.files if path.name == name]
 
 
 def _pairs(tree: Tree) -> list[tuple[Path, Path | None]]:
-    """Each picture and its label: the same path, were it not for the folder's name or an ending."""
+    """Each picture and its label: the same path, were it not for the folder's kind or an ending."""
     images: dict[Key, Path] = {}
     labels: dict[Key, Path] = {}
     for path in tree.images:
-        parts = path.relative_to(tree.root).with_suffix("").parts
-        folders = [part for part in parts[:-1] if part.lower() not in _IMAGES | _LABELS]
-        ending = next((e for e in _ENDINGS if path.stem.endswith(e)), "")
-        is_label = bool(ending) or any(part.lower() in _LABELS for part in parts[:-1])
-        key = (*folders, composed(parts[-1].removesuffix(ending) if is_label else parts[-1]))
+        folders = [_folder(part) for part in path.relative_to(tree.root).parts[:-1]]
+        ending = next((each for each in _ENDINGS if path.stem.endswith(each)), "")
+        is_label = bool(ending) or any(in_labels for _, in_labels in folders)
+        stem = composed(path.stem.removesuffix(ending))
+        key = (*(name for name, _ in folders if name), stem)
         if is_label and path.suffix.lower() in label_files.LABEL_SUFFIXES:
             labels[key] = path
         elif not is_label:
             images[key] = path
+    for lone in sorted(labels.keys() - images.keys()):
+        short = (*lone[:-1], lone[-1][:-2])
+        if short in images and lone[-1].endswith(_CAMVID):
+            labels.setdefault(short, labels[lone])
     return [(image, labels.get(key)) for key, image in images.items()]
+
+
+def _folder(name: str) -> tuple[str, bool]:
+    """What a folder's name says beside its kind ("train" of "train_labels"), and whether it holds
+    labels."""
+    if found := _KIND.fullmatch(name):
+        return found[1] or found[3] or "", (found[2] or found[4]).lower() in _LABELS
+    return name, False
 
 
 def _numbered(tree: Tree) -> dict[int, str]:
     """Roboflow's classes by the value of a pixel."""
-    path = _csv(tree)[0]
-    rows = [row for row in csv.reader(read_text(path).splitlines()) if row][1:]
+    path = _csv(tree, _CSV)[0]
     try:
-        return {int(row[0]): row[1].strip() for row in rows}
+        return {int(row[0]): row[1].strip() for row in _rows(path)}
     except (ValueError, IndexError):
         raise HedgeError(f"{path}: expected 'Pixel Value, Class' and such lines") from None
+
+
+def _colored(path: Path) -> ClassSet:
+    """Kaggle's classes by the colour of a pixel."""
+    try:
+        rows = [(name.strip(), (int(r), int(g), int(b))) for name, r, g, b in _rows(path)]
+    except ValueError:
+        raise HedgeError(f"{path}: expected 'name,r,g,b' and such lines") from None
+    try:
+        return class_list.made(dict(rows))
+    except ValueError as error:
+        raise HedgeError(f"{path}: {error}") from None
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """The lines of a table below its head."""
+    return [row for row in csv.reader(read_text(path).splitlines()) if row][1:]
 
 
 def _by_number(names: dict[int, str], label: Path, size: Size) -> Iterator[tuple[str, np.ndarray]]:
