@@ -41,7 +41,7 @@ class Edges:
 def main(config: Edges) -> None:
     """Write the edge map of every image; HedgeError names the file that cannot be used."""
     cli.require(LIBRARIES, "train")
-    images = Tree(config.source).images  # without the hidden files that macOS leaves beside them
+    images = _images(config.source, config.out)
     if not images:
         raise HedgeError(f"{config.source}: no images here; give a folder that holds some")
     targets = [config.out / p.relative_to(config.source).with_suffix(".png") for p in images]
@@ -56,6 +56,16 @@ def main(config: Edges) -> None:
         with files.atomic_path(target) as temporary:
             Image.fromarray(edge_map(edges, read_rgb(image))).save(temporary)
     cli.say(f"{len(images)} edge maps → {config.out}")
+
+
+def _images(source: Path, out: Path) -> list[Path]:
+    """The images below ``source``: none that are hidden, as macOS leaves beside them, and no maps
+    of an earlier time, where ``out`` lies in it."""
+    root, maps = source.resolve(), out.resolve()
+    found = Tree(source).images
+    if maps == root:
+        return list(found)
+    return [path for path in found if maps not in (root / path.relative_to(source)).parents]
 
 
 if __name__ == "__main__":

@@ -54,6 +54,15 @@ def test_what_macos_leaves_beside_images_is_none(
     assert [path.name for path in (tmp_path / "out").rglob("*")] == ["a.png"]
 
 
+def test_maps_inside_the_folder_of_images_are_no_images(
+    trained_run: Path, blocks: Path, tmp_path: Path
+) -> None:
+    shutil.copy(blocks / "images/val/val0.png", tmp_path / "a.png")
+    for _ in range(2):
+        main(Edges(tmp_path, tmp_path / "edges", run=trained_run, force=True))
+    assert [path.name for path in (tmp_path / "edges").rglob("*")] == ["a.png"]
+
+
 def test_refusals(trained_run: Path, blocks: Path, tmp_path: Path) -> None:
     with pytest.raises(HedgeError, match="no images here"):
         main(Edges(tmp_path, tmp_path / "out", run=trained_run))
