@@ -1,6 +1,7 @@
 """BSDS500: natural images, each with boundaries by several annotators.
 
-The official tree: images/<split>/*.jpg and groundTruth/<split>/*.mat of the same stem.
+The official tree: images/<split>/*.jpg and groundTruth/<split>/*.mat of the same stem, or
+ground_truth/, as Kaggle has it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from scipy.io.matlab import MatReadError, matfile_version
 from runtime.errors import HedgeError
 from runtime.images import IMAGE_SUFFIXES, read_rgb
 from train.datasets.index import Problem, files, pair, read_edge_map, require_same_size
+
+_TRUTHS = ("groundTruth", "ground_truth")
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ def pairs(data: Path, split: str) -> tuple[Pair, ...]:
     """The pairs of a split, sorted by name; HedgeError names the first file without its other."""
     folder = data / "images" / split
     images = [path for path in files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
-    truths = [(path.stem, path) for path in files(data / "groundTruth" / split, "*.mat")]
+    drawn = next((data / n / split for n in _TRUTHS if (data / n).is_dir()), data / _TRUTHS[0])
+    truths = [(path.stem, path) for path in files(drawn, "*.mat")]
     items, faults = pair([(path.stem, path) for path in images], truths, split, folder)
     for fault in faults:
         if fault.problem is Problem.EMPTY_SPLIT:
@@ -73,6 +77,8 @@ def pairs(data: Path, split: str) -> tuple[Pair, ...]:
                 f"{folder}: no images; --data takes BSDS500's data folder, the one with images/ "
                 "and groundTruth/ in it"
             )
+        if fault.problem is Problem.MISSING_LABEL:
+            raise HedgeError(f"{fault.path}: no {fault.path.stem}.mat in {drawn}; add it")
         raise HedgeError(str(fault))
     return tuple(Pair(item.image, item.label) for item in items)
 

@@ -103,13 +103,19 @@ def test_the_reader_averages_people(drawings: Path) -> None:
     assert sorted(set(drawing.agreement.ravel().tolist())) == pytest.approx([0, 1 / 3, 2 / 3])
 
 
+def test_the_tree_of_kaggle_is_read(drawings: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").symlink_to(drawings / "images")
+    (tmp_path / "ground_truth").symlink_to(drawings / "groundTruth")
+    assert len(bsds.pairs(tmp_path, "val")) == 3
+
+
 def test_what_the_reader_refuses(drawings: Path, tmp_path: Path) -> None:
     with pytest.raises(HedgeError, match="takes BSDS500's data folder"):
         bsds.pairs(tmp_path, "train")
     (tmp_path / "images" / "train").mkdir(parents=True)
     image = tmp_path / "images" / "train" / "a.png"
     Image.new("RGB", SIZE[::-1]).save(image)
-    with pytest.raises(HedgeError, match=r"a\.png: no label of this name"):
+    with pytest.raises(HedgeError, match=r"a\.png: no a\.mat in .*groundTruth"):
         bsds.pairs(tmp_path, "train")
     truth = tmp_path / "groundTruth" / "train" / "a.mat"
     good = (drawings / "groundTruth" / "train" / "0.mat").read_bytes()
