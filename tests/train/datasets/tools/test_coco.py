@@ -252,6 +252,15 @@ def test_ids_are_the_same_as_text_and_as_numbers(
         require_like(label, HOLELESS, 0.5)
 
 
+def test_datumaro_is_told_from_coco(tmp_path: Path) -> None:
+    path = tmp_path / "data/annotations/default.json"
+    path.parent.mkdir(parents=True)
+    item = {"id": "0", "annotations": [], "image": {"path": "0.jpg"}}
+    path.write_text(json.dumps({"info": {}, "categories": {"label": {}}, "items": [item]}))
+    with pytest.raises(HedgeError, match=r"default\.json: Datumaro's own format, not COCO"):
+        open_index(tmp_path / "data", "train")
+
+
 def test_annotations_of_no_picture_are_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ a crowd region lies below all others. Pixels without a label are background.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -30,6 +31,7 @@ from train.datasets.tools.formats.raster import coco_counts, coco_polygon, point
 from train.datasets.tools.tree import Tree, has_keys, read_json
 
 _OTHERS = ("captions", "image_info", "panoptic", "person_keypoints")  # of the official set
+_DATUMARO = re.compile(rb'"categories"\s*:\s*\{')  # by kind, where COCO has a list
 _ONLY_BOXES = (
     "holds boxes only, no outlines ('segmentation'); label with polygons or masks, and export "
     "'COCO Segmentation' (Roboflow) or 'COCO 1.0' (CVAT)"
@@ -92,6 +94,9 @@ class _File(msgspec.Struct):
 def read(tree: Tree) -> Export:
     """All files of a tree that hold COCO annotations, as one export."""
     paths = _files(tree)
+    for path in paths:
+        if _DATUMARO.search(tree.sniff(path)):
+            raise HedgeError(f"{path}: Datumaro's own format, not COCO; export as 'COCO 1.0'")
     loaded = [(path, read_json(path, _File, "a COCO file")) for path in paths]
     used = {_key(a.category_id) for _, file in loaded for a in file.annotations}
     rows = [row for _, file in loaded for row in file.categories]
