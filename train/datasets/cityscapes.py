@@ -7,9 +7,11 @@ from pathlib import Path
 
 from runtime.accuracy import label_files
 from runtime.bundle.classes import CITYSCAPES
+from runtime.errors import HedgeError
 from runtime.images import IMAGE_SUFFIXES
 from train.datasets.index import Index, Layout, Survey, files, pair
 
+_HALVES = ("leftImg8bit", "gtFine")
 _IMAGE = "_leftImg8bit"
 # Best first. A colour image cannot tell a pole from a pole group, nor a car from its licence
 # plate: ids say more, so colours are the last resort.
@@ -18,11 +20,21 @@ _LABELS = ("_gtFine_labelIds", "_gtFine_labelTrainIds", "_gtFine_color")
 
 def fits(data: Path) -> bool:
     """Whether ``data`` holds (at least half of) the official tree."""
-    return (data / "leftImg8bit").is_dir() or (data / "gtFine").is_dir()
+    return any((data / name).is_dir() for name in _HALVES)
+
+
+def require_both(data: Path) -> None:
+    """HedgeError where only one half of the tree is there, as in each of the two official zips."""
+    if lacking := [name for name in _HALVES if not (data / name).is_dir()]:
+        raise HedgeError(
+            f"{data}: Cityscapes without its {lacking[0]}/; unpack leftImg8bit_trainvaltest.zip "
+            "and gtFine_trainvaltest.zip into one folder, and give that"
+        )
 
 
 def survey(data: Path, split: str) -> Survey:
     """The pairs of a split, best label file first, and everything that does not pair up."""
+    require_both(data)
     folder = data / "leftImg8bit" / split
     found = _named(folder, _IMAGE, IMAGE_SUFFIXES)
     items, faults = pair(found, _labels(data / "gtFine" / split).items(), split, folder)

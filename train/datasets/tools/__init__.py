@@ -111,6 +111,8 @@ def _converted(source: Path, data: Path, target: Path, quiet: bool) -> _Made:
     tree = _tree(source)
     tool = _found(tree)
     if tool is None:
+        if cityscapes.fits(tree.root):
+            cityscapes.require_both(tree.root)  # each of the official zips is a half
         if any(layout.fits(tree.root) for layout in PLAIN):
             return _Made(tree.root)
         raise HedgeError(f"{data}: no data set in it that is known")

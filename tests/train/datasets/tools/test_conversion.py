@@ -15,7 +15,7 @@ import pytest
 
 from runtime import files
 from runtime.errors import HedgeError
-from tests.train.datasets.layouts import make_folder
+from tests.train.datasets.layouts import make_cityscapes, make_folder
 from tests.train.datasets.tools import coco_files
 from tests.train.datasets.tools.scenes import HOLELESS, labels
 from train.datasets import is_data, open_index, survey, tools
@@ -69,6 +69,18 @@ def test_what_fails_leaves_nothing_behind(data: Path, cache: Path) -> None:
         path.unlink()
     with pytest.raises(HedgeError, match="without a single labelled picture"):
         open_index(data, "train")
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("lacking", ["leftImg8bit", "gtFine"])
+def test_half_of_cityscapes_is_told_to_need_the_other(
+    lacking: str, tmp_path: Path, cache: Path
+) -> None:
+    root = make_cityscapes(tmp_path / "half")
+    shutil.rmtree(root / lacking)
+    for half in (root, packed(root, tmp_path / "half.zip")):
+        with pytest.raises(HedgeError, match=f"{half}.*: Cityscapes without its {lacking}/"):
+            survey(half, "train")
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
