@@ -60,7 +60,7 @@ def label_lookup(path: Path, class_set: ClassSet) -> np.ndarray:
     ``_labelTrainIds``); under any other name the file's folder is asked once, as a whole: a single
     label of few classes could be read either way.
     """
-    if path.stem.endswith("_labelTrainIds"):
+    if path.stem.endswith(("_labelTrainIds", "_labelcsTrainIds")):
         return structs.replace(class_set, ids=(), ignored=()).lookup()
     if class_set != CITYSCAPES:
         return class_set.lookup()

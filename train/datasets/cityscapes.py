@@ -1,4 +1,7 @@
-"""The official Cityscapes tree: leftImg8bit/<split>/<city>/ beside gtFine/<split>/<city>/."""
+"""The official Cityscapes tree: leftImg8bit/<split>/<city>/ beside gtFine/<split>/<city>/.
+
+IDD has the same tree; of its label pictures those in the training ids of Cityscapes are read.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,15 @@ from runtime.accuracy import label_files
 from runtime.bundle.classes import CITYSCAPES
 from runtime.errors import HedgeError
 from runtime.images import IMAGE_SUFFIXES
-from train.datasets.index import Index, Layout, Survey, files, pair
+from train.datasets.index import Fault, Index, Layout, Problem, Survey, files, pair
 
 _HALVES = ("leftImg8bit", "gtFine")
 _IMAGE = "_leftImg8bit"
 # Best first. A colour image cannot tell a pole from a pole group, nor a car from its licence
 # plate: ids say more, so colours are the last resort.
-_LABELS = ("_gtFine_labelIds", "_gtFine_labelTrainIds", "_gtFine_color")
+_LABELS = (
+    "_gtFine_labelIds", "_gtFine_labelTrainIds", "_gtFine_labelcsTrainIds", "_gtFine_color",
+)  # fmt: skip
 
 
 def fits(data: Path) -> bool:
@@ -37,7 +42,15 @@ def survey(data: Path, split: str) -> Survey:
     require_both(data)
     folder = data / "leftImg8bit" / split
     found = _named(folder, _IMAGE, IMAGE_SUFFIXES)
-    items, faults = pair(found, _labels(data / "gtFine" / split).items(), split, folder)
+    truth = data / "gtFine" / split
+    labels = _labels(truth)
+    items, faults = pair(found, labels.items(), split, folder)
+    if found and not labels and next(truth.glob("*/*_polygons.json"), None):
+        detail = (
+            "holds outlines alone; make label pictures of them, for IDD with its tools' "
+            "createLabels.py --id-type csTrainId"
+        )
+        faults = [Fault(Problem.MISSING_LABEL, truth, detail)]
     read_label = partial(label_files.read_label, class_set=CITYSCAPES)
     index = Index(data, split, LAYOUT.name, CITYSCAPES, items, read_label)
     return Survey(index, tuple(faults))

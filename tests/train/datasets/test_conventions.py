@@ -134,6 +134,18 @@ def test_a_list_finds_names_in_both_unicode_forms(
     np.testing.assert_array_equal(index.read(index.items[0])[1], HALVES)
 
 
+def test_idd_by_the_label_pictures_in_the_ids_of_cityscapes(tmp_path: Path) -> None:
+    save(tmp_path / "leftImg8bit/train/7/frame0_leftImg8bit.png", np.zeros((*SIZE, 3)))
+    outlines = tmp_path / "gtFine/train/7/frame0_gtFine_polygons.json"
+    outlines.parent.mkdir(parents=True)
+    outlines.write_text("{}")
+    with pytest.raises(HedgeError, match=r"gtFine.train: holds outlines alone; .* csTrainId"):
+        open_index(tmp_path, "train")
+    save(outlines.with_name("frame0_gtFine_labelcsTrainIds.png"), np.full(SIZE, 13))
+    index = open_index(tmp_path, "train")
+    assert (index.read(index.items[0])[1] == 13).all()
+
+
 @pytest.mark.parametrize("kind", ["labelIds", "color"])
 def test_cityscapes_files_in_capitals(kind: str, tmp_path: Path) -> None:
     name = "ulm/ulm_0"

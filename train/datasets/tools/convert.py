@@ -29,7 +29,8 @@ from train.datasets.tools.split import with_splits
 from train.datasets.tools.tree import Tree
 
 _LONGEST = 120  # characters of a name; file systems allow 255 bytes
-_TELLING = ("_color", "_labelIds", "_labelTrainIds")  # endings that mean another kind of label
+# Endings that mean another kind of label.
+_TELLING = ("_color", "_labelIds", "_labelTrainIds", "_labelcsTrainIds")
 
 
 class Finding(msgspec.Struct, frozen=True):
