@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from setuptools.config.pyprojecttoml import load_file
 
@@ -86,10 +88,20 @@ def test_all_that_it_installs_is_pinned_within_our_bounds(path: Path) -> None:
             assert requirement.specifier.contains(pinned), requirement
 
 
-def test_no_pyav_is_installed_that_opens_otherwise() -> None:
-    """PyAV 19 takes no ``metadata_errors``: all videos and cameras would be refused."""
-    (bound,) = (r.specifier for r in map(Requirement, PROJECT["dependencies"]) if r.name == "av")
-    assert "17.0.0" in bound and "18.1.0" in bound and "19.0.2" not in bound
+@pytest.mark.parametrize(
+    ("name", "taken", "refused"),
+    [
+        ("av", ["17.0.0", "18.1.0"], "19.0.2"),  # no metadata_errors: all videos would be refused
+        ("msgspec", ["0.18.6"], "0.18.5"),  # no order of keys: no manifest would be read
+        ("openvino", ["2025.1.0"], "2025.0.0"),  # a compiled model comes as bytes: no engine starts
+        ("tyro", ["1.0.0"], "0.9.35"),  # takes no negative numbers with an exponent
+    ],
+)
+def test_no_library_is_taken_that_does_otherwise(name: str, taken: list[str], refused: str) -> None:
+    listed = [*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].values())]
+    (bound,) = {str(r.specifier) for r in map(Requirement, listed) if r.name == name}
+    assert all(version in SpecifierSet(bound) for version in taken)
+    assert refused not in SpecifierSet(bound)
 
 
 def test_every_file_of_pins_is_used_and_copied() -> None:
