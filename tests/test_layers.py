@@ -143,13 +143,23 @@ def test_data_sets_are_checked_without_the_libraries_of_training() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_a_command_says_what_is_missing_in_one_line() -> None:
+@pytest.mark.parametrize(
+    ("module", "library", "extra"),
+    [
+        ("train", "torchvision", "train"),
+        ("benchmarks", "jinja2", "benchmarks"),
+        ("benchmarks.pipeline", "psutil", "benchmarks"),
+    ],
+)
+def test_a_command_says_what_is_missing_in_one_line(module: str, library: str, extra: str) -> None:
     code = f"""
-{HIDDEN}
+{HIDDEN.replace("torchvision", library)}
 import runpy
+sys.modules[{library!r}] = None
 sys.argv = ["-m"]  # as it is while python -m looks for its module
-runpy.run_module("train", run_name="__main__")
+sys.orig_argv = ["python", "-m", {module!r}]
+runpy.run_module({module!r}, run_name="__main__")
 """
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    fix = "error: torchvision not installed; pip install 'hedge-seg[train]'\n"
+    fix = f"error: {library} not installed; pip install 'hedge-seg[{extra}]'\n"
     assert (result.returncode, result.stderr) == (2, fix)
