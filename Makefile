@@ -11,8 +11,10 @@ DEMO := demo
 # what is not kept every process compiles again.
 unexport PYTHONDONTWRITEBYTECODE
 
+# A venv keeps the Python that it was made with: one of another is made anew.
 $(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("error: Hedge needs Python 3.10 or newer, as in make demo PYTHON=python3.11")'
+	$(PYTHON) -m venv $$([ "$$($(RUN) -V 2>&1)" = "$$($(PYTHON) -V)" ] || echo --clear) $(VENV)
 	$(RUN) -m pip install --quiet --no-compile --disable-pip-version-check -e '.[dev]'
 	touch $@
 
