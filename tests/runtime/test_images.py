@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import PIL
 import pillow_heif
 import pytest
 from PIL import ExifTags, Image, ImageCms
@@ -157,6 +158,8 @@ MODES = {  # that PIL writes in each format
 )
 def test_every_mode_of_every_format_shows_the_picture(kind: str, mode: str, tmp_path: Path) -> None:
     """White above black, transparent to the left, except in a GIF, which keeps no such colours."""
+    if (kind, mode) == ("TIFF", "YCbCr") and int(PIL.__version__.split(".")[0]) < 13:
+        pytest.skip("Pillow 12, the last for Python 3.10, asks such files for four bytes a pixel")
     image = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
     image[:32, :, :3] = 255
     image[..., 3] = np.linspace(0, 255, WIDTH)
