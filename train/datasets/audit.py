@@ -247,7 +247,7 @@ def split_warnings(report: SplitReport) -> Iterator[str]:
     """What looks wrong in a split, one line each."""
     index, unseen = report.index, report.unseen()
     if unseen and report.pixels.any() and len(index.classes) < IGNORE:  # else: no class list
-        lost = "it cannot be learned" if index.split == "train" else "it is not scored"
+        lost = "it cannot be learned" if index.split == "train" else "it is 0 where it is answered"
         some = f" {report.read} of the" if report.read < len(index) else " the"
         yield f"never in{some} labels of {index.split}: {', '.join(unseen)}; {lost}"
         if report.pixels[IGNORE] and len(index.classes) - len(unseen) < 2:

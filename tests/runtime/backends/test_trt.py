@@ -20,9 +20,11 @@ from runtime.errors import HedgeError
 
 RTX = "tensorrt_rtx"
 gpu = pytest.mark.gpu
+# On a GPU TensorRT where it is installed: TensorRT-RTX knows no GPU of data centres.
+LIBRARY = "tensorrt" if find_spec("tensorrt") else RTX
 needs_gpu = pytest.mark.skipif(
-    not (machine.gpus() and find_spec("pycuda")),
-    reason="no NVIDIA GPU, or no pycuda, on this machine",
+    not (machine.gpus() and find_spec("pycuda") and find_spec(LIBRARY)),
+    reason="no NVIDIA GPU, no pycuda, or no TensorRT on this machine",
 )
 
 
@@ -239,7 +241,7 @@ def frames() -> list[np.ndarray]:
 @gpu
 @needs_gpu
 def test_gpu_gives_the_labels_of_the_cpu(bundle: Path, frames: list[np.ndarray]) -> None:
-    with load_engine(bundle, RTX) as engine, load_engine(bundle, "onnxruntime") as reference:
+    with load_engine(bundle, LIBRARY) as engine, load_engine(bundle, "onnxruntime") as reference:
         for frame in frames:  # the first without a CUDA graph, the others with one
             assert np.array_equal(engine.infer(frame), reference.infer(frame))
 
@@ -247,8 +249,8 @@ def test_gpu_gives_the_labels_of_the_cpu(bundle: Path, frames: list[np.ndarray])
 @gpu
 @needs_gpu
 def test_gpu_runs_engines_for_any_number_of_frames(bundle: Path, frames: list[np.ndarray]) -> None:
-    trt.build(bundle, RTX, options=trt_cache.BuildOptions(max_batch=4))
-    with load_engine(bundle, RTX) as engine, load_engine(bundle, "onnxruntime") as reference:
+    trt.build(bundle, LIBRARY, options=trt_cache.BuildOptions(max_batch=4))
+    with load_engine(bundle, LIBRARY) as engine, load_engine(bundle, "onnxruntime") as reference:
         for frame in frames:
             assert np.array_equal(engine.infer(frame), reference.infer(frame))
 
@@ -257,7 +259,7 @@ def test_gpu_runs_engines_for_any_number_of_frames(bundle: Path, frames: list[np
 @needs_gpu
 def test_gpu_answers_in_order_with_two_in_flight(bundle: Path, frames: list[np.ndarray]) -> None:
     manifest = Manifest.load(bundle)
-    with trt.load(bundle, manifest, 0, RTX, in_flight=2) as engine:
+    with trt.load(bundle, manifest, 0, LIBRARY, in_flight=2) as engine:
         expected = [engine.infer(frame) for frame in frames]
         engine.submit(frames[0])
         for number, frame in enumerate(frames[1:]):
@@ -273,8 +275,8 @@ def test_gpu_answers_in_order_with_two_in_flight(bundle: Path, frames: list[np.n
 def test_gpu_engines_close_twice_and_in_any_order(
     bundle: Path, frames: list[np.ndarray], make_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
-    first = load_engine(bundle, RTX)
-    second = load_engine(make_bundle(tmp_path / "other"), RTX)
+    first = load_engine(bundle, LIBRARY)
+    second = load_engine(make_bundle(tmp_path / "other"), LIBRARY)
     first.close()
     first.close()
     assert second.infer(frames[0]).shape == (1, 24, 32)
