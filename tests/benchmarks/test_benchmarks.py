@@ -182,7 +182,9 @@ def test_a_gate_fails_after_the_report_is_written(
     same = tmp_path / "same.json"
     (tmp_path / "out" / "report.json").rename(same)
     main(Benchmark(**settings, baseline=same, fail_if="miou < 0"))
-    baseline["cells"][0]["accuracy"]["miou"] += 0.01
+    accuracy = baseline["cells"][0]["accuracy"]
+    accuracy["miou"] += 0.01
+    accuracy["iou"] = {name: iou and iou + 0.01 for name, iou in accuracy["iou"].items()}
     better = tmp_path / "better.json"
     better.write_text(json.dumps(baseline))
     (tmp_path / "out" / "report.json").unlink()

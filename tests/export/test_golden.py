@@ -40,7 +40,8 @@ class Coarser(Coarse):
 def task(trained_run: Path, blocks: Path, tmp_path: Path) -> Task:
     config = Export(trained_run, fp32=True, data=blocks)
     size = (48, 64)
-    return Task(config, given(config, None), tmp_path / "tiny", size, size, tmp_path)
+    target = tmp_path / "tiny"
+    return Task(config, given(config, None), target, size, size, tmp_path, target)
 
 
 def test_what_a_coarse_engine_loses_is_asked_of_none(task: Task, tmp_path: Path) -> None:
