@@ -206,7 +206,7 @@ def _opened(
     """A connection; of pictures one after another, by the bytes that each of them begins with.
 
     FFmpeg takes them apart by the lines between them, which some cameras write as browsers alone
-    read them: "image/jpg", "image/jpeg; size=9", no line before the first.
+    read them: "image/jpg", "image/jpeg; size=9".
     """
     container = address.open(options, timeout, decoder.accel)
     if container.format.name != "mpjpeg" or _shows(container):
