@@ -29,6 +29,7 @@ def machine() -> dict[str, Fact]:
     return {
         "cpu": here.cpu_name(),
         "cores": here.cores(),
+        "granted_cores": here.granted(),  # fewer in a container with a quota of CPU time
         "gpus": here.gpus(),
         "memory_mb": round(psutil.virtual_memory().total / 1e6),
         "system": f"{platform.system()} {platform.machine()}",

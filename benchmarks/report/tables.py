@@ -10,6 +10,7 @@ from functools import partial
 from benchmarks.report.numbers import number, percent, proper, span, times
 from benchmarks.report.rows import Row
 from benchmarks.report.view import View
+from benchmarks.results import Fact
 
 Text = str | None
 Lines = Sequence[Sequence[str]]  # the first names the columns
@@ -207,7 +208,7 @@ def _footer(view: View) -> str:
     parts = [
         machine.get("cpu"),
         ", ".join(gpus) if isinstance(gpus, (list, tuple)) else None,
-        f"{machine['cores']} cores" if machine.get("cores") else None,
+        _cores(machine),
         threads,
         ", ".join(f"{proper(name)} {version}" for name, version in found),
         f"{', '.join(sizes)} pixels" if sizes else None,
@@ -217,6 +218,16 @@ def _footer(view: View) -> str:
         ("accuracy on " if scored else "accuracy not measured: ") + (results.data or "no data"),
     ]
     return "; ".join(str(part) for part in parts if part)
+
+
+def _cores(machine: Mapping[str, Fact]) -> str | None:
+    """How many there are, and how much of their time a container with a quota gets."""
+    cores, granted = machine.get("cores"), machine.get("granted_cores")
+    if not isinstance(cores, int) or cores < 1:
+        return None
+    if isinstance(granted, (int, float)) and granted < cores:
+        return f"{cores} cores, time of {granted:g} granted"
+    return f"{cores} cores"
 
 
 def _apart(row: Row, rows: Sequence[Row]) -> str:

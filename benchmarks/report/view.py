@@ -140,8 +140,9 @@ def _doubt(results: Results) -> str | None:
         return None
     if results.threads != 1 and results.others > BUSY * cores:
         return f"other processes took {results.others:.1f} of {cores} cores while cells were timed"
-    if results.threads > cores:
-        return f"{results.threads} threads shared {cores} cores, where PyTorch's wait busily"
+    granted = results.machine.get("granted_cores", cores)  # reports of before 2026-12 lack it
+    if isinstance(granted, (int, float)) and results.threads > granted:
+        return f"{results.threads} threads shared {granted:g} cores, where PyTorch's wait busily"
     return None
 
 

@@ -104,7 +104,8 @@ def test_tegrastats_is_read_line_by_line(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_facts_of_the_machine() -> None:
     facts = machine()
-    assert facts["cores"] >= 1 and facts["versions"]["numpy"] == np.__version__
+    assert 0 < facts["granted_cores"] <= facts["cores"]
+    assert facts["versions"]["numpy"] == np.__version__
     assert free_mb() > 10
 
 
