@@ -83,8 +83,16 @@ def is_image(path: Path) -> bool:
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return True
     head = _head(path)
-    is_jpegs = path.suffix.lower() in {".mjpeg", ".mjpg"}  # a video: one JPEG after another
-    return (head.startswith(_MAGIC) and not is_jpegs) or _is_heif(head) or _is_avif(head)
+    return (head.startswith(_MAGIC) or _is_heif(head) or _is_avif(head)) and not is_jpegs(path)
+
+
+def is_jpegs(path: Path) -> bool:
+    """Whether a file is a video of one JPEG after another, as they are or as cameras send them.
+
+    Its name says so: a photo begins in the same way.
+    """
+    named = path.suffix.lower() in {".mjpeg", ".mjpg"}
+    return named and _head(path).lstrip().startswith((b"\xff\xd8\xff", b"--"))
 
 
 def pictures(path: Path) -> int:

@@ -19,6 +19,7 @@ import av
 _SLACK_S = 0.25  # of the frames before a hole
 _ROUNDED = 0.1  # of a playlist's length
 _TS_PACKET = 188  # bytes
+_JPEG_TAIL = 4096  # bytes, in which a whole picture's end is
 _BOXES = 100_000  # of an mp4 that are looked at: two for each second that our own files hold
 _BOX_NAMES = (
     b"ftyp moov mdat moof mfra sidx ssix styp emsg prft free skip wide uuid pnot meta".split()
@@ -78,6 +79,14 @@ def missing_bytes(path: Path) -> int:
         else:
             end = _mp4_end(file, size)
     return max(0, end - size)
+
+
+def breaks_off(path: Path) -> bool:
+    """Whether the last of a file's JPEGs has no end: FFmpeg fills in the rest without a word."""
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, _JPEG_TAIL), 2)
+        tail = file.read()
+    return tail.rfind(b"\xff\xd9") <= tail.rfind(b"\xff\xd8")
 
 
 def broken_at(path: Path) -> int | None:

@@ -11,19 +11,27 @@ from av.codec.hwaccel import HWAccel
 from av.video.reformatter import VideoReformatter
 
 from runtime.errors import HedgeError
+from runtime.images import is_jpegs
 from runtime.sources.base import Frame, FrameNames, Source, frame_name
 from runtime.sources.decode import bgr_image, limit_size, main_video, packets_of, pixel_aspect
 from runtime.sources.frame_times import FrameTimes, frame_rate
 from runtime.sources.hardware.decoder import CPU, Decode, Decoder, choose
 from runtime.sources.losses.account import Account
 from runtime.sources.losses.places import gap_in_flv, gap_in_transport
-from runtime.sources.promise import broken_at, missing_bytes, missing_s, promised_frames, promised_s
+from runtime.sources.promise import (
+    breaks_off,
+    broken_at,
+    missing_bytes,
+    missing_s,
+    promised_frames,
+    promised_s,
+)
 
 _SLACK_S = 0.25  # by which a video may end before the length it promises
 # Real containers only. Playlists (HLS, DASH, concat, SDP) would open other files by themselves.
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,"
-    "flv,ogg,asf,mxf,nut,gif,yuv4mpegpipe,dv,wav,mp3,aac,flac"
+    "flv,ogg,asf,mxf,nut,gif,yuv4mpegpipe,dv,mjpeg,wav,mp3,aac,flac"
 )
 
 
@@ -97,6 +105,8 @@ class VideoSource(Source):
         missing = sum(missing_bytes(path) for path in self.files)
         if missing:
             return f"it is cut: {missing} of the bytes it promises are missing"
+        if self._container.format.name == "mjpeg" and any(map(breaks_off, self.files)):
+            return "its last picture breaks off"
         broken = next(
             (at for path in self.files if (at := self._broken_at(path)) is not None), None
         )
@@ -170,9 +180,17 @@ def open_container(path: Path, accel: HWAccel | None = None) -> av.container.Inp
         raise HedgeError(f"{path}: the file is empty (0 bytes); copy or record it again")
     # As an absolute file: URL, a name such as "concat:x" or "-report" is only ever a name.
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+    kind = "mjpeg" if is_jpegs(path) else None
     try:
         url = f"file:{path.absolute()}"
-        return av.open(url, container_options=options, metadata_errors="replace", hwaccel=accel)
+        return av.open(
+            url, format=kind, container_options=options, metadata_errors="replace", hwaccel=accel
+        )
+    except av.error.ArgumentError as error:  # what FFmpeg says of formats that it may not read
+        raise HedgeError(
+            f"{path}: a playlist, or of a format that is not read; give the videos that a playlist "
+            "names, convert others: ffmpeg -i IN -c copy OUT.mkv"
+        ) from error
     except av.FFmpegError as error:
         raise HedgeError(
             f"{path}: not a readable video ({error.strerror}); check that it plays, or convert it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from runtime.errors import IncompleteError
 from runtime.sources.open import open_source
@@ -81,6 +83,31 @@ def test_what_the_demuxer_passes_over_is_told(kind: str, damage: str, tmp_path: 
     path.write_bytes(whole)
     with open_source(str(path)) as source:
         assert (len(list(source)), source.complaint()) == (len(TIMES), None)
+
+
+def multipart(pictures: list[bytes]) -> bytes:
+    head = b"--b\r\nContent-Type: image/jpeg\r\n\r\n"
+    return b"".join(head + picture + b"\r\n" for picture in pictures) + b"--b--\r\n"
+
+
+@pytest.mark.parametrize("written", [b"".join, multipart])
+def test_a_file_of_one_jpeg_after_another_is_a_video(
+    written: Callable[[list[bytes]], bytes], tmp_path: Path
+) -> None:
+    """As ``ffmpeg -f mjpeg``, ``cat *.jpg`` and ``curl http://camera/video.mjpg`` write it."""
+    path, pictures = tmp_path / "a.mjpg", []
+    for level in (50, 150, 250):
+        file = io.BytesIO()
+        Image.new("L", (320, 240), level).save(file, "JPEG")
+        pictures.append(file.getvalue())
+    path.write_bytes(written(pictures))
+    with open_source(str(path)) as source:
+        assert [frame.image[9, 9, 0] for frame in source] == [50, 150, 250]
+    assert (source.fps, source.complaint()) == (25, None)
+    path.write_bytes(written(pictures)[:-200])
+    with open_source(str(path)) as source:
+        assert len(list(source)) >= 2
+    assert source.complaint() == f"{path}: its last picture breaks off"
 
 
 def test_sizes_that_are_left_open_promise_nothing(tmp_path: Path) -> None:
