@@ -4,8 +4,9 @@ PIL, not OpenCV: OpenCV returns a truncated JPEG without an error, and a palette
 instead of ids. What a file holds says its content, not its suffix. Readable are:
 
 - AVIF, BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF and WebP; HEIC with the extra ``heic``.
-- gray, palette, RGB and CMYK, with 1 to 16 bits, and floating point of 0..1. 16 bits are scaled to
-  8. Integers without a known full scale are refused: 12 bits in 16 would be black.
+- gray, palette, RGB and CMYK, with 1 to 16 bits (colours in JPEG 2000: 8), and floating point of
+  0..1. 16 bits are scaled to 8. Integers without a known full scale are refused: 12 bits in 16
+  would be black.
 - EXIF orientations: the image comes upright, as viewers show it and as ``cv2.imread`` reads it.
 - embedded colour profiles: colours are converted to sRGB, which networks are trained on. A damaged
   profile is ignored, as browsers do.
@@ -44,6 +45,8 @@ _TOO_LARGE = f"it has more than {MAX_PIXELS / 1e6:.0f} million pixels; make it s
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
 _HDR = re.compile(rb"colrnclx..\0\x10|cICP.\x10", re.DOTALL)  # how AVIF, HEIC and PNG tell it
+# A JPEG 2000's header (SIZ) with more than 8 bits: PIL makes black of the brightest such colours.
+_DEEP_JPEG2000 = re.compile(rb"\xff\x4f\xff\x51.{38}[\x08-\x7f\x88-\xff]", re.DOTALL)
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -194,6 +197,9 @@ def _open(path: Path) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise ValueError(_TOO_LARGE)
+    if image.format == "JPEG2000" and image.mode[0] != "I" and _DEEP_JPEG2000.search(head):
+        image.close()
+        raise ValueError("JPEG 2000 in colour with more than 8 bits; save 8 bits, or a TIFF or PNG")
     return image
 
 

@@ -200,6 +200,8 @@ def bad_image(kind: str, path: Path) -> None:
         Image.fromarray(RAMP // 16).save(path)
     elif kind == "12 bits in 16 of colours":
         cv2.imwrite(str(path), cv2.merge([RAMP // 16] * 3 + [np.full_like(RAMP, 65535)]))
+    elif kind == "colours of 16 bits":  # PIL makes black of the brightest
+        path.write_bytes(cv2.imencode(".jp2", cv2.merge([RAMP] * 3))[1].tobytes())
     elif kind in ("float of 0..255", "NaN", "negative"):
         factor = {"float of 0..255": 255.0, "NaN": np.nan, "negative": -0.5}[kind]
         Image.fromarray((RAMP / 65535 * factor).astype(np.float32)).save(path, "TIFF")
@@ -220,6 +222,7 @@ BAD = {
     "GIF": "3 pictures", "WEBP": "3 pictures", "PNG": "3 pictures", "AVIF": "3 pictures",
     "TIFF": "several pages", "12 bits in 16": "brightest value is 4095 of 65535",
     "12 bits in 16 of colours": "brightest value is below 4096 of 65535",
+    "colours of 16 bits": "JPEG 2000 in colour with more than 8 bits",
     "float of 0..255": "from 0 to 255", "NaN": "from nan", "negative": "from -0.5",
     "int32": "from 0 to 65535000", "raw": "begins with a thumbnail",
     "large": "more than 67 million pixels",
