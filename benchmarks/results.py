@@ -218,7 +218,7 @@ class Results:
             raise HedgeError(
                 f"{path}: no such file; python -m benchmarks --out writes one"
             ) from error
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, RecursionError) as error:
             raise HedgeError(
                 f"{path}: not a report.json of python -m benchmarks: {error}"
             ) from error

@@ -91,7 +91,7 @@ class Report:
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, RecursionError) as error:
             raise HedgeError(
                 f"{path}: not a report of the ablation ({error}); delete it"
             ) from error

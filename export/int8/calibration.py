@@ -129,7 +129,7 @@ class Scales:
         """Read a table; HedgeError if it is damaged or was measured on another model."""
         try:
             scales = msgspec.json.decode(path.read_bytes(), type=cls)
-        except (OSError, ValueError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, RecursionError) as error:
             raise HedgeError(f"{path}: not a table of scales: {error}") from error
         if scales.model != model:
             raise HedgeError(

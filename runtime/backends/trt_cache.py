@@ -52,7 +52,7 @@ class Sidecar:
         """Read the sidecar of the engine at ``path``; HedgeError if there is no readable one."""
         try:
             return msgspec.json.decode(_beside(path).read_bytes(), type=cls)
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, RecursionError) as error:
             raise HedgeError(
                 f"{path}: engine without a readable sidecar ({error}); {fix(path)}"
             ) from error

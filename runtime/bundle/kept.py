@@ -22,7 +22,7 @@ def read(path: Path, kind: type[Item]) -> list[Item]:
     """The items in ``path``, the newest last; none where there is no such file."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=list[kind])  # type: ignore[valid-type]
-    except (OSError, ValueError, msgspec.MsgspecError):
+    except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return []
 
 

@@ -14,6 +14,7 @@ import torch
 
 from benchmarks import ablation
 from benchmarks.ablation import DESIGNS, Ablation
+from benchmarks.results import Results
 from benchmarks.stats.pairs import Gain
 from benchmarks.studies import ablation_runs
 from benchmarks.studies.ablation_report import Cost, Report, Result, draw, to_markdown
@@ -95,9 +96,12 @@ def test_the_picture_shows_designs_before_anything_is_timed(report: Report, tmp_
 
 
 def test_a_damaged_report_is_named(tmp_path: Path) -> None:
-    (tmp_path / "ablation.json").write_text("{")
-    with pytest.raises(HedgeError, match=r"ablation.json: not a report of the ablation"):
-        Report.load(tmp_path)
+    for content in ("{", '{"": ' + "[" * 10_000):
+        (tmp_path / "ablation.json").write_text(content)
+        with pytest.raises(HedgeError, match=r"ablation.json: not a report of the ablation"):
+            Report.load(tmp_path)
+        with pytest.raises(HedgeError, match=r"ablation.json: not a report.json"):
+            Results.load(tmp_path / "ablation.json")
     assert Report.load(tmp_path / "elsewhere") is None
 
 

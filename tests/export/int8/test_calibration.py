@@ -119,7 +119,7 @@ def test_scales_come_back_for_their_model_only(tmp_path: Path) -> None:
     assert Scales.load(path, "mine") == scales
     with pytest.raises(HedgeError, match="scales of another model or input size"):
         Scales.load(path, "yours")
-    for damaged in (path.read_bytes()[:-9], b"", b"[]", b"\xff\xfe"):
+    for damaged in (path.read_bytes()[:-9], b"", b"[]", b"\xff\xfe", b'{"": ' + b"[" * 10_000):
         path.write_bytes(damaged)
         with pytest.raises(HedgeError, match="not a table of scales"):
             Scales.load(path, "mine")

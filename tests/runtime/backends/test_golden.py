@@ -146,8 +146,9 @@ def test_what_was_proven_here_is_not_asked_again(
         assert calls() == [BLACK], "what was proven before is still known"
     replace(Manifest.load(golden_bundle), name="exported-again").save(golden_bundle)
     assert [calls(), calls()] == [[GOLDEN], [BLACK]]
-    (golden_bundle / PROVEN).write_bytes(b"[")
-    assert calls() == [GOLDEN]
+    for damaged in (b"[", b'[{"": ' + b"[" * 10_000):
+        (golden_bundle / PROVEN).write_bytes(damaged)
+        assert calls() == [GOLDEN]
 
 
 @pytest.mark.parametrize("bound", [0.80, 0.95])

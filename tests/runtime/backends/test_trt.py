@@ -55,7 +55,7 @@ def test_one_changed_bit_is_refused(built: Path) -> None:
         check(built)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{}", b'{"engine": "'])
+@pytest.mark.parametrize("content", [None, b"", b"{}", b'{"engine": "', b'{"": ' + b"[" * 10_000])
 def test_an_engine_without_its_sidecar_is_refused(built: Path, content: bytes | None) -> None:
     sidecar = built.with_name(f"{built.name}.json")
     sidecar.unlink()
