@@ -20,6 +20,7 @@ from runtime.web.client import Access
 from runtime.web.hidden import redacted
 
 PIPE = "-"  # standard input, as everywhere
+_NUMBERED = re.compile(r"%0?\d*d")  # as FFmpeg and OpenCV name a sequence of pictures
 
 
 def open_source(
@@ -54,6 +55,11 @@ def _open_files(source: str, decode: Decode) -> Source:
         raise HedgeError(f"{source}: neither a file nor a folder; give a video or images")
     if glob.has_magic(source):
         return _open_glob(source, decode)
+    if _NUMBERED.search(path.name):
+        star = redacted(str(path.with_name(_NUMBERED.sub("*", path.name))))
+        raise HedgeError(
+            f"{redacted(source)}: numbered files are named by a star here: '{star}', in quotes"
+        )
     raise HedgeError(f"{redacted(source)}: no such file or folder; check the path")
 
 

@@ -252,6 +252,7 @@ def bad_source(kind: str, folder: Path) -> str:
             Image.new("RGB", (2, 2)).save(folder / f"twin.{suffix}")
     special = {
         "no match": f"{folder}/*.png",
+        "sequence": f"{folder}/img_%04d.png",
         "camera": "rtsp://me:secret@host/1",
         "device": "/dev/null",
     }
@@ -268,6 +269,7 @@ BAD_SOURCES = {
     "empty folder": "no images",
     "doubled names": "twin",
     "no match": "matches nothing",
+    "sequence": r"img_%04d.png: numbered files .* '.*/img_\*\.png', in quotes",
     "camera": "rtsp://",
     "device": "neither a file nor a folder",
 }
