@@ -8,27 +8,30 @@ import onnx_ir as ir
 
 _LINEAR = {"half_pixel", "pytorch_half_pixel"}  # the same where there is more than one pixel
 _RENAMED = {"Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape"}  # labels, and their order, stay
-_MONOTONE = {"Softmax", "LogSoftmax", "Sigmoid"}  # the largest score stays the largest
-_PLACED = _RENAMED | {"Resize", "Transpose"}  # a share of one stays a share of one
 _PARTS = {"Gather", "Slice", "Split"}  # of shares, one class's
 _SHARES = {"HardSigmoid", "Sigmoid", "Softmax"}
+_MONOTONE = {"Softmax", "LogSoftmax", "Sigmoid"}  # the largest score stays the largest
+_PLACED = _RENAMED | {"Resize", "Transpose"}  # labels stay labels, a share of one a share of one
 _SOFTMAX = {"Softmax", "LogSoftmax"}
 _CLASSES = (1, -3)  # the axis, of (N, C, H, W)
 
 
 def behind_labels(labels: ir.Value) -> ir.Value | None:
     """The scores (N, C, H, W) whose argmax ``labels`` are; None where that is not what they are."""
-    node = best(labels)
+    node = _best(labels, _RENAMED)
     scores = node.inputs[0] if node is not None else None
     if node is None or scores is None or _axis(node) not in _CLASSES:
         return None
     return scores if scores.shape is not None and len(scores.shape) == 4 else None
 
 
-def best(labels: ir.Value) -> ir.Node | None:
-    """The argmax that ``labels`` are, of whatever type; None where they are none."""
-    node = _before(labels, _RENAMED).producer()
-    return node if node is not None and node.op_type == "ArgMax" else None
+def scored(labels: ir.Value) -> int | None:
+    """Of how many classes ``labels``, of whatever type, size and order, are the best; else None."""
+    node = _best(labels, _PLACED)
+    scores = node.inputs[0] if node is not None else None
+    if node is None or scores is None or scores.shape is None:
+        return None
+    return int(scores.shape.numpy()[_axis(node) or 0])
 
 
 def behind_shares(scores: ir.Value) -> ir.Value:
@@ -54,6 +57,11 @@ def threshold(score: ir.Value) -> float:
     """Above which the one score of a pixel means the class: of probabilities, else of logits."""
     node = _before(score, _PLACED | _PARTS).producer()
     return 0.5 if node is not None and node.op_type in _SHARES else 0.0
+
+
+def _best(labels: ir.Value, kinds: Collection[str]) -> ir.Node | None:
+    node = _before(labels, kinds).producer()
+    return node if node is not None and node.op_type == "ArgMax" else None
 
 
 def _before(value: ir.Value, kinds: Collection[str]) -> ir.Value:

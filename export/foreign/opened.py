@@ -135,13 +135,12 @@ class Opened:
                 f"{found} is of one image, though {batch} are given: --batch 1, or export it "
                 "without a first axis of 1 within"
             )
-        if value.dtype in _WHOLE or ends.best(value) is not None:
+        count = ends.scored(value)
+        if value.dtype in _WHOLE or count is not None:
             sides = [side for side in shape[1:] if side != 1]
             if len(sides) != 2:
                 raise HedgeError(f"{found} is no label for each pixel: (N, H, W) is wanted")
-            scores = ends.behind_labels(value)
-            classes = int(scores.shape.numpy()[1]) if scores and scores.shape else None
-            return self._bordered(value, size, classes, (sides[0], sides[1]), labels=True)
+            return self._bordered(value, size, count, (sides[0], sides[1]), labels=True)
         if value.dtype != ir.DataType.FLOAT or len(shape) != 4:
             raise HedgeError(
                 f"{found} is neither scores, float32 (N, C, h, w), nor whole numbers (N, H, W)"

@@ -33,10 +33,10 @@ def write_network(
     """Write a network of two convolutions that scores ``classes`` classes at half of ``sides``.
 
     ends: of "sigmoid", "enlarged" (by 2, bilinear), "softmax", "second" (class alone), "shares"
-    (sigmoid), "mask" (bool), "labels" (uint8) and "floats" (of labels), in this order; begins: of
-    "normal", which takes bytes, "unfolded" (rows and columns in pairs and back, by nodes without
-    names) and "padded"; last: NHWC at both borders; more: nodes behind all that, outputs: further
-    ones.
+    (sigmoid), "mask" (bool), "labels" (uint8), "floats" (of labels) and "repeated" (those, by
+    2), in this order; begins: of "normal", which takes bytes, "unfolded" (rows and columns in pairs
+    and back, by nodes without names) and "padded"; last: NHWC at both borders; more: nodes behind
+    all that, outputs: further ones.
     """
     random = np.random.default_rng(0)
     shape = (batch, *sides, channels) if last else (batch, channels, *sides)
@@ -94,21 +94,25 @@ def write_network(
     if "mask" in ends:
         then("Greater", "half")
     if "labels" in ends:
-        then("ArgMax", axis=1, keepdims=0)
+        then("ArgMax", axis=1, keepdims=int("repeated" in ends))
         then("Cast", to=TensorProto.UINT8)
     if "floats" in ends:
         then("Cast", to=TensorProto.FLOAT)
+    if "repeated" in ends:
+        ways = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        then("Resize", "", "scales", mode="nearest", **ways)
     if last:
         then("Transpose", perm=(0, 2, 3, 1))
     nodes[-1].output[0] = "logits"  # a name that our own graphs have
     kinds = {"labels": TensorProto.UINT8, "mask": TensorProto.BOOL}
     kind = kinds.get(ends[-1], TensorProto.FLOAT) if ends else TensorProto.FLOAT
+    axes = 3 if "labels" in ends and "repeated" not in ends else 4
     graph = helper.make_graph(
         [*nodes, *more],
         "network",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
         [
-            helper.make_tensor_value_info("logits", kind, [None] * (3 if "labels" in ends else 4)),
+            helper.make_tensor_value_info("logits", kind, [None] * axes),
             *(
                 helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 4)
                 for name in outputs

@@ -51,6 +51,7 @@ BYTES = {"std": (1 / 255,) * 3}
         ({"classes": 2, "ends": ["enlarged", "softmax", "second"]}, IMAGENET, SIDES, SIDES),
         ({"ends": ["enlarged", "labels", "floats"]}, IMAGENET, SIDES, HALF),
         ({"ends": ["enlarged", "labels", "floats"]}, IMAGENET, (40, 70), None),
+        ({"ends": ["labels", "floats", "repeated"]}, IMAGENET, SIDES, None),
         ({"opset": 13, "ends": ["enlarged"]}, IMAGENET, SIDES, HALF),
     ],
 )
