@@ -18,6 +18,7 @@ from export.own.to_onnx import OPSET
 from runtime.errors import HedgeError, one_line
 
 COLORS = 3
+LARGEST = 1 << 31  # bytes, protobuf's own bound
 STANDARD = ("", "ai.onnx")
 _WHOLE = {ir.DataType.BOOL, ir.DataType.UINT8, ir.DataType.INT32, ir.DataType.INT64}
 Size = tuple[int, int]
@@ -52,6 +53,12 @@ class Opened:
     """
 
     def __init__(self, called: str, model: onnx.ModelProto) -> None:
+        size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+        if size >= LARGEST:
+            raise HedgeError(
+                f"{called}: has weights of {size / 1e9:.1f} GB, and a graph of one file holds at "
+                "most 2: export a smaller network"
+            )
         # Outputs that somebody added by name alone: engines need no more, the checker does.
         if not all(value.type.tensor_type.HasField("shape") for value in model.graph.output):
             model = onnx.shape_inference.infer_shapes(model)

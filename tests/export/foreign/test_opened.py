@@ -64,6 +64,15 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         of_file(tmp_path / "none.onnx", None)
 
 
+def test_more_weights_than_a_file_holds_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_network(tmp_path / "net.onnx")
+    monkeypatch.setattr("export.foreign.opened.LARGEST", 1000)
+    with pytest.raises(HedgeError, match=r"net\.onnx: has weights of .* GB, and a graph of one"):
+        of_file(path, None)
+
+
 def test_classes_are_numbered_where_nobody_names_them(tmp_path: Path) -> None:
     path = write_network(tmp_path / "net.onnx")
     (tmp_path / "classes.json").write_text('["road", "car", "sky", "tree"]')
