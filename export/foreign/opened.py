@@ -59,6 +59,7 @@ class Opened:
                 f"{called}: has weights of {size / 1e9:.1f} GB, and a graph of one file holds at "
                 "most 2: export a smaller network"
             )
+        _keep_constants(model)
         # Outputs that somebody added by name alone: engines need no more, the checker does.
         if not all(value.type.tensor_type.HasField("shape") for value in model.graph.output):
             model = onnx.shape_inference.infer_shapes(model)
@@ -181,8 +182,7 @@ class Opened:
         return outputs[asked] if asked else next(iter(outputs.values()))
 
     def _only_input(self) -> onnx.ValueInfoProto:
-        constants = {tensor.name for tensor in self.model.graph.initializer}
-        inputs = [value for value in self.model.graph.input if value.name not in constants]
+        inputs = self.model.graph.input
         if len(inputs) != 1:
             names = ", ".join(value.name for value in inputs) or "none"
             raise HedgeError(
@@ -268,6 +268,16 @@ class Opened:
 
 def _answers(graph: ir.Graph) -> list[ir.Value]:
     return [value for node in graph for value in node.outputs]
+
+
+def _keep_constants(model: onnx.ModelProto) -> None:
+    """Weights that are inputs too, as all were before version 4 of the format, are weights alone:
+    else whoever runs the network might give others, and nothing is folded."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, 4)
 
 
 def _named(node: onnx.NodeProto) -> str:

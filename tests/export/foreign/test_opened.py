@@ -160,6 +160,21 @@ def test_outputs_need_names_alone(tmp_path: Path) -> None:
     assert (border.output, border.classes) == ("aux", 4)
 
 
+def test_weights_that_are_inputs_too_are_weights(tmp_path: Path) -> None:
+    """As PyTorch before 1.4, MXNet and Caffe2 wrote them."""
+    path = write_network(tmp_path / "net.onnx")
+    model = onnx.load(path)
+    model.ir_version = 3
+    model.graph.input.extend(
+        helper.make_tensor_value_info(weights.name, weights.data_type, list(weights.dims))
+        for weights in model.graph.initializer
+    )
+    onnx.save(model, path)
+    opened(Export(path)).write(SIDES, SIDES, 1, tmp_path / "whole.onnx")
+    kinds = [node.op_type for node in onnx.load(tmp_path / "whole.onnx").graph.node]
+    assert kinds.count("Conv") == 2 and "Mul" not in kinds  # factors are in the weights
+
+
 def test_quantised_networks_are_taken_as_they_are(tmp_path: Path) -> None:
     """Weights are integers already: FP16 is written all the same, and INT8 has no layer to add."""
     path = write_network(tmp_path / "net.onnx")
