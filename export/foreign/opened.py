@@ -10,7 +10,7 @@ import onnx
 import onnx.inliner
 import onnx_ir as ir
 import onnxruntime
-from onnx import TensorProto, version_converter
+from onnx import TensorProto, helper, version_converter
 
 from export.foreign import ends
 from export.foreign.rewrites import rewrite
@@ -19,6 +19,7 @@ from runtime.errors import HedgeError, one_line
 
 COLORS = 3
 LARGEST = 1 << 31  # bytes, protobuf's own bound
+PLACED = 11  # the first opset whose Resize says where pixels lie; before, it is asymmetric
 STANDARD = ("", "ai.onnx")
 _WHOLE = {ir.DataType.BOOL, ir.DataType.UINT8, ir.DataType.INT32, ir.DataType.INT64}
 Size = tuple[int, int]
@@ -222,12 +223,18 @@ class Opened:
 
     def _converted(self, proto: onnx.ModelProto) -> onnx.ModelProto:
         try:
-            return version_converter.convert_version(proto, OPSET)
+            proto = version_converter.convert_version(proto, OPSET)
         except Exception as error:  # the converter's own, which names the operator
             raise HedgeError(
                 f"{self.called}: of opset {self._opset()}, and not to be converted to {OPSET} "
                 f"({one_line(error)}); export it with opset {OPSET} or later"
             ) from error
+        if self._opset() < PLACED:  # which the converter forgets
+            for node in proto.graph.node:
+                if node.op_type == "Resize":
+                    way = helper.make_attribute("coordinate_transformation_mode", "asymmetric")
+                    node.attribute.extend([way, helper.make_attribute("nearest_mode", "floor")])
+        return proto
 
     def _simplified(self, proto: onnx.ModelProto) -> onnx.ModelProto:
         """What ONNX Runtime makes of it with the rewrites that leave it standard ONNX."""

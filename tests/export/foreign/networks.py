@@ -83,7 +83,7 @@ def write_network(
     if "sigmoid" in ends:
         then("Sigmoid")
     if "enlarged" in ends:
-        then("Resize", "", "scales", mode="linear")
+        then("Resize", *([""] if opset > 10 else []), "scales", mode="linear")
     if "softmax" in ends:
         then("Softmax", axis=1)
     if "second" in ends:

@@ -53,6 +53,7 @@ BYTES = {"std": (1 / 255,) * 3}
         ({"ends": ["enlarged", "labels", "floats"]}, IMAGENET, (40, 70), None),
         ({"ends": ["labels", "floats", "repeated"]}, IMAGENET, SIDES, None),
         ({"opset": 13, "ends": ["enlarged"]}, IMAGENET, SIDES, HALF),
+        ({"opset": 10, "ends": ["enlarged"]}, IMAGENET, SIDES, SIDES),
     ],
 )
 def test_labels_are_the_networks_own(
