@@ -35,6 +35,7 @@ from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.backends.registry import BACKENDS, installed_backends
 from runtime.errors import GateError
 from runtime.latency import Interleaved, settled_ms
+from runtime.machine import version
 from runtime.segment import Segmenter
 
 PROXY = 16  # frames that a layer's sensitivity is measured on
@@ -217,7 +218,8 @@ class Search:
         """What an interrupted search of the same model on the same frames left, or a new log."""
         frames = self._frames(None)
         described = f"{frames.count} frames of {frames.data} ({frames.split})"
-        engines = tuple(dict.fromkeys((self._backend, *self._others, self._ranking)))
+        backends = dict.fromkeys((self._backend, *self._others, self._ranking))
+        engines = [(name, version(BACKENDS[name].library)) for name in backends]
         forms = (qdq.CPU, qdq.TENSORRT)
         labels = self._reference.counts.sum(1).tolist()  # they may have been put right since
         ranges = sorted(self._quantizer.ranges.items())

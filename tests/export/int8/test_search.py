@@ -174,7 +174,7 @@ def test_a_search_that_was_stopped_goes_on(
     assert set(short.keep) < set(manifest.measured.int8.kept)
 
 
-def test_a_search_on_other_labels_begins_anew(
+def test_a_search_on_other_labels_or_with_other_libraries_begins_anew(
     short: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -193,6 +193,9 @@ def test_a_search_on_other_labels_begins_anew(
         publish(asked)
     label = next((data / "labels" / "val").iterdir())
     cv2.imwrite(str(label), np.zeros(SIZE, np.uint8))
+    with pytest.raises(KeyboardInterrupt):
+        publish(asked)
+    monkeypatch.setattr("export.int8.search.version", lambda library: "another")
     with pytest.raises(KeyboardInterrupt):
         publish(asked)
     assert "going on with" not in capsys.readouterr().err
