@@ -7,21 +7,31 @@ import numpy as np
 
 from runtime.bundle.classes import IGNORE, ClassSet
 
+_ROUNDING = 0.02  # INT8's, of a few classes that share a pixel
+
 
 def confidences(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(C, h, w) float32 scores → (H, W) float32: the softmax's maximum, at ``size`` (H, W).
 
-    Scores are upsampled bilinearly first, as they are for labels. One class after the other, twice:
-    all of them at full size would be hundreds of megabytes.
+    Networks of others may answer probabilities, of which no softmax is made again. Scores are
+    upsampled bilinearly first, as they are for labels. One class after the other, twice: all of
+    them at full size would be hundreds of megabytes.
     """
     wide = (size[1], size[0])
     peak = np.full(size, -np.inf, np.float32)
     for plane in scores:
         cv2.max(peak, cv2.resize(plane, wide, interpolation=cv2.INTER_LINEAR), peak)
+    if _are_shares(scores):
+        return peak
     total = np.zeros(size, np.float32)
     for plane in scores:
         total += cv2.exp(cv2.resize(plane, wide, interpolation=cv2.INTER_LINEAR) - peak)
     return 1 / total
+
+
+def _are_shares(scores: np.ndarray) -> bool:
+    """Whether the scores of each pixel are none below 0 and add up to 1, but for rounding."""
+    return bool(scores.min() >= -_ROUNDING and abs(scores.sum(0) - 1).max() <= _ROUNDING)
 
 
 def certain(labels: np.ndarray, confidence: np.ndarray, least: float) -> np.ndarray:

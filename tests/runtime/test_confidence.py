@@ -15,6 +15,7 @@ from PIL import Image
 from torch.nn import functional
 
 from runtime import Segmenter
+from runtime.accuracy.confidence import confidences
 from runtime.backends.registry import installed_backends
 from runtime.errors import HedgeError
 from runtime.sources.base import Frame
@@ -45,6 +46,15 @@ def expected(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     wide = functional.interpolate(scores, size=(24, 32), mode="bilinear", align_corners=False)
     value, label = wide.softmax(1)[0].max(0)
     return label.numpy(), value.numpy()
+
+
+def test_of_probabilities_no_softmax_is_made_again() -> None:
+    """As networks of others answer them, which end in a softmax before they are enlarged."""
+    scores = 20 * torch.rand(19, 6, 8, generator=torch.Generator().manual_seed(0))
+    shares = scores.softmax(0)
+    wide = functional.interpolate(shares[None], size=(24, 32), mode="bilinear")[0].amax(0)
+    assert np.abs(confidences(shares.numpy(), (24, 32)) - wide.numpy()).max() < 1e-4
+    assert confidences(shares.numpy(), (24, 32)).max() > 0.8
 
 
 @pytest.mark.parametrize("backend", sorted({*installed_backends()} & {"openvino", "onnxruntime"}))
