@@ -175,7 +175,7 @@ def _three(values: Sequence[float]) -> tuple[float, float, float]:
 def _classes(config: Export, border: Border, called: str) -> ClassSet:
     """The classes that are named, else the data set's, else as many as are scored."""
     given = config.classes
-    if len(given) == 1 and Path(given[0]).is_file():
+    if len(given) == 1 and (Path(given[0]).is_file() or given[0].endswith(".json")):
         found = class_list.load(Path(given[0]))
     elif given:
         found = _made([name.strip() for part in given for name in part.split(",")])

@@ -80,6 +80,11 @@ def test_classes_are_numbered_where_nobody_names_them(tmp_path: Path) -> None:
     assert found.names == ("class 0", "class 1", "class 2", "class 3")
     listed = Export(path, classes=(str(tmp_path / "classes.json"),))
     assert opened(listed).facts.classes.names == ("road", "car", "sky", "tree")
+    missing = Export(
+        write_network(path, ends=["labels", "floats"]), classes=(str(tmp_path / "clases.json"),)
+    )
+    with pytest.raises(HedgeError, match=r"clases\.json: not a class list: .*No such file"):
+        opened(missing)
 
 
 def test_one_of_several_outputs_is_taken(tmp_path: Path) -> None:
