@@ -122,10 +122,13 @@ class Foreign:
         digest = hashlib.sha256(repr((frame_size, self.border, self._colors)).encode())
         model, _ = self._surrounded(frame_size, self._batch)
         for node in model.graph:
-            digest.update(node.op_type.encode())
-            for value in node.inputs:
-                if value is not None and value.const_value is not None:
-                    digest.update(value.const_value.tobytes())
+            names = [value and value.name for value in (*node.inputs, *node.outputs)]
+            digest.update(repr((node.op_type, names)).encode())
+            for _, attribute in sorted(node.attributes.items()):
+                digest.update(ir.to_proto(attribute).SerializeToString(deterministic=True))
+        for name, value in sorted(model.graph.initializers.items()):
+            digest.update(repr((name, value.shape)).encode())
+            digest.update(value.const_value.tobytes() if value.const_value is not None else b"")
         return digest.hexdigest()
 
     def index(self, data: Path | None, split: str) -> Index | None:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import helper
 
 from export import verify
 from export.bundle import describe
@@ -112,3 +113,12 @@ def test_ranges_are_of_one_network_and_one_preparation(tmp_path: Path) -> None:
     assert alike.fingerprint(SIDES, SIDES) == other.fingerprint(SIDES, SIDES)
     assert alike.fingerprint(SIDES, SIDES) != alike.fingerprint(SIDES, TWICE)
     assert alike.fingerprint(SIDES, SIDES) != changed.fingerprint(SIDES, SIDES)
+    model = onnx.load(path)
+    [relu] = [node for node in model.graph.node if node.op_type == "Relu"]
+    prints = set()
+    for slope in (0.1, 0.2):  # no weights tell them apart
+        leaky = helper.make_node("LeakyRelu", relu.input, relu.output, relu.name, alpha=slope)
+        relu.CopyFrom(leaky)
+        onnx.save(model, tmp_path / "leaky.onnx")
+        prints.add(opened(Export(tmp_path / "leaky.onnx")).fingerprint(SIDES, SIDES))
+    assert len(prints) == 2
