@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from export.config import Export
 from export.foreign.opened import Border, Opened, Size
-from export.foreign.surround import Colors, surround
+from export.foreign.surround import Colors, nearest, surround
 from export.network import Deployed, Facts
 from runtime.backends import ort
 from runtime.bundle import class_list
@@ -48,10 +48,9 @@ class Original(Deployed):
         image = (image - self.mean) * self.factor
         answer = self.run((image if self.border.planes else image.permute(0, 2, 3, 1)).contiguous())
         if self.border.labels:
-            labels = answer.reshape(len(frame), 1, *self.border.answer).float()
-            if self.border.answer != self.frame_size:
-                labels = F.interpolate(labels, size=self.frame_size, mode="nearest")
-            return labels[:, 0].to(torch.uint8), answer
+            labels = answer.reshape(len(frame), *self.border.answer)
+            rows, columns = map(nearest, self.border.answer, self.frame_size)
+            return labels[:, rows][:, :, columns].to(torch.uint8), answer
         scores = answer.permute(0, 3, 1, 2) if self.border.last else answer
         if self.border.threshold is not None:
             scores = F.pad(scores, (0, 0, 0, 0, 1, 0), value=self.border.threshold)

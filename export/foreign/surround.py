@@ -85,12 +85,11 @@ class _Chain:
         """A constant of the graph."""
         return constant(self.graph, f"hedge.{name}", array)
 
-    def resize(self, name: str, shape: Sequence[int], mode: str = "linear") -> _Chain:
+    def resize(self, name: str, shape: Sequence[int]) -> _Chain:
         """A Resize to ``shape``, as ``torch.nn.functional.interpolate`` does it."""
-        whole = {"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
-        way = {"coordinate_transformation_mode": "half_pixel"} if mode == "linear" else whole
         sizes = self.constant(f"{name}_sizes", np.array(shape, np.int64))
-        return self.add("Resize", name, FLOAT, shape, None, None, sizes, mode=mode, **way)
+        way = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+        return self.add("Resize", name, FLOAT, shape, None, None, sizes, **way)
 
 
 def _answers(graph: ir.Graph) -> list[ir.Value]:
@@ -232,7 +231,7 @@ def _answer(graph: ir.Graph, value: ir.Value, border: Border, frame_size: Size) 
     if tuple(shape[2:]) != frame_size:
         chain.resize("scores", (*shape[:2], *frame_size))
     chain.add("ArgMax", "best", ir.DataType.INT64, (shape[0], *frame_size), axis=1, keepdims=0)
-    _finish(chain, (shape[0], *frame_size))
+    _finish(chain, [shape[0], *frame_size], frame_size)
     return (shape[2], shape[3]) if fits else None
 
 
@@ -240,21 +239,29 @@ def _labels(graph: ir.Graph, value: ir.Value, frame_size: Size) -> None:
     """Labels of the network's own making, resized to the frame."""
     chain = _Chain(graph, value)
     batch, *sides = (side for number, side in enumerate(_shape(value)) if side != 1 or not number)
-    if tuple(sides) != frame_size:
-        chain.add("Cast", "answer_float", FLOAT, _shape(value), to=int(FLOAT))
-        flat = chain.constant("answer_planes_shape", np.array([batch, 1, *sides], np.int64))
-        chain.add("Reshape", "answer_planes", FLOAT, (batch, 1, *sides), flat)
-        chain.resize("answer", (batch, 1, *frame_size), "nearest")
-    shape = (batch, *frame_size)
+    shape = [batch, *sides]
     flat = chain.constant("labels_shape", np.array(shape, np.int64))
-    kind = chain.value.dtype or FLOAT
-    chain.add("Reshape", "answer_labels", kind, shape, flat)
-    _finish(chain, shape)
+    chain.add("Reshape", "answer_labels", chain.value.dtype or FLOAT, shape, flat)
+    _finish(chain, shape, frame_size)
 
 
-def _finish(chain: _Chain, shape: Sequence[int]) -> None:
-    """Whole numbers → uint8, TensorRT's way: through int32; labels are the graph's first output."""
+def nearest(own: int, full: int) -> np.ndarray:
+    """(full,) int64: which of ``own`` pixels lies at the middle of each, where those are resized.
+
+    A Resize computes it with factors, and engines round those in ways of their own.
+    """
+    return (2 * np.arange(full) + 1) * own // (2 * full)
+
+
+def _finish(chain: _Chain, shape: list[int], frame_size: Size) -> None:
+    """Whole numbers (N, h, w) → uint8 of the frame's size, by way of int32 as TensorRT wants it;
+    labels are the graph's first output."""
     chain.add("Cast", "labels_int32", INT32, shape, to=int(INT32))
+    for axis, (own, full) in enumerate(zip(shape[1:], frame_size, strict=True), 1):
+        if own != full:
+            shape[axis] = full
+            places = chain.constant(f"labels_places{axis}", nearest(own, full))
+            chain.add("Gather", f"labels_axis{axis}", INT32, shape, places, axis=axis)
     chain.add("Cast", OUTPUT, UINT8, shape, to=int(UINT8))
     chain.graph.outputs.insert(0, chain.value)
     chain.graph.extend(chain.nodes)

@@ -14,6 +14,7 @@ from onnx import helper
 from export import verify
 from export.bundle import describe
 from export.config import Export
+from export.foreign import surround
 from tests.export.foreign.networks import CLASSES, SIDES, opened, write_network
 
 HALF = (SIDES[0] // 2, SIDES[1] // 2)
@@ -117,6 +118,12 @@ def test_ranges_are_of_one_network_and_one_preparation(tmp_path: Path) -> None:
     [relu] = [node for node in model.graph.node if node.op_type == "Relu"]
     prints = set()
     for slope in (0.1, 0.2):  # no weights tell them apart
+def test_labels_are_resized_to_the_middle_of_each_pixel() -> None:
+    assert surround.nearest(2, 6).tolist() == [0, 0, 0, 1, 1, 1]
+    assert surround.nearest(4, 6).tolist() == [0, 1, 1, 2, 3, 3]  # by floor 0, 0, 1, 2, 2, 3
+    assert surround.nearest(9, 3).tolist() == [1, 4, 7]
+
+
         leaky = helper.make_node("LeakyRelu", relu.input, relu.output, relu.name, alpha=slope)
         relu.CopyFrom(leaky)
         onnx.save(model, tmp_path / "leaky.onnx")
