@@ -18,8 +18,10 @@ from export.foreign import ends
 from export.foreign.opened import COLORS, Border, Size
 from export.int8.codes import constant
 from export.own.to_onnx import INPUT, LOGITS, OUTPUT
+from runtime import cli
 
 FLOAT, UINT8, INT32 = ir.DataType.FLOAT, ir.DataType.UINT8, ir.DataType.INT32
+_DIM = 0.05  # between black and white; networks learn from 1 to 255
 OWN = (INPUT, OUTPUT, LOGITS)  # names at the graph's border
 
 
@@ -109,7 +111,12 @@ def _prepare(
     chain.add("Cast", "frame_float", FLOAT, (batch, *frame_size, COLORS), to=int(FLOAT))
     chain.add("Transpose", "frame_planes", FLOAT, (batch, COLORS, *frame_size), perm=(0, 3, 1, 2))
     mean, factor = colors.planes()
-    image, mean, factor = _absorbed(image, mean, factor) if border.planes else (image, mean, factor)
+    image, mean, factor = _absorbed(image, mean, factor, border.planes)
+    if (span := 255 * abs(factor).max()) < _DIM:
+        cli.warn(
+            f"the network normalises by itself what is normalised already: its first layer sees "
+            f"values {span:.1g} apart at most; if it takes 0..255, say --std 0.00392157 thrice"
+        )
     readers = [use.node for use in image.uses()]
     kernels = border.planes and all(_reads_as_kernel(node, image) for node in readers)
     halved = tuple(2 * side for side in border.size) == frame_size
@@ -147,9 +154,10 @@ def _centre(chain: _Chain, mean: np.ndarray, shape: Sequence[int]) -> None:
 
 
 def _absorbed(
-    image: ir.Value, mean: np.ndarray, factor: np.ndarray
+    image: ir.Value, mean: np.ndarray, factor: np.ndarray, planes: bool
 ) -> tuple[ir.Value, np.ndarray, np.ndarray]:
     """The network's own normalisation as part of ours: what it reads behind it, mean and factor."""
+    colors = (COLORS, 1, 1) if planes else (COLORS,)
     while len(image.uses()) == 1 and not image.is_graph_output():
         [use] = image.uses()
         node = use.node
@@ -157,7 +165,7 @@ def _absorbed(
             break
         known = node.inputs[1].const_value if node.inputs[1] is not None else None
         value = None if known is None else known.numpy().astype(np.float64)
-        if value is None or (value.size != 1 and value.shape[-COLORS:] != (COLORS, 1, 1)):
+        if value is None or (value.size != 1 and value.shape[-len(colors) :] != colors):
             break
         value = value.reshape(-1)
         mean = mean - value / factor if node.op_type == "Add" else mean

@@ -102,6 +102,15 @@ def test_what_constants_can_carry_is_in_the_weights(tmp_path: Path) -> None:
 
 def test_multiply_adds_are_those_of_the_convolutions(tmp_path: Path) -> None:
     path = write_network(tmp_path / "net.onnx")
+@pytest.mark.parametrize(("std", "told"), [(1.0, True), (1 / 255, False)])
+def test_a_normalisation_that_is_made_twice_is_told(
+    std: float, told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_network(tmp_path / "net.onnx", begins=["normal"])
+    opened(Export(path, std=(std,) * 3)).write(SIDES, SIDES, 1, tmp_path / "whole.onnx")
+    assert ("normalises by itself" in capsys.readouterr().err) == told
+
+
     height, width = HALF
     foreign = opened(Export(path))
     assert foreign.multiply_adds(SIDES, SIDES) == height * width * (6 * 27 + CLASSES * 6)
