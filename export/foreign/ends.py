@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import numpy as np
 import onnx_ir as ir
 
 _LINEAR = {"half_pixel", "pytorch_half_pixel"}  # the same where there is more than one pixel
 _RENAMED = {"Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape"}  # labels, and their order, stay
-_PARTS = {"Gather", "Slice", "Split"}  # of shares, one class's
-_SHARES = {"HardSigmoid", "Sigmoid", "Softmax"}
+_BOUNDS = {"HardSigmoid": (0, 1), "Sigmoid": (0, 1), "Softmax": (0, 1), "Tanh": (-1, 1)}
+_ARITHMETIC = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}
 _MONOTONE = {"Softmax", "LogSoftmax", "Sigmoid"}  # the largest score stays the largest
 _PLACED = _RENAMED | {"Resize", "Transpose"}  # labels stay labels, a share of one a share of one
+_KEPT = _PLACED | {"Gather", "Pad", "Round", "Slice", "Split"}  # values stay within their bounds
 _SOFTMAX = {"Softmax", "LogSoftmax"}
 _CLASSES = (1, -3)  # the axis, of (N, C, H, W)
 
@@ -54,9 +56,37 @@ def behind_enlargement(scores: ir.Value) -> ir.Value:
 
 
 def threshold(score: ir.Value) -> float:
-    """Above which the one score of a pixel means the class: of probabilities, else of logits."""
-    node = _before(score, _PLACED | _PARTS).producer()
-    return 0.5 if node is not None and node.op_type in _SHARES else 0.0
+    """Above which the one score of a pixel means the class: the middle of what it can be, of
+    logits 0."""
+    low, high = _bounds(score)
+    middle = (low + high) / 2
+    return middle if np.isfinite(middle) else 0.0
+
+
+def _bounds(value: ir.Value) -> tuple[float, float]:
+    """The lowest and the highest that ``value`` can be, by the last steps that made it."""
+    if value.const_value is not None:
+        array = value.const_value.numpy()
+        return float(array.min()), float(array.max())
+    node = value.producer()
+    if node is None or (source := node.inputs[0]) is None:
+        return -np.inf, np.inf
+    if node.op_type in _BOUNDS:
+        return _BOUNDS[node.op_type]
+    if node.op_type in _KEPT:
+        return _bounds(source)
+    if node.op_type == "Clip":
+        low, high = _bounds(source)
+        least, most = (*node.inputs[1:], None, None)[:2]
+        low = low if least is None else max(low, _bounds(least)[0])
+        return low, high if most is None else min(high, _bounds(most)[1])
+    known = [of for of in node.inputs if of is not None and of.const_value is not None]
+    if node.op_type in _ARITHMETIC and known:
+        left, right = (_bounds(of) for of in node.inputs if of is not None)
+        with np.errstate(all="ignore"):
+            found = _ARITHMETIC[node.op_type].outer(left, right)
+        return float(found.min()), float(found.max())
+    return -np.inf, np.inf
 
 
 def _best(labels: ir.Value, kinds: Collection[str]) -> ir.Node | None:

@@ -14,7 +14,6 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import torch
-from torch.nn import functional as F
 
 from export.config import Export
 from export.foreign.opened import Border, Opened, Size
@@ -53,7 +52,9 @@ class Original(Deployed):
             return labels[:, rows][:, :, columns].to(torch.uint8), answer
         scores = answer.permute(0, 3, 1, 2) if self.border.last else answer
         if self.border.threshold is not None:
-            scores = F.pad(scores, (0, 0, 0, 0, 1, 0), value=self.border.threshold)
+            whole = 2 * self.border.threshold
+            rest = whole - scores if whole else torch.zeros_like(scores)
+            scores = torch.cat([rest, scores], 1)
         return upsample(scores, self.frame_size).argmax(1).to(torch.uint8), scores
 
 

@@ -227,11 +227,8 @@ def _answer(graph: ir.Graph, value: ir.Value, border: Border, frame_size: Size) 
     if border.last:
         shape = [shape[0], shape[3], *shape[1:3]]
         chain.add("Transpose", "scores_planes", FLOAT, shape, perm=(0, 3, 1, 2))
-    if border.threshold is not None:  # the score of what is not the class
-        shape[1] = border.classes or 2
-        before = chain.constant("threshold_place", np.array([0, 1, *[0] * 6], np.int64))
-        level = chain.constant("threshold", np.array(ends.threshold(scores), np.float32))
-        chain.add("Pad", "scores_of_both", FLOAT, shape, before, level)
+    if border.threshold is not None:
+        shape = _beside(chain, shape, border.classes or 2, ends.threshold(scores))
     fits = all(own <= full for own, full in zip(shape[2:], frame_size, strict=True))
     if fits:
         chain.add("Identity", LOGITS, FLOAT, shape)
@@ -241,6 +238,25 @@ def _answer(graph: ir.Graph, value: ir.Value, border: Border, frame_size: Size) 
     chain.add("ArgMax", "best", ir.DataType.INT64, (shape[0], *frame_size), axis=1, keepdims=0)
     _finish(chain, [shape[0], *frame_size], frame_size)
     return (shape[2], shape[3]) if fits else None
+
+
+def _beside(chain: _Chain, shape: list[int], classes: int, threshold: float) -> list[int]:
+    """Put the score of what is not the class before the class's own; the shape of both.
+
+    Of logits it is 0; of probabilities the rest of 1, so that both are probabilities.
+    """
+    score, both = chain.value, [shape[0], classes, *shape[2:]]
+    if threshold:
+        whole = chain.constant("threshold_twice", np.array(2 * threshold, np.float32))
+        chain.add("Neg", "score_negative", FLOAT, shape).add(
+            "Add", "score_rest", FLOAT, shape, whole
+        )
+        chain.add("Concat", "scores_of_both", FLOAT, both, score, axis=1)
+    else:
+        before = chain.constant("threshold_place", np.array([0, 1, *[0] * 6], np.int64))
+        level = chain.constant("threshold", np.array(0, np.float32))
+        chain.add("Pad", "scores_of_both", FLOAT, both, before, level)
+    return both
 
 
 def _labels(graph: ir.Graph, value: ir.Value, frame_size: Size) -> None:

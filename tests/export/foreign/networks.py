@@ -33,10 +33,10 @@ def write_network(
     """Write a network of two convolutions that scores ``classes`` classes at half of ``sides``.
 
     ends: of "sigmoid", "enlarged" (by 2, bilinear), "softmax", "second" (class alone), "shares"
-    (sigmoid), "mask" (bool), "labels" (uint8), "floats" (of labels) and "repeated" (those, by
-    2), in this order; begins: of "normal", which takes bytes, "unfolded" (rows and columns in pairs
-    and back, by nodes without names) and "padded"; last: NHWC at both borders; more: nodes behind
-    all that, outputs: further ones.
+    (sigmoid), "bytes" (of those, 0..255), "clipped" (to 0..1), "mask" (bool), "labels" (uint8),
+    "floats" (of labels) and "repeated" (those, by 2), in this order; begins: of "normal", which
+    takes bytes, "unfolded" (rows and columns in pairs and back, by nodes without names) and
+    "padded"; last: NHWC at both borders; more: nodes behind all that, outputs: further ones.
     """
     random = np.random.default_rng(0)
     shape = (batch, *sides, channels) if last else (batch, channels, *sides)
@@ -91,6 +91,12 @@ def write_network(
         then("Gather", "one", axis=1)
     if "shares" in ends:
         then("Sigmoid")
+    if "bytes" in ends:
+        constants["white"] = np.array(255.0)
+        then("Mul", "white")
+    if "clipped" in ends:
+        constants |= {"black": np.array(0.0), "full": np.array(1.0)}
+        then("Clip", "black", "full")
     if "mask" in ends:
         then("Greater", "half")
     if "labels" in ends:

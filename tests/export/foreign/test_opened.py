@@ -68,7 +68,7 @@ def test_more_weights_than_a_file_holds_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_network(tmp_path / "net.onnx")
-    monkeypatch.setattr("export.foreign.opened.LARGEST", 1000)
+    monkeypatch.setattr("export.foreign.opened.LARGEST", 100)
     with pytest.raises(HedgeError, match=r"net\.onnx: has weights of .* GB, and a graph of one"):
         of_file(path, None)
 

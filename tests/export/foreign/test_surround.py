@@ -49,6 +49,8 @@ BYTES = {"std": (1 / 255,) * 3}
         ({"classes": 1, "ends": ["enlarged", "shares"]}, IMAGENET, SIDES, HALF),
         ({"classes": 1, "ends": ["sigmoid", "enlarged"]}, IMAGENET, SIDES, HALF),
         ({"classes": 1, "ends": ["shares"], "last": True}, IMAGENET, SIDES, HALF),
+        ({"classes": 1, "ends": ["shares", "bytes"]}, IMAGENET, SIDES, HALF),
+        ({"classes": 1, "ends": ["enlarged", "shares", "clipped"]}, IMAGENET, SIDES, SIDES),
         ({"classes": 1, "ends": ["enlarged", "shares", "mask"]}, IMAGENET, (40, 70), None),
         ({"classes": 2, "ends": ["enlarged", "softmax", "second"]}, IMAGENET, SIDES, SIDES),
         ({"ends": ["enlarged", "labels", "floats"]}, IMAGENET, SIDES, HALF),
@@ -100,8 +102,6 @@ def test_what_constants_can_carry_is_in_the_weights(tmp_path: Path) -> None:
     assert first.op_type == "Cast", "TensorRT wants nothing else there"
 
 
-def test_multiply_adds_are_those_of_the_convolutions(tmp_path: Path) -> None:
-    path = write_network(tmp_path / "net.onnx")
 @pytest.mark.parametrize(("std", "told"), [(1.0, True), (1 / 255, False)])
 def test_a_normalisation_that_is_made_twice_is_told(
     std: float, told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -111,9 +111,17 @@ def test_a_normalisation_that_is_made_twice_is_told(
     assert ("normalises by itself" in capsys.readouterr().err) == told
 
 
+def test_multiply_adds_are_those_of_the_convolutions(tmp_path: Path) -> None:
+    path = write_network(tmp_path / "net.onnx")
     height, width = HALF
     foreign = opened(Export(path))
     assert foreign.multiply_adds(SIDES, SIDES) == height * width * (6 * 27 + CLASSES * 6)
+
+
+def test_labels_are_resized_to_the_middle_of_each_pixel() -> None:
+    assert surround.nearest(2, 6).tolist() == [0, 0, 0, 1, 1, 1]
+    assert surround.nearest(4, 6).tolist() == [0, 1, 1, 2, 3, 3]  # by floor 0, 0, 1, 2, 2, 3
+    assert surround.nearest(9, 3).tolist() == [1, 4, 7]
 
 
 def test_ranges_are_of_one_network_and_one_preparation(tmp_path: Path) -> None:
@@ -127,12 +135,6 @@ def test_ranges_are_of_one_network_and_one_preparation(tmp_path: Path) -> None:
     [relu] = [node for node in model.graph.node if node.op_type == "Relu"]
     prints = set()
     for slope in (0.1, 0.2):  # no weights tell them apart
-def test_labels_are_resized_to_the_middle_of_each_pixel() -> None:
-    assert surround.nearest(2, 6).tolist() == [0, 0, 0, 1, 1, 1]
-    assert surround.nearest(4, 6).tolist() == [0, 1, 1, 2, 3, 3]  # by floor 0, 0, 1, 2, 2, 3
-    assert surround.nearest(9, 3).tolist() == [1, 4, 7]
-
-
         leaky = helper.make_node("LeakyRelu", relu.input, relu.output, relu.name, alpha=slope)
         relu.CopyFrom(leaky)
         onnx.save(model, tmp_path / "leaky.onnx")
