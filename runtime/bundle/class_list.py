@@ -84,6 +84,20 @@ def load(path: Path) -> ClassSet:
         raise HedgeError(f"{path}: not a class list: {error}") from error
 
 
+def named(path: Path) -> ClassSet:
+    """The classes of a text file with a name a line, whose place is the number in label files.
+
+    LabelMe's first line, ``__ignore__``, has none. HedgeError where a name cannot stand in a class
+    list.
+    """
+    try:
+        names = [line.strip() for line in path.read_text("utf-8-sig").rstrip().splitlines()]
+        names = names[names[:1] == ["__ignore__"] :]
+        return ClassSet(tuple(names), _colors([_Class(name) for name in names]))
+    except (OSError, ValueError) as error:
+        raise HedgeError(f"{path}: not a list with the name of a class a line: {error}") from error
+
+
 def made(colors: dict[str, Color | None]) -> ClassSet:
     """The classes of these names, their colours assigned where there are none; ValueError where a
     name or a colour cannot stand in a class list."""

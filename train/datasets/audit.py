@@ -17,7 +17,7 @@ from runtime.accuracy.ground_truth import ignored_line
 from runtime.bundle.classes import IGNORE, UnknownIdError
 from runtime.errors import HedgeError
 from runtime.images import read_orientation, read_rgb
-from train.datasets import survey
+from train.datasets import listfile, survey
 from train.datasets.index import (
     Fault,
     Index,
@@ -253,6 +253,8 @@ def split_warnings(report: SplitReport) -> Iterator[str]:
         if report.pixels[IGNORE] and len(index.classes) - len(unseen) < 2:
             ignored, labelled = report.pixels[IGNORE], report.pixels[:IGNORE].sum()
             yield f"{index.split}: {ignored_line(ignored, labelled)}"
+    if listfile.is_guess(index) and index.items:
+        yield f"{index.split}: labels are read as Cityscapes', as the list has no classes.json"
     bare = sum(item.edges is None for item in index.items)
     if 0 < bare < len(index):
         yield f"{index.split}: {bare} of {len(index)} lines name no edges, the others do"

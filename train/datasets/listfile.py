@@ -1,24 +1,32 @@
 """The list layout: a text file with a line ``image, label[, edges]`` per labelled image.
 
 Paths are relative to the list, with / or \\ between folders; blank lines and lines that start with
-``#`` are skipped. The list of another split lies beside it: train.txt and val.txt, my_train_2.txt
+``#`` are skipped. A line without a comma is cut at tabs or blanks, as the lists of SegNet, DeepLab
+and PaddleSeg are. The list of another split lies beside it: train.txt and val.txt, my_train_2.txt
 and my_val_2.txt.
 """
 
 from __future__ import annotations
 
+import json
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from runtime.accuracy import label_files
-from runtime.bundle.classes import CITYSCAPES
+from runtime.bundle import class_list
+from runtime.bundle.classes import CITYSCAPES, ClassSet
 from runtime.errors import HedgeError
 from runtime.files import existing
 from train.datasets.index import Fault, Index, Item, Layout, Problem, Survey, load_classes
 
 _SPLITS = ("train", "val", "test")
+_CLASS_LISTS = ("classes.json", "labels.txt")
+_CAMVID = (
+    "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian",
+    "bicyclist",
+)  # fmt: skip
 
 
 def fits(data: Path) -> bool:
@@ -29,9 +37,8 @@ def fits(data: Path) -> bool:
 def survey(data: Path, split: str) -> Survey:
     """The pairs that the split's list names, and every line or file that is wrong."""
     path = list_of(data, split)
-    class_list = path.parent / "classes.json"
-    classes, faults = load_classes(class_list) if class_list.exists() else (CITYSCAPES, [])
     items, wrong = _parse(path, split)
+    classes, faults = _classes(path.parent, items)
     # Without a class list the names say what a label holds, exactly as in the official tree.
     read_label = partial(label_files.read_label, class_set=classes)
     index = Index(path.parent, split, LAYOUT.name, classes, _named(items, path.parent), read_label)
@@ -52,14 +59,42 @@ def list_of(data: Path, split: str) -> Path:
     raise HedgeError(f"{data}: its name must hold 'train' or 'val', so that both lists are found")
 
 
+def is_guess(index: Index) -> bool:
+    """Whether nothing but custom says that the labels of a list are of Cityscapes."""
+    return index.layout == LAYOUT.name and not (
+        any((index.root / name).exists() for name in _CLASS_LISTS)
+        or any("_gtFine_" in item.label.stem for item in index.items)
+    )
+
+
 LAYOUT = Layout("list", fits, survey)
+
+
+def _classes(folder: Path, items: list[Item]) -> tuple[ClassSet, list[Fault]]:
+    """The classes of a list: of its classes.json, else its labels.txt, else Cityscapes' own.
+
+    Pictures of CamVid by SegNet hold numbers that Cityscapes has, too, for other things.
+    """
+    chosen, names = (folder / name for name in _CLASS_LISTS)
+    if chosen.exists():
+        return load_classes(chosen)
+    if names.is_file():
+        return class_list.named(names), []
+    if any(item.label.parent.name.endswith("annot") for item in items):
+        detail = (
+            "not there, and labels of trainannot/ have other numbers than Cityscapes; for SegNet's "
+            f'CamVid: {{"classes": {json.dumps(_CAMVID)}, "ignore": {len(_CAMVID)}}}'
+        )
+        return CITYSCAPES, [Fault(Problem.CLASS_LIST, chosen, detail)]
+    return CITYSCAPES, []
 
 
 def _parse(path: Path, split: str) -> tuple[list[Item], list[Fault]]:
     lines, faults = _lines(path)
     items: dict[Path, Item] = {}
     for number, line in lines:
-        fields = [field.strip() for field in line.split(",")]
+        parted = line.split(",") if "," in line else line.split("\t" if "\t" in line else None)
+        fields = [field.strip() for field in parted]
         if not (2 <= len(fields) <= 3 and all(fields)):
             detail = f"expected 'image, label[, edges]', found {line!r}"
             faults.append(Fault(Problem.BAD_LINE, path, detail, number))
@@ -79,9 +114,15 @@ def _parse(path: Path, split: str) -> tuple[list[Item], list[Fault]]:
 
 
 def _file(folder: Path, name: str) -> Path:
-    """The file of a list that was written here, or on Windows."""
+    """The file of a list that was written here, on Windows, or where its folder lay elsewhere."""
     found = existing(folder / name)
-    return found if found.is_file() else existing(folder / name.replace("\\", "/"))
+    if found.is_file():
+        return found
+    path = PurePosixPath(name.replace("\\", "/"))
+    whole = path.is_absolute() or ":" in path.parts[0]
+    ends = range(1, len(path.parts)) if whole else (0,)
+    tried = (existing(folder.joinpath(*path.parts[start:])) for start in ends)
+    return next((file for file in tried if file.is_file()), found)
 
 
 def _lines(path: Path) -> tuple[list[tuple[int, str]], list[Fault]]:

@@ -11,6 +11,7 @@ from runtime.bundle.classes import CITYSCAPES
 from runtime.errors import HedgeError
 from tests.train.datasets.layouts import TWO, ids, make_folder, make_list, picture, save
 from train.datasets import open_index
+from train.datasets.audit import audit
 
 
 def test_a_list_gives_edges_and_finds_the_other_split(tmp_path: Path) -> None:
@@ -86,6 +87,45 @@ def test_a_list_of_windows_names_the_same_files(tmp_path: Path) -> None:
     wanted = open_index(tmp_path, "train").items
     path.write_text(path.read_text().replace("/", "\\"))
     assert open_index(tmp_path, "train").items == wanted
+
+
+@pytest.mark.parametrize("between", [" ", "\t", "   "])
+def test_pairs_parted_by_blanks_are_read_wherever_their_folder_lay(
+    between: str, tmp_path: Path
+) -> None:
+    path = make_list(tmp_path / "my set") / "train.txt"
+    wanted = [(item.image, item.label) for item in open_index(path.parent, "train").items]
+    lines = (f"/data/set/pictures/{n}.png{between}/data/set/truth/{n}.png" for n in "ab")
+    path.write_text("\n".join(lines))
+    assert [(i.image, i.label) for i in open_index(path.parent, "train").items] == wanted
+    path.write_text(path.read_text().replace("/data/set/", ""))
+    assert [(i.image, i.label) for i in open_index(path.parent, "train").items] == wanted
+
+
+def test_labels_txt_names_the_classes_of_a_list(tmp_path: Path) -> None:
+    (make_list(tmp_path) / "classes.json").unlink()
+    (tmp_path / "labels.txt").write_text("__ignore__\nsoil\ncrop\n\n")
+    assert open_index(tmp_path, "train").classes.names == ("soil", "crop")
+    (tmp_path / "labels.txt").write_text("soil\nsoil\n")
+    with pytest.raises(HedgeError, match=r"labels\.txt: .*share a name"):
+        open_index(tmp_path, "train")
+
+
+def test_the_numbers_of_segnet_are_not_taken_for_those_of_cityscapes(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        save(tmp_path / split / f"{split}.png", picture(4))
+        save(tmp_path / f"{split}annot" / f"{split}.png", ids(3))
+        line = f"/SegNet/CamVid/{split}/{split}.png /SegNet/CamVid/{split}annot/{split}.png"
+        (tmp_path / f"{split}.txt").write_text(line)
+    with pytest.raises(HedgeError, match=r'classes\.json: .*"sky".*"bicyclist"\], "ignore": 11'):
+        open_index(tmp_path, "train")
+
+
+def test_labels_that_are_taken_for_cityscapes_are_told(tmp_path: Path) -> None:
+    (make_list(tmp_path) / "classes.json").unlink()
+    assert any("read as Cityscapes'" in line for line in audit(tmp_path).warnings)
+    make_list(tmp_path)
+    assert not any("read as Cityscapes'" in line for line in audit(tmp_path).warnings)
 
 
 @pytest.mark.parametrize(("name", "content"), [("train.txt", b"\xff\xfe\x00"), ("my.txt", b"a, b")])
