@@ -223,12 +223,25 @@ def kaggle(root: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("make", [flat_colors, split_ids, roboflow, kaggle])
+def cvat_camvid(root: Path) -> Path:
+    """As CVAT exports "CamVid 1.0" of tasks with subsets."""
+    for seed, (stem, split) in enumerate(zip(STEMS, ("Train", "Train", "Val"), strict=True)):
+        photo(root / f"{split}/{stem}.png", seed)
+        save_colors(root / f"{split}annot/{stem}.png", WANTED)
+        line = f"/{split}/{stem}.png /{split}annot/{stem}.png\n"
+        with (root / f"{split}.txt").open("a", encoding="utf-8") as file:
+            file.write(line)
+    rows = [f"{r} {g} {b} {name}" for name, (r, g, b) in zip(NAMES, COLORS, strict=True)]
+    (root / "label_colors.txt").write_text("\n".join(rows), encoding="utf-8")
+    return root
+
+
+@pytest.mark.parametrize("make", [flat_colors, split_ids, roboflow, kaggle, cvat_camvid])
 def test_label_pictures_in_folders_of_any_order(
     make: Callable[[Path], Path], tmp_path: Path
 ) -> None:
     root = make(tmp_path / "data")
-    if make not in (roboflow, kaggle):
+    if make not in (roboflow, kaggle, cvat_camvid):
         rows = [{"name": n, "color": c} for n, c in zip(NAMES, COLORS, strict=True)]
         (root / "classes.json").write_text(json.dumps(rows), encoding="utf-8")
     found = labels(root)

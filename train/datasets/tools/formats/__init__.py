@@ -6,6 +6,7 @@ from train.datasets.tools.formats import (
     colors,
     cvat,
     labelme,
+    published,
     street,
     supervisely,
     voc,
@@ -21,5 +22,6 @@ TOOLS: tuple[Tool, ...] = (
     coco.TOOL,
     yolo.TOOL,
     labelme.TOOL,
+    *published.TOOLS,
     colors.TOOL,
 )

@@ -2,7 +2,8 @@
 
 Folders of any order: images/ and masks/, train/images and train/labels, train/ and train_labels/,
 or ``name_mask.png`` beside ``name.jpg``. Roboflow's "semantic segmentation masks" have a
-_classes.csv of ids instead, sets of Kaggle a class_dict.csv of colours.
+_classes.csv of ids instead, sets of Kaggle a class_dict.csv of colours, CamVid and CVAT's export of
+that name a label_colors.txt.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from runtime.bundle.classes import IGNORE, ClassSet
 from runtime.errors import HedgeError
 from runtime.files import composed
 from train.datasets.index import Fault, Problem
-from train.datasets.tools.export import Export, Picture, Size, Tool, require_size
+from train.datasets.tools.export import Color, Export, Picture, Size, Tool, require_size
 from train.datasets.tools.formats.masks import NOWHERE, by_id
 from train.datasets.tools.tree import Tree, read_text
 
@@ -35,6 +36,7 @@ _ENDINGS = ("_mask", "_label", "_gt")
 _CAMVID = ("_L", "_P")  # endings of labels that say too little outside of a folder of labels
 _CSV = "_classes.csv"
 _COLORS = "class_dict.csv"
+_COLOR_LINES = "label_colors.txt"
 
 Key = tuple[str, ...]
 
@@ -47,7 +49,7 @@ def read(tree: Tree) -> Export:
         for image, label in found
         if label is None
     ]
-    chosen, dictionary = tree.root / "classes.json", _csv(tree, _COLORS)
+    chosen, dictionary = tree.root / "classes.json", _dictionary(tree)
     if chosen.is_file() or dictionary:
         classes = class_list.load(chosen) if chosen.is_file() else _colored(dictionary[0])
         names, colors = classes.names, dict(zip(classes.names, classes.colors, strict=True))
@@ -65,7 +67,7 @@ def read(tree: Tree) -> Export:
 
 
 def _fits(tree: Tree) -> bool:
-    is_named = (tree.root / "classes.json").is_file() or _csv(tree, _CSV) or _csv(tree, _COLORS)
+    is_named = (tree.root / "classes.json").is_file() or _csv(tree, _CSV) or _dictionary(tree)
     return bool(is_named) and count(tree) > 0
 
 
@@ -79,6 +81,11 @@ def count(tree: Tree) -> int:
 
 def _csv(tree: Tree, name: str) -> list[Path]:
     return [path for path in tree.files if path.name == name]
+
+
+def _dictionary(tree: Tree) -> list[Path]:
+    """The files that name the colours of classes."""
+    return [*_csv(tree, _COLORS), *_csv(tree, _COLOR_LINES)]
 
 
 def _pairs(tree: Tree) -> list[tuple[Path, Path | None]]:
@@ -120,15 +127,37 @@ def _numbered(tree: Tree) -> dict[int, str]:
 
 
 def _colored(path: Path) -> ClassSet:
-    """Kaggle's classes by the colour of a pixel."""
+    """Kaggle's classes by the colour of a pixel, or CamVid's."""
     try:
-        rows = [(name.strip(), (int(r), int(g), int(b))) for name, r, g, b in _rows(path)]
-    except ValueError:
-        raise HedgeError(f"{path}: expected 'name,r,g,b' and such lines") from None
-    try:
-        return class_list.made(dict(rows))
+        return class_list.made(_csv_colors(path) if path.suffix == ".csv" else _line_colors(path))
     except ValueError as error:
         raise HedgeError(f"{path}: {error}") from None
+
+
+def _csv_colors(path: Path) -> dict[str, Color | None]:
+    try:
+        return {name.strip(): (int(r), int(g), int(b)) for name, r, g, b in _rows(path)}
+    except ValueError:
+        raise HedgeError(f"{path}: expected 'name,r,g,b' and such lines") from None
+
+
+def _line_colors(path: Path) -> dict[str, Color | None]:
+    return {name: color for color, name in color_lines(path).items()}
+
+
+def color_lines(path: Path) -> dict[Color, str]:
+    """The classes of a text file whose lines are ``r g b name``; HedgeError for any other."""
+    found: dict[Color, str] = {}
+    for line in filter(None, map(str.strip, read_text(path).splitlines())):
+        try:
+            red, green, blue, name = line.split(maxsplit=3)
+            color = (int(red), int(green), int(blue))
+        except ValueError:
+            raise HedgeError(f"{path}: expected 'r g b name', found {line[:60]!r}") from None
+        if color in found:
+            raise HedgeError(f"{path}: {found[color]} and {name} share the colour {color}")
+        found[color] = name
+    return found
 
 
 def _rows(path: Path) -> list[list[str]]:
