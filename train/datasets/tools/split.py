@@ -61,14 +61,16 @@ def _val(pictures: Sequence[Picture], root: Path) -> tuple[list[int], str]:
 
 
 def _sequence(picture: Picture, root: Path) -> str:
-    """What the frames of one sequence share: their video, or their name without the last number.
+    """What the frames of one sequence share: their video, or their name without the last number,
+    behind which all may have one word ("0001_rgb").
 
     Roboflow's augmented copies of a picture share what stands before ``.rf.``.
     """
     if picture.video:
         return picture.video
     stem = re.sub(r"[_-](jpe?g|png)$", "", picture.image.stem.split(".rf.")[0], flags=re.IGNORECASE)
-    return f"{picture.image.parent.relative_to(root).as_posix()}/{re.sub(r'[0-9]+$', '', stem)}"
+    unnumbered = re.sub(r"[0-9]+([^0-9]*)$", r"#\1", stem)
+    return f"{picture.image.parent.relative_to(root).as_posix()}/{unnumbered}"
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -83,9 +83,28 @@ class Tree:
         return found
 
     def split(self, path: Path) -> str:
-        """The split that a folder on the way to ``path`` is named after, the nearest one."""
+        """The split that a folder on the way to ``path`` is named after, the nearest one.
+
+        "city_train" is one beside "city_val", "train_images" beside "val_images"; alone they may be
+        of anything.
+        """
         parts = path.relative_to(self.root).parts[:-1]
-        return next((found for part in reversed(parts) if (found := split_of(part))), "")
+        named = (split_of(part) or self._twins.get(part, "") for part in reversed(parts))
+        return next(filter(None, named), "")
+
+    @cached_property
+    def _twins(self) -> dict[str, str]:
+        """The splits of folders by their names, of which one word alone tells train from val."""
+        folders = {name for path in self.images for name in path.relative_to(self.root).parts[:-1]}
+        alike: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
+        for name in folders:
+            words = re.split("[_ -]", name)
+            for i, split in enumerate(map(split_of, words)):
+                if split:
+                    key = (*words[:i], "", *words[i + 1 :])
+                    alike[key][name] = split
+        both = (group for group in alike.values() if {"train", "val"} <= {*group.values()})
+        return {name: split for group in both for name, split in group.items()}
 
     def splits(self, paths: Sequence[Path]) -> list[str]:
         """The split of each of some files of labels: a word of its name, else its folder's.

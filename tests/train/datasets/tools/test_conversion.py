@@ -15,6 +15,7 @@ import pytest
 
 from runtime import files
 from runtime.errors import HedgeError
+from tests.train.datasets import layouts
 from tests.train.datasets.layouts import make_cityscapes, make_folder
 from tests.train.datasets.tools import coco_files
 from tests.train.datasets.tools.scenes import HOLELESS, labels
@@ -215,6 +216,33 @@ def test_one_sequence_is_cut_once_and_that_is_said() -> None:
     splits, said = with_splits(pictures, Path())
     assert splits == ["train"] * 16 + ["val"] * 4
     assert "score flatters" in said
+
+
+@pytest.mark.parametrize("name", ["{}_rgb", "frame_{} left", "2024-05-03_{}_rgb"])
+def test_frames_with_a_word_behind_their_number_are_one_sequence(name: str) -> None:
+    pictures = [picture(f"cam/{name.format(n)}.png") for n in range(10, 20)]
+    splits, said = with_splits(pictures, Path())
+    assert splits == ["train"] * 8 + ["val"] * 2 and "score flatters" in said
+
+
+@pytest.mark.parametrize(
+    ("pictures", "labels"),
+    [
+        ("uavid_{}/seq1/Images", "uavid_{}/seq1/Labels"),  # UAVid
+        ("{}_images", "{}_masks"),
+        ("images-{}", "labels-{}"),
+    ],
+)
+def test_folders_that_one_word_tells_apart_are_splits(
+    pictures: str, labels: str, tmp_path: Path
+) -> None:
+    for n, split in enumerate(("train", "train", "train", "val", "val")):
+        for folder, pixels in ((pictures, layouts.picture(n)), (labels, layouts.ids())):
+            layouts.save(tmp_path / "data" / folder.format(split) / f"{n}.png", pixels)
+    (tmp_path / "data/classes.json").write_bytes(layouts.TWO.to_json())
+    found = (open_index(tmp_path / "data", split).items for split in ("train", "val"))
+    names = [[item.image.resolve().stem for item in items] for items in found]
+    assert names == [["0", "1", "2"], ["3", "4"]]
 
 
 def test_augmented_copies_stay_together() -> None:
