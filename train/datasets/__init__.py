@@ -51,6 +51,11 @@ def survey(data: Path, split: str, quiet: bool = False) -> Survey:
             f"{data}: {count} pictures have labels, but nothing names the classes; add a "
             f'{data / "classes.json"}, as ["road", "person"], or with the "id" or "color" of each'
         )
+    if label := tools.unusable(data):
+        raise HedgeError(
+            f"{label}: labels must be saved without loss, as PNG; a GIF is "
+            "converted, a JPEG exported anew or, if it is black and white, cut at a threshold"
+        )
     raise HedgeError(
         f"{data}: not a data set; expected leftImg8bit/ and gtFine/ (Cityscapes), "
         "images/<split>/ and labels/<split>/ with classes.json, a train.txt list, or what a "

@@ -55,6 +55,11 @@ def labelled(data: Path) -> int:
     return colors.count(_tree(data)) if data.is_dir() else 0
 
 
+def unusable(data: Path) -> Path | None:
+    """The first picture below ``data`` that lies where labels do, in a format they cannot have."""
+    return colors.unusable(_tree(data)) if data.is_dir() else None
+
+
 def with_origin(found: Survey, origin: Origin) -> Survey:
     """The survey of a converted data set, named after its tool and with the export's own faults."""
     split = found.index.split

@@ -265,3 +265,27 @@ def test_labels_without_a_class_list_are_told_what_they_lack(
     (root / "class_dict.csv").write_text("name,r,g,b\nroad,1,2\n")
     with pytest.raises(HedgeError, match=r"class_dict\.csv: expected 'name,r,g,b'"):
         survey(root, "train")
+
+
+@pytest.mark.parametrize("folders", [("img_dir", "ann_dir"), ("images_png", "masks_png")])
+def test_folders_that_begin_with_their_kind(folders: tuple[str, str], tmp_path: Path) -> None:
+    """img_dir/train and ann_dir/train are MMSegmentation's."""
+    for seed, (stem, split) in enumerate(zip(STEMS, ("train", "train", "val"), strict=True)):
+        photo(tmp_path / f"data/{folders[0]}/{split}/{stem}.jpg", seed)
+        save_ids(tmp_path / f"data/{folders[1]}/{split}/{stem}.png", WANTED, palette=False)
+    with pytest.raises(HedgeError, match="3 pictures have labels"):
+        survey(tmp_path / "data", "train")
+    (tmp_path / "data/classes.json").write_text(json.dumps(NAMES), encoding="utf-8")
+    assert all((label == WANTED).all() for label in labels(tmp_path / "data").values())
+    assert len(open_index(tmp_path / "data", "val")) == 1
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_labels_with_loss_are_told(named: bool, tmp_path: Path) -> None:
+    for seed, stem in enumerate(STEMS):
+        photo(tmp_path / f"images/{stem}.jpg", seed)
+        photo(tmp_path / f"masks/{stem}.jpg", seed)
+    if named:
+        (tmp_path / "classes.json").write_text(json.dumps(NAMES), encoding="utf-8")
+    with pytest.raises(HedgeError, match=r"masks.*\.jpg: labels must be saved without loss"):
+        survey(tmp_path, "train")

@@ -26,12 +26,20 @@ from train.datasets.tools.export import Color, Export, Picture, Size, Tool, requ
 from train.datasets.tools.formats.masks import NOWHERE, by_id
 from train.datasets.tools.tree import Tree, read_text
 
-_IMAGES = {"data", "image", "images", "img", "imgs", "photos", "pictures", "rgb"}
-_LABELS = {
-    "annot", "annotation", "annotations", "gt", "label", "labels", "mask", "masks", "segmentation",
-    "segmentations",
+_IMAGES = {
+    "data", "frames", "image", "images", "img", "imgs", "inputs", "jpegimages", "photos",
+    "pictures", "rgb",
 }  # fmt: skip
-_KIND = re.compile(rf"(?:(.*)[_ -])?({'|'.join(_IMAGES | _LABELS)})|(.+)(annot)", re.IGNORECASE)
+_LABELS = {
+    "ann", "annot", "annotation", "annotations", "gt", "groundtruth", "label", "labels", "mask",
+    "masks", "segmentation", "segmentations",
+}  # fmt: skip
+_WORDS = "|".join(_IMAGES | _LABELS)
+_KIND = re.compile(
+    rf"(?:(?P<a>.*)[_ -])?(?P<kind>{_WORDS})|(?P<b>.+)(?P<annot>annot)"
+    rf"|(?P<first>{_WORDS})[_ -](?P<c>.+)",
+    re.IGNORECASE,
+)
 _ENDINGS = ("_mask", "_label", "_gt")
 _CAMVID = ("_L", "_P")  # endings of labels that say too little outside of a folder of labels
 _CSV = "_classes.csv"
@@ -79,6 +87,12 @@ def count(tree: Tree) -> int:
     return sum(label is not None for _, label in _pairs(tree))
 
 
+def unusable(tree: Tree) -> Path | None:
+    """The first label of a picture in a format that labels are not read from, as JPEG."""
+    images, _, others = _by_key(tree)
+    return next((path for key, path in others.items() if key in images), None)
+
+
 def _csv(tree: Tree, name: str) -> list[Path]:
     return [path for path in tree.files if path.name == name]
 
@@ -90,18 +104,7 @@ def _dictionary(tree: Tree) -> list[Path]:
 
 def _pairs(tree: Tree) -> list[tuple[Path, Path | None]]:
     """Each picture and its label: the same path, were it not for the folder's kind or an ending."""
-    images: dict[Key, Path] = {}
-    labels: dict[Key, Path] = {}
-    for path in tree.images:
-        folders = [_folder(part) for part in path.relative_to(tree.root).parts[:-1]]
-        ending = next((each for each in _ENDINGS if path.stem.endswith(each)), "")
-        is_label = bool(ending) or any(in_labels for _, in_labels in folders)
-        stem = composed(path.stem.removesuffix(ending))
-        key = (*(name for name, _ in folders if name), stem)
-        if is_label and path.suffix.lower() in label_files.LABEL_SUFFIXES:
-            labels[key] = path
-        elif not is_label:
-            images[key] = path
+    images, labels, _ = _by_key(tree)
     for lone in sorted(labels.keys() - images.keys()):
         short = (*lone[:-1], lone[-1][:-2])
         if short in images and lone[-1].endswith(_CAMVID):
@@ -109,11 +112,32 @@ def _pairs(tree: Tree) -> list[tuple[Path, Path | None]]:
     return [(image, labels.get(key)) for key, image in images.items()]
 
 
+def _by_key(tree: Tree) -> tuple[dict[Key, Path], dict[Key, Path], dict[Key, Path]]:
+    """Pictures, labels, and what lies where labels do but cannot hold any, by what tells pairs."""
+    images: dict[Key, Path] = {}
+    labels: dict[Key, Path] = {}
+    others: dict[Key, Path] = {}
+    for path in tree.images:
+        folders = [_folder(part) for part in path.relative_to(tree.root).parts[:-1]]
+        ending = next((each for each in _ENDINGS if path.stem.endswith(each)), "")
+        is_label = bool(ending) or any(in_labels for _, in_labels in folders)
+        stem = composed(path.stem.removesuffix(ending))
+        key = (*(name for name, _ in folders if name), stem)
+        if not is_label:
+            images[key] = path
+        elif path.suffix.lower() in label_files.LABEL_SUFFIXES:
+            labels[key] = path
+        else:
+            others[key] = path
+    return images, labels, others
+
+
 def _folder(name: str) -> tuple[str, bool]:
-    """What a folder's name says beside its kind ("train" of "train_labels"), and whether it holds
-    labels."""
+    """What a folder's name says beside its kind ("train" of "train_labels", "dir" of "ann_dir"),
+    and whether it holds labels."""
     if found := _KIND.fullmatch(name):
-        return found[1] or found[3] or "", (found[2] or found[4]).lower() in _LABELS
+        rest, kind = found["a"] or found["b"] or found["c"], found["kind"] or found["first"]
+        return rest or "", bool(found["annot"]) or kind.lower() in _LABELS
     return name, False
 
 
