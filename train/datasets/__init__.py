@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runtime.cli import err, say
 from runtime.errors import HedgeError, OutputError
-from train.datasets import tools
+from train.datasets import folder, tools
 from train.datasets.index import Fault, Index, Item, Problem, Survey
 from train.datasets.synthetic.generate import SyntheticConfig, generate
 from train.datasets.tools import PLAIN as LAYOUTS
@@ -44,6 +44,9 @@ def survey(data: Path, split: str, quiet: bool = False) -> Survey:
     place, origin = tools.prepared(data, quiet)
     for layout in LAYOUTS:
         if layout.fits(place):
+            # Many formats have an images/<split>/, too, and other labels.
+            if layout is folder.LAYOUT and not (place / "labels").is_dir():
+                _require_known(place)
             found = layout.survey(place, split)
             return tools.with_origin(found, origin) if origin else found
     if count := tools.labelled(data):
@@ -56,11 +59,18 @@ def survey(data: Path, split: str, quiet: bool = False) -> Survey:
             f"{label}: labels must be saved without loss, as PNG; a GIF is "
             "converted, a JPEG exported anew or, if it is black and white, cut at a threshold"
         )
+    _require_known(data)
     raise HedgeError(
         f"{data}: not a data set; expected leftImg8bit/ and gtFine/ (Cityscapes), "
         "images/<split>/ and labels/<split>/ with classes.json, a train.txt list, or what a "
         f"labelling tool exports ({', '.join(tool.name for tool in tools.TOOLS)})"
     )
+
+
+def _require_known(data: Path) -> None:
+    """HedgeError that says what to do where ``data`` is in a format that is known and not read."""
+    if told := tools.advice(data):
+        raise HedgeError(told)
 
 
 def require_there(data: Path) -> None:

@@ -15,7 +15,7 @@ from train.datasets.index import Layout, Survey, split_of
 from train.datasets.tools import archive, cache
 from train.datasets.tools.convert import Origin, convert
 from train.datasets.tools.export import Tool
-from train.datasets.tools.formats import TOOLS, colors
+from train.datasets.tools.formats import TOOLS, colors, others
 from train.datasets.tools.tree import Tree
 
 PLAIN: tuple[Layout, ...] = (cityscapes.LAYOUT, folder.LAYOUT, listfile.LAYOUT)
@@ -53,6 +53,11 @@ def prepared(data: Path, quiet: bool = False) -> tuple[Path, Origin | None]:
 def labelled(data: Path) -> int:
     """How many pictures below ``data`` have a label picture beside them, of unknown classes."""
     return colors.count(_tree(data)) if data.is_dir() else 0
+
+
+def advice(data: Path) -> str:
+    """What to do with ``data`` in a format that is not read; "" where it is none that is known."""
+    return others.advice(_tree(data)) if data.is_dir() or data.suffix in _INDEXES else ""
 
 
 def unusable(data: Path) -> Path | None:
@@ -120,6 +125,8 @@ def _converted(source: Path, data: Path, target: Path, quiet: bool) -> _Made:
             cityscapes.require_both(tree.root)  # each of the official zips is a half
         if any(layout.fits(tree.root) for layout in PLAIN):
             return _Made(tree.root)
+        if told := others.advice(tree):
+            raise HedgeError(told)
         raise HedgeError(f"{data}: no data set in it that is known")
     target.mkdir()
     export = tool.read(tree)

@@ -27,6 +27,7 @@ from train.datasets.tools.export import (
     counted,
     require_size,
 )
+from train.datasets.tools.formats import others
 from train.datasets.tools.formats.raster import coco_counts, coco_polygon, points_of, runs
 from train.datasets.tools.tree import Tree, has_keys, read_json
 
@@ -141,7 +142,10 @@ def _is_coco(tree: Tree, path: Path) -> bool:
     if path.name.startswith(_OTHERS):
         return False
     keys = ("images", "annotations", "categories")
-    return path.name.endswith(".coco.json") or has_keys(tree.sniff(path), *keys, least=2)
+    data = tree.sniff(path)
+    return path.name.endswith(".coco.json") or (
+        has_keys(data, *keys, least=2) and not others.of_text(path, data)
+    )
 
 
 def _files(tree: Tree) -> list[Path]:
