@@ -16,6 +16,8 @@ from train.datasets.index import Fault, Index, Layout, Problem, Survey, files, p
 
 _HALVES = ("leftImg8bit", "gtFine")
 _IMAGE = "_leftImg8bit"
+_ENDS = {"leftImg8bit": "_leftImg8bit.png", "gtFine": "_gtFine_labelIds.png"}
+_VARIANTS = {"leftImg8bit": ("leftImg8bit_foggy", "leftImg8bit_rain"), "gtFine": ("gtCoarse",)}
 # Best first. A colour image cannot tell a pole from a pole group, nor a car from its licence
 # plate: ids say more, so colours are the last resort.
 _LABELS = (
@@ -31,6 +33,12 @@ def fits(data: Path) -> bool:
 def require_both(data: Path) -> None:
     """HedgeError where only one half of the tree is there, as in each of the two official zips."""
     if lacking := [name for name in _HALVES if not (data / name).is_dir()]:
+        variants = (p for p in data.iterdir() if p.name.startswith(_VARIANTS[lacking[0]]))
+        if path := next(variants, None):
+            raise HedgeError(
+                f"{path}: a variant of Cityscapes, whose names are not read; copy it as "
+                f"{lacking[0]}/, with files that end in {_ENDS[lacking[0]]}"
+            )
         raise HedgeError(
             f"{data}: Cityscapes without its {lacking[0]}/; unpack leftImg8bit_trainvaltest.zip "
             "and gtFine_trainvaltest.zip into one folder, and give that"

@@ -218,3 +218,18 @@ def test_the_default_follows_the_environment_then_the_folder(
     assert default_data() == Path("data/synthetic")
     (tmp_path / "data/cityscapes").mkdir()
     assert default_data() == Path("data/cityscapes")
+
+
+@pytest.mark.parametrize(
+    ("half", "variant", "ending"),
+    [
+        ("gtFine", "gtCoarse", "_gtFine_labelIds"),
+        ("leftImg8bit", "leftImg8bit_foggy", "_leftImg8bit"),
+    ],
+)
+def test_a_variant_of_cityscapes_is_told_how_to_become_one(
+    half: str, variant: str, ending: str, tmp_path: Path
+) -> None:
+    (make_cityscapes(tmp_path) / half).rename(tmp_path / variant)
+    with pytest.raises(HedgeError, match=rf"{variant}: a variant of .*{half}/, .*{ending}\.png"):
+        open_index(tmp_path, "train")
