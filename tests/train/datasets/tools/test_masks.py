@@ -73,6 +73,18 @@ def test_voc_by_its_own_classes_and_lists(tmp_path: Path) -> None:
     assert (index.read(index.items[0])[1] == bordered).all()
 
 
+def test_the_augmented_labels_of_voc_stand_for_all(tmp_path: Path) -> None:
+    """Those of SBD, which have a label for pictures that VOC has none for, as gray numbers."""
+    for seed, stem in enumerate(STEMS):
+        photo(tmp_path / f"data/JPEGImages/{stem}.jpg", seed)
+        save_ids(tmp_path / f"data/SegmentationClassAug/{stem}.png", WANTED, palette=False)
+    save_ids(tmp_path / f"data/SegmentationClass/{STEMS[0]}.png", WANTED)
+    lists(tmp_path / "data", trainaug=STEMS[:2], val=STEMS[2:])
+    train, val = (survey(tmp_path / "data", split) for split in ("train", "val"))
+    assert not train.faults and (len(train.index), len(val.index)) == (2, 1)
+    assert (train.index.read(train.index.items[0])[1] == WANTED).all()
+
+
 @pytest.mark.parametrize("listed", [True, False])
 def test_a_voc_tree_for_each_split_with_the_same_names(listed: bool, tmp_path: Path) -> None:
     """As LabelMe's labelme2voc.py makes them of two folders; it writes no ImageSets."""

@@ -20,7 +20,8 @@ from train.datasets.tools.export import Color, Export, Layers, Picture, Size, To
 from train.datasets.tools.formats.masks import NOWHERE, by_color, by_id, has_palette
 from train.datasets.tools.tree import Tree, read_text
 
-_FOLDERS = ("SegmentationClass", "SegmentationClassPNG")  # the second one is LabelMe's
+_AUGMENTED = "SegmentationClassAug"  # of all pictures, those of SegmentationClass among them
+_FOLDERS = ("SegmentationClass", "SegmentationClassPNG", _AUGMENTED)  # the second one is LabelMe's
 _VOC = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
     "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
@@ -83,7 +84,9 @@ TOOL = Tool("Pascal VOC", _fits, read)
 
 
 def _labels(tree: Tree) -> list[Path]:
-    return [p for p in tree.images if any(part in _FOLDERS for part in p.parent.parts)]
+    found = [p for p in tree.images if any(part in _FOLDERS for part in p.parent.parts)]
+    whole = {tree for p in found for tree in p.parents if (tree / _AUGMENTED) in p.parents}
+    return [p for p in found if _AUGMENTED in p.parent.parts or not whole & {*p.parents}]
 
 
 def _lists(tree: Tree) -> dict[Path, _List]:
