@@ -29,7 +29,7 @@ from runtime.errors import (
     MissingExtraError,
     OutputError,
 )
-from runtime.interrupt import raising_interrupt
+from runtime.interrupt import outlive_terminal, raising_interrupt
 from runtime.numbers import check_numbers
 from runtime.web.hidden import command_line, without_secrets
 
@@ -90,6 +90,7 @@ def exit_code(work: Callable[[], int | None]) -> int:
     for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a sign is no reason to fail
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    outlive_terminal()
     try:
         with raising_interrupt():
             code = work() or EXIT_OK

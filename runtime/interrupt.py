@@ -1,7 +1,9 @@
-"""How things end: by Ctrl-C and SIGTERM, of which the second does not wait, and by ``with``."""
+"""How things end: by Ctrl-C, SIGTERM and a terminal that is closed, and by ``with``."""
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import signal
 import sys
@@ -10,7 +12,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
+
+_HANGUP: int | None = getattr(signal, "SIGHUP", None)  # the terminal is closed; not on Windows
+ENDING = tuple(n for n in (signal.SIGINT, signal.SIGTERM, _HANGUP) if n is not None)
 
 _asked = threading.Event()  # a signal has come whose KeyboardInterrupt nobody may have seen
 
@@ -33,7 +38,7 @@ class Closing(ABC):
 
 @contextmanager
 def raising_interrupt() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into KeyboardInterrupt, also where a library swallows the first one.
+    """Turn what asks to end into KeyboardInterrupt, also where a library swallows the first one.
 
     A compiler or a callback from C may catch it and go on; ``check_interrupt`` raises it again.
     """
@@ -65,7 +70,7 @@ def was_interrupted() -> bool:
 
 @contextmanager
 def interruptible(wakes: Sequence[Callable[[], None]]) -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, once; the second one interrupts as usual.
+    """An event that Ctrl-C, SIGTERM or SIGHUP sets, once; the second one interrupts as usual.
 
     wakes: called with it, for sources that may be waiting for a frame that never comes. A signal
     that was swallowed before is raised on entry.
@@ -73,7 +78,7 @@ def interruptible(wakes: Sequence[Callable[[], None]]) -> Iterator[threading.Eve
     stop = threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
+        if stop.is_set() and number != _HANGUP:  # who closes the terminal is in no hurry
             signal.default_int_handler(number, frame)
         stop.set()
         # Not in the handler: the main thread may hold the lock that waking takes.
@@ -87,24 +92,36 @@ def interruptible(wakes: Sequence[Callable[[], None]]) -> Iterator[threading.Eve
 
 @contextmanager
 def handling(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Let ``handler`` take SIGINT and SIGTERM meanwhile; in the main thread only.
+    """Let ``handler`` take SIGINT, SIGTERM and SIGHUP meanwhile; in the main thread only.
 
-    Python lets no other thread set handlers, and a notebook's server keeps its own.
+    Python lets no other thread set handlers, and a notebook's server keeps its own. A SIGHUP that
+    is ignored stays so: nohup asks for it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def once(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # it comes from the kernel and from the shell
+        handler(number, frame)
+
+    before = {}
+    for number in ENDING:
+        if number != _HANGUP:
+            before[number] = signal.signal(number, handler)
+        elif signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, once)
     try:
         yield
     finally:
         for number, previous in before.items():
-            signal.signal(number, previous)
+            if number != _HANGUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, previous)
 
 
 @contextmanager
 def deferring_interrupt() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait for the block's end, where it must not be left half done.
+    """Let what asks to end wait for the block's end, where it must not be left half done.
 
     A process that is started just as KeyboardInterrupt rises is one that nobody knows of.
     """
@@ -113,6 +130,29 @@ def deferring_interrupt() -> Iterator[None]:
         yield
     if came:
         signal.raise_signal(came[0])
+
+
+class _Terminal(io.FileIO):
+    """A terminal, as long as it is there: who started a run and left does not end it."""
+
+    def write(self, data: Any) -> int:
+        """Write ``data``; to nowhere where the terminal is closed."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return memoryview(data).nbytes
+
+
+def outlive_terminal() -> None:
+    """Let standard output and error that are a terminal take what is written once it is closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if _HANGUP and isinstance(stream, io.TextIOWrapper) and stream.isatty():
+            raw = io.BufferedWriter(_Terminal(stream.fileno(), "w", closefd=False))
+            own = io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=True)
+            setattr(sys, name, own)
 
 
 def end_quietly() -> None:

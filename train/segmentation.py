@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from runtime.errors import HedgeError
+from runtime.interrupt import ENDING
 from train.augment import BatchSampler, Loaded, TrainingSet, collate, training_transform
 from train.balance import class_weights, label_counts, repeat_factors
 from train.checkpoint import Checkpoint, find_checkpoint, last_good, start_from
@@ -261,5 +262,5 @@ def default_size(index: Index) -> tuple[int, int]:
 
 def _leave_signals_to_the_parent(worker: int) -> None:
     """A terminal's Ctrl-C reaches the whole group; workers must live until the step is saved."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)

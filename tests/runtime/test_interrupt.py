@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,6 +14,7 @@ from runtime.interrupt import (
     check_interrupt,
     deferring_interrupt,
     interruptible,
+    outlive_terminal,
     raising_interrupt,
 )
 
@@ -53,3 +57,46 @@ def test_a_signal_waits_for_the_end_of_what_must_be_whole(number: signal.Signals
         steps.append("after")
     assert steps == ["whole"]
     check_interrupt()  # what was told is not told again, to whoever comes next in this process
+
+
+@pytest.fixture
+def hangup() -> Iterator[signal.Signals]:
+    """SIGHUP, whose handler is the system's again afterwards."""
+    if sys.platform == "win32":
+        pytest.skip("no terminal there says that it is closed")
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield signal.SIGHUP
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_closed_terminal_asks_once_however_often_it_says_so(hangup: signal.Signals) -> None:
+    """The kernel says it to the run, and so does the shell that it was started from."""
+    with raising_interrupt():
+        with interruptible([]) as stop:
+            signal.raise_signal(hangup)
+            assert stop.is_set()
+            signal.raise_signal(hangup)
+        signal.raise_signal(hangup)  # as the report is being written
+
+
+def test_nohup_keeps_a_closed_terminal_away(hangup: signal.Signals) -> None:
+    signal.signal(hangup, signal.SIG_IGN)
+    with raising_interrupt(), interruptible([]) as stop:
+        signal.raise_signal(hangup)
+        assert not stop.is_set()
+
+
+def test_what_is_written_to_a_closed_terminal_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, hangup: signal.Signals
+) -> None:
+    """A run that was started in the background goes on where its terminal is closed."""
+    master, slave = os.openpty()
+    with os.fdopen(slave, "w") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        outlive_terminal()
+        print("somebody reads")
+        assert os.read(master, 100) == b"somebody reads\r\n"
+        os.close(master)
+        with pytest.raises(OSError):
+            os.write(slave, b"nobody does")
+        print("nobody does", flush=True)

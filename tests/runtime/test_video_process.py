@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime.interrupt import ENDING
 from tests.equipment.processes import outputs_in, rows_of
 
 Make = Callable[..., Path]
@@ -37,7 +37,7 @@ def wait_for_output(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", ENDING)
 def test_a_signal_finishes_the_files_and_the_table(
     number: int,
     long_clip: Path,

@@ -76,7 +76,7 @@ class Trainer:
     def run(self, on_step: Callable[[Step], None], on_epoch: Callable[[Epoch], None]) -> None:
         """Train to the last epoch, saving after each; the first process calls the callbacks.
 
-        In the main thread, the first SIGINT or SIGTERM ends the run after the current step, with
+        In the main thread, the first SIGINT, SIGTERM or SIGHUP ends it after the current step, with
         a KeyboardInterrupt after a clean save; the second one acts at once.
         """
         parallel: nn.Module = self.network
