@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import inspect
-import io
 import os
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from runtime.errors import (
     MissingExtraError,
     OutputError,
 )
-from runtime.interrupt import outlive_terminal, raising_interrupt
+from runtime.interrupt import lasting_streams, raising_interrupt
 from runtime.numbers import check_numbers
 from runtime.web.hidden import command_line, without_secrets
 
@@ -87,10 +86,7 @@ def run(
 
 def exit_code(work: Callable[[], int | None]) -> int:
     """Do ``work``; its exit code, or that of the error that ended it, told in one line."""
-    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a sign is no reason to fail
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    outlive_terminal()
+    lasting_streams()
     try:
         with raising_interrupt():
             code = work() or EXIT_OK
@@ -149,6 +145,8 @@ def parse(config: type[Config], prog: str, arguments: Sequence[str] | None = Non
             read = partial(tyro.cli, config, prog=prog, description=description, args=words)
             parsed = read() if default is None else read(default=default)
         check_numbers(parsed)
+        if files.asks_stdout(parsed):
+            out.stderr, out.width = True, err.width
         return parsed
     except BrokenPipeError:  # --help | head: leave as the Console does, without a traceback
         out.on_broken_pipe()

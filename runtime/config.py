@@ -10,6 +10,7 @@ import msgspec
 import tyro
 
 from runtime.errors import HedgeError
+from runtime.files import STDOUT
 from runtime.numbers import Count, Positive, Ratio, Side, Threads, Tiles, check_numbers
 from runtime.outputs.alarms import Alarm, Zone
 from runtime.outputs.overlay import Look, Style
@@ -95,9 +96,9 @@ class VideoConfig:
     save_labels: Path | None = None
     """Folder for one palette PNG a frame; its pixel values are the class ids."""
     json: Path | None = None
-    """File for the final report."""
+    """File for the final report; - for standard output, where the table is then not."""
     metrics: Path | None = None
-    """File for one JSON line a frame: times, and the mIoU so far."""
+    """File for one JSON line a frame: times, and the mIoU so far; - for standard output."""
     shares: Path | None = None
     """CSV to write: which share of each frame every class has."""
     annotations: Path | None = None
@@ -189,6 +190,8 @@ class VideoConfig:
             own = replace(self, source=source, more=())
             for name in ("out", "save_labels", "json", "metrics", "shares", "annotations"):
                 path = getattr(self, name)
+                if path == STDOUT:
+                    raise HedgeError(f"--{name} -: each source has its own; give a file")
                 if path is not None:
                     numbered = path.with_name(f"{path.stem}-{number}{path.suffix}")
                     own = replace(own, **{name: numbered})

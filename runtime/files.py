@@ -24,6 +24,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+STDOUT = Path("-")  # where JSON is asked for: standard output
 _PART = ".part-"  # in the names of temporary files and folders: .NAME.part-RANDOM
 _OLD = ".old-"  # in the name of a folder whose replacement is being put in its place
 _OPEN = getattr(os, "O_NOFOLLOW", 0)  # a link in a folder that others write into is not ours
@@ -215,6 +216,21 @@ def sha256(path: Path) -> str:
 def sha256_of(data: bytes) -> str:
     """Hex SHA-256 of bytes in memory."""
     return hashlib.sha256(data).hexdigest()
+
+
+def asks_stdout(options: object) -> bool:
+    """Whether ``--json -`` or ``--metrics -`` is among a command's ``options``.
+
+    HedgeError for another path of "-", which would be a file of that name.
+    """
+    names = [name for name, value in vars(options).items() if value == STDOUT]
+    for name in names:
+        if name not in ("json", "metrics"):
+            raise HedgeError(
+                f"--{name.replace('_', '-')} -: is no file; give a path (only --json and --metrics "
+                "take - for standard output)"
+            )
+    return bool(names)
 
 
 def printable(name: str) -> str:

@@ -145,11 +145,14 @@ class _Terminal(io.FileIO):
             return memoryview(data).nbytes
 
 
-def outlive_terminal() -> None:
-    """Let standard output and error that are a terminal take what is written once it is closed."""
+def lasting_streams() -> None:
+    """Let no standard stream end a run: by a sign that it lacks, or a terminal that is closed."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if _HANGUP and isinstance(stream, io.TextIOWrapper) and stream.isatty():
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        stream.reconfigure(errors="backslashreplace")
+        if _HANGUP and stream.isatty():
             raw = io.BufferedWriter(_Terminal(stream.fileno(), "w", closefd=False))
             own = io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=True)
             setattr(sys, name, own)

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import tyro
 from rich.table import Column, Table
 from rich.text import Text
 
-from runtime import cli, files
+from runtime import cli
 from runtime.bundle.classes import IGNORE
 from runtime.errors import EXIT_OK, HedgeError
 from runtime.outputs import sheet
 from runtime.outputs.checks import check_outputs
+from runtime.outputs.json_files import write_report
 from train.datasets import disagreements
 from train.datasets.audit import SPLITS, Findings, Size, SplitReport, audit, size_text
 
@@ -114,7 +114,7 @@ def main(config: Check) -> int:
     elif config.model:
         found["disagreements"] = _compared(config.model, findings, config.sheet)
     if config.json:
-        files.write_bytes(config.json, msgspec.json.format(msgspec.json.encode(found)))
+        write_report(config.json, found)
     return HedgeError.exit_code if findings.faults else EXIT_OK
 
 

@@ -24,7 +24,7 @@ from runtime.fleet.report import Summary, counted, reported, speed, summarize, t
 from runtime.fleet.shards import SpanRow
 from runtime.fleet.video.labels import SUFFIX, join
 from runtime.fleet.work import Job
-from runtime.outputs.checks import writing
+from runtime.outputs.checks import check_outputs, writing
 from runtime.outputs.json_files import write_report
 
 LOG_S = 30.0  # between two lines of a log
@@ -33,6 +33,7 @@ _SWEEP_S = 5.0  # in which killed workers leave what they were writing
 
 def main(config: FleetConfig) -> int:
     """Run the command; IncompleteError where a span failed, and the rest is whole."""
+    check_outputs([config.json] if config.json else [], None, [], force=True)
     videos = find_videos(config.videos)
     bundle = local_bundle(config.bundle)
     manifest = Manifest.load(bundle)

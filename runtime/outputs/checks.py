@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 
 from runtime.errors import HedgeError, OutputError
+from runtime.files import STDOUT
 
 Identity = tuple[int, int]  # device and inode
 
@@ -21,8 +22,8 @@ def check_outputs(
 
     outputs: files; folder: of one file a frame; inputs: files that are read, and folders whose
     files may all be. Missing parent folders are made; devices and pipes, such as /dev/stdout, are
-    written to. Raises HedgeError where an output is an input (``force`` or not), OutputError where
-    it exists without ``force`` or cannot be written.
+    written to, and so is standard output ("-"). Raises HedgeError where an output is an input
+    (``force`` or not), OutputError where it exists without ``force`` or cannot be written.
     """
     inputs, outputs = list(inputs), list(outputs)
     for path in (*outputs, *([] if folder is None else [folder])):
@@ -35,6 +36,8 @@ def check_outputs(
         if path.resolve() in seen:
             raise HedgeError(f"{path}: two outputs have this name; give each its own")
         seen.add(path.resolve())
+        if path == STDOUT:
+            continue
         _check_file(path, read, roots, force)
     if folder is not None:
         _check_folder(folder, read_in, roots, force)
@@ -84,10 +87,15 @@ def _identity(path: Path) -> Identity:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the system or FFmpeg says about writing ``path`` into one line."""
+    """Turn what the system or FFmpeg says about writing ``path`` into one line.
+
+    Of standard output ("-") it stays what it is: whose reader leaves has no need of a line.
+    """
     try:
         yield
     except OSError as error:
+        if path == STDOUT:
+            raise
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
     except av.FFmpegError as error:  # no fault of the disk
         raise OutputError(

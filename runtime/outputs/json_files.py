@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from pathlib import Path
 
@@ -19,18 +21,29 @@ Row = dict[str, str | float | list[str] | None]
 
 
 def write_report(path: Path, report: object) -> None:
-    """Write ``report`` as indented JSON, whole or not at all."""
+    """Write ``report`` as indented JSON, whole or not at all; to standard output for "-"."""
+    content = msgspec.json.format(safe_json(report)) + b"\n"
+    if path == files.STDOUT:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        return
     with writing(path):
-        files.write_bytes(path, msgspec.json.format(safe_json(report)) + b"\n")
+        files.write_bytes(path, content)
 
 
 class RowSink(Closing):
-    """JSON lines, flushed every second and at the end; a context manager."""
+    """JSON lines, flushed every second and at the end; a context manager.
+
+    path: "-" is standard output.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with writing(path):
-            self._file = path.open("wb")
+            if path == files.STDOUT:
+                self._file = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+            else:
+                self._file = path.open("wb")
         self._flushed = time.monotonic()
 
     def write(self, row: Row) -> None:

@@ -16,7 +16,8 @@ from typing import Literal
 import pytest
 from rich.table import Table
 
-from runtime import cli
+from runtime import cli, files
+from runtime.config import VideoConfig
 from runtime.errors import GateError, HedgeError, IncompleteError, OutputError
 from runtime.interrupt import check_interrupt
 from runtime.numbers import Share, Side, check_numbers
@@ -272,6 +273,16 @@ def test_a_signal_that_a_library_swallows_still_ends_the_command(
         cli.run(Config, swallows, "prog", [])
     assert ended.value.code == 130
     assert capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_a_path_of_a_dash_is_standard_output_for_json_alone() -> None:
+    assert not files.asks_stdout(VideoConfig("x.mp4", json=Path("r.json")))
+    assert files.asks_stdout(VideoConfig("-", json=Path("-")))
+    assert files.asks_stdout(VideoConfig("x.mp4", metrics=Path("-")))
+    with pytest.raises(HedgeError, match="--save-labels -: is no file"):
+        files.asks_stdout(VideoConfig("x.mp4", json=Path("-"), save_labels=Path("-")))
+    with pytest.raises(HedgeError, match="--json -: each source has its own"):
+        VideoConfig("x.mp4", json=Path("-"), more=("y.mp4",)).parts()
 
 
 def test_a_signal_while_a_command_is_imported_is_one_line(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from runtime.interrupt import (
     check_interrupt,
     deferring_interrupt,
     interruptible,
-    outlive_terminal,
+    lasting_streams,
     raising_interrupt,
 )
 
@@ -93,7 +93,7 @@ def test_what_is_written_to_a_closed_terminal_ends_nothing(
     master, slave = os.openpty()
     with os.fdopen(slave, "w") as terminal:
         monkeypatch.setattr(sys, "stdout", terminal)
-        outlive_terminal()
+        lasting_streams()
         print("somebody reads")
         assert os.read(master, 100) == b"somebody reads\r\n"
         os.close(master)

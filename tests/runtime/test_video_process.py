@@ -101,3 +101,16 @@ def test_exit_codes_and_one_line_in_a_process_of_its_own(
         assert complaint.count("error: ") == 1
         assert ("p99" in printed) == (code == 3)
     assert existing.read_text() == "old"
+
+
+@pytest.mark.parametrize("option", ["--json", "--metrics"])
+def test_a_dash_is_standard_output_which_holds_json_alone(
+    option: str, shared_bundle: Path, tmp_path: Path, make_clip: Make, start_video: Start
+) -> None:
+    clip = make_clip(tmp_path / "a.mp4", 7)
+    bundle = ("--bundle", shared_bundle, "--backend", "onnxruntime")
+    printed, told = start_video(clip, *bundle, option, "-").communicate(timeout=60)
+    assert "p99" in told
+    found = [json.loads(row) for row in printed.splitlines()] if option == "--metrics" else []
+    assert len(found) == 7 or json.loads(printed)["frames_written"] == 7
+    assert not Path("-").exists()

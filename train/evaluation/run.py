@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 from PIL import Image
@@ -16,6 +15,7 @@ from runtime.errors import HedgeError
 from runtime.fleet.__main__ import LIBRARIES
 from runtime.outputs import sheet
 from runtime.outputs.checks import check_outputs
+from runtime.outputs.json_files import write_report
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.datasets import default_data
 from train.datasets.index import Index
@@ -60,8 +60,7 @@ def evaluate_run(config: Evaluate) -> Evaluation:
     if config.matrix:
         pictures.matrix(evaluation.confusion, config.matrix)
     if config.json:
-        content = msgspec.json.encode(evaluation.report())
-        files.write_bytes(config.json, msgspec.json.format(content))
+        write_report(config.json, evaluation.report())
     return evaluation
 
 

@@ -23,6 +23,7 @@ from runtime import cli, files
 from runtime.errors import HedgeError
 from runtime.numbers import check_numbers
 from runtime.outputs.checks import check_outputs
+from runtime.outputs.json_files import write_report
 from train import LIBRARIES
 from train.datasets import bsds
 from train.datasets.bsds import Drawing
@@ -80,7 +81,7 @@ def main(config: EvaluateEdges) -> None:
     if config.json:
         report = {**asdict(found), "people": people.ods, "images": len(pairs)}
         report |= {"split": config.split, "tolerance": metrics.TOLERANCE}
-        files.write_bytes(config.json, msgspec.json.format(msgspec.json.encode(report)))
+        write_report(config.json, report)
 
 
 def score_image(
