@@ -28,6 +28,7 @@ STDOUT = Path("-")  # where JSON is asked for: standard output
 _PART = ".part-"  # in the names of temporary files and folders: .NAME.part-RANDOM
 _OLD = ".old-"  # in the name of a folder whose replacement is being put in its place
 _OPEN = getattr(os, "O_NOFOLLOW", 0)  # a link in a folder that others write into is not ours
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
 _swept: set[Path] = set()  # folders that this process has cleaned
 _asking = threading.Lock()
 
@@ -64,14 +65,23 @@ def atomic_path(path: Path, first_wins: bool = False) -> Iterator[Path]:
                     return
                 temporary.chmod(0o666 & ~_umask())
                 os.fsync(file.fileno())
-            if first_wins:
-                with suppress(FileExistsError):
-                    os.link(temporary, target)
-            else:
+            if not first_wins or not _linked(temporary, target):
                 temporary.replace(target)
     except OSError as error:  # a write's has no name, the temporary file's one that nobody knows
         error.filename = str(path)
         raise
+
+
+def _linked(temporary: Path, target: Path) -> bool:
+    """Link it into its place unless something is there; False on a disk without links, as exFAT."""
+    with suppress(FileExistsError):
+        try:
+            os.link(temporary, target)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return target.exists()
+    return True
 
 
 @contextmanager

@@ -83,6 +83,9 @@ def plan(
 
 
 def _plan_one(video: str, every_s: float, key: str, labels: Path | None) -> list[Span] | Unplanned:
+    if not _is_text(video):  # tables and JSON hold no other names
+        why = "its name holds bytes that are no text (UTF-8); give the file another name"
+        return Unplanned(files.printable(video), why)
     try:
         key = f"{key} {fingerprint(video)}"
         if labels is not None:
@@ -197,6 +200,10 @@ def _probe(
         if cut is not None:
             found.append(_exact(packets, index) if packets.exact else cut)
     return found
+
+
+def _is_text(name: str) -> bool:
+    return name == name.encode(errors="replace").decode()
 
 
 def _id(key: str, video: str, start: int | None, end: int | None) -> str:

@@ -84,3 +84,18 @@ def test_a_full_disk_names_the_file_that_did_not_fit(tiny_disk: Path) -> None:
     with pytest.raises(OSError) as error:
         files.write_bytes(tiny_disk / "large", b"x" * (1 << 27))
     assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tiny_disk / "large"))
+
+
+def test_without_hard_links_the_first_still_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on exFAT and many network drives."""
+
+    def no_link(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", no_link)
+    for content in (b"first", b"second"):
+        files.write_bytes(tmp_path / "a.parquet", content, first_wins=True)
+    assert (tmp_path / "a.parquet").read_bytes() == b"first"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]

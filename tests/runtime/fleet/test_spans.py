@@ -233,6 +233,21 @@ def test_a_video_that_is_none_is_named_and_the_others_are_planned(tmp_path: Path
     assert isinstance(spans, list) and len(spans) == 1
 
 
+def test_a_name_that_is_no_text_is_told_and_the_others_are_planned(
+    make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    good = make_clip(tmp_path / "new\nline.mp4", 3)
+    try:
+        odd = make_clip(tmp_path / "a.mp4", 3).rename(tmp_path / "stra\udcdfe.mp4")
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("no such name can be given on this file system")
+    found = dict(plan([str(good), str(odd)], 60.0, "key"))
+    assert isinstance(found[str(good)], list)
+    unplanned = found[str(odd)]
+    assert isinstance(unplanned, Unplanned) and "no text (UTF-8)" in unplanned.why
+    json.dumps(unplanned.video, ensure_ascii=False).encode()
+
+
 def test_a_result_depends_on_the_video_and_on_what_is_asked(tmp_path: Path) -> None:
     video = one_of("mp4", tmp_path)
     ids = [span.id for span in planned(video, 0.5)]
