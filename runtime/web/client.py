@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import io
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.client import HTTPException, HTTPMessage, HTTPResponse
+from http.client import (
+    HTTPConnection,
+    HTTPException,
+    HTTPMessage,
+    HTTPResponse,
+    HTTPSConnection,
+)
 from typing import IO
 from urllib.error import HTTPError, URLError
 from urllib.parse import urljoin, urlsplit
 from urllib.request import (
     HTTPBasicAuthHandler,
     HTTPDigestAuthHandler,
+    HTTPHandler,
     HTTPPasswordMgrWithPriorAuth,
     HTTPRedirectHandler,
     HTTPSHandler,
@@ -72,7 +82,8 @@ class Web:
             plain = f"{parts.scheme}://{self._own}/"
             logins.add_password(None, plain, parts.username or "", parts.password or "")
         self._opener = build_opener(
-            HTTPSHandler(context=context),
+            _Http(),
+            _Https(context),
             HTTPBasicAuthHandler(logins),
             HTTPDigestAuthHandler(logins),
             _Redirects(self),
@@ -147,6 +158,48 @@ class Web:
             raise OSError(0, str(error.reason)) from None
         except (HTTPException, ValueError) as error:
             raise OSError(0, type(error).__name__) from None
+
+
+class _Patient(HTTPConnection):
+    """A connection that is ended where the head of an answer does not come: one byte at a time,
+    each in time, it would come for ever."""
+
+    def getresponse(self) -> HTTPResponse:
+        ended = threading.Event()
+
+        def end() -> None:
+            ended.set()
+            with suppress(OSError, AttributeError):  # closed by now
+                self.sock.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(_PATIENCE_S, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            response = super().getresponse()
+        finally:
+            timer.cancel()
+        if ended.is_set():  # what had come by then looks like a whole head
+            raise TimeoutError
+        return response
+
+
+class _PatientTls(_Patient, HTTPSConnection):
+    pass
+
+
+class _Http(HTTPHandler):
+    def http_open(self, req: Request) -> HTTPResponse:
+        return self.do_open(_Patient, req)
+
+
+class _Https(HTTPSHandler):
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(context=context)
+        self._own = context
+
+    def https_open(self, req: Request) -> HTTPResponse:
+        return self.do_open(_PatientTls, req, context=self._own)
 
 
 class _Redirects(HTTPRedirectHandler):

@@ -286,13 +286,25 @@ def dripping(request: BaseHTTPRequestHandler) -> None:
         time.sleep(0.1)
 
 
+def dripping_headers(request: BaseHTTPRequestHandler) -> None:
+    """An answer whose first header has no end, a byte at a time."""
+    request.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    for _ in range(100):
+        request.wfile.write(b"a")
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("answer", [dripping, dripping_headers])
 def test_a_server_that_drips_holds_nobody(
-    serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    answer: Callable[[BaseHTTPRequestHandler], None],
+    serve: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("runtime.web.client._PATIENCE_S", 0.5)
+    monkeypatch.setattr("runtime.sources.network.OPEN_S", 0.5)
     begun = time.monotonic()
     with pytest.raises(HedgeError):
-        open_source(f"{serve(dripping)}/a.m3u8")
+        open_source(f"{serve(answer)}/a.m3u8")
     assert time.monotonic() - begun < 5
 
 
