@@ -9,8 +9,9 @@ from pathlib import Path
 from export.network import Facts
 from export.own.deploy import DeployGraph
 from export.own.to_onnx import to_onnx
+from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint, find_checkpoint
-from train.datasets import Index
+from train.datasets import Index, default_data
 from train.evaluation.scoring import evaluation_index, load_model
 from train.models import DeepLab
 
@@ -62,6 +63,11 @@ class Trained:
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def index(self, data: Path | None, split: str) -> Index:
+    def index(self, data: Path | None, split: str) -> Index | None:
         """See ``Network``."""
+        if data is None and self.facts.data is None:  # as of what others have trained
+            try:
+                default_data(classes=self.facts.classes)
+            except HedgeError:
+                return None
         return evaluation_index(self._checkpoint, data, split)

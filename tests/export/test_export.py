@@ -22,14 +22,14 @@ from export.own.trained import Trained
 from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.backends import golden
 from runtime.backends.registry import installed_backends, load_engine
-from runtime.bundle.classes import IGNORE, ClassSet
+from runtime.bundle.classes import CITYSCAPES, IGNORE, ClassSet
 from runtime.bundle.manifest import Manifest
 from runtime.errors import GateError, HedgeError, OutputError
 from runtime.segment import Segmenter
 from train.checkpoint import Checkpoint
-from train.config import VARIANTS, TrainConfig
+from train.config import VARIANTS, ModelConfig, TrainConfig
 from train.datasets import open_index
-from train.evaluation.scoring import load_model
+from train.evaluation.scoring import evaluation_index, load_model
 from train.models import DeepLab
 
 SIZE = (40, 56)
@@ -300,3 +300,17 @@ def test_existing_bundles_and_other_folders_are_safe(
 def test_senseless_settings_are_named(change: dict) -> None:
     with pytest.raises(HedgeError, match=f"--{next(iter(change))}"):
         Export(**change)
+
+
+def test_a_network_that_knows_no_data_draws_none_that_cannot_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the shipped one: streets of other classes were drawn for half a minute, to be refused."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CITYSCAPES_DATASET", raising=False)
+    model = ModelConfig("mobilenet_v2", len(CITYSCAPES))
+    checkpoint = Checkpoint(TrainConfig(), model, CITYSCAPES, (64, 64), {}, 1, 1, 0.5)
+    assert Trained(checkpoint).index(None, "val") is None
+    with pytest.raises(HedgeError, match="drawn streets have other classes; --data"):
+        evaluation_index(checkpoint, None, "val")
+    assert not list(tmp_path.iterdir())

@@ -6,11 +6,13 @@ import os
 import tarfile
 from pathlib import Path
 
+from runtime.bundle.classes import ClassSet
 from runtime.cli import err, say
 from runtime.errors import HedgeError, OutputError
 from train.datasets import folder, tools
 from train.datasets.index import Fault, Index, Item, Problem, Survey
 from train.datasets.synthetic.generate import SyntheticConfig, generate
+from train.datasets.synthetic.things import CLASSES
 from train.datasets.tools import PLAIN as LAYOUTS
 
 __all__ = [
@@ -84,8 +86,11 @@ def is_data(path: Path) -> bool:
     return any(layout.fits(path) for layout in LAYOUTS) or tools.is_export(path)
 
 
-def default_data(quiet: bool = False) -> Path:
+def default_data(quiet: bool = False, classes: ClassSet | None = None) -> Path:
     """The data set used where none is named; ``quiet``: print nothing.
+
+    classes: of the network that it is for; HedgeError, before any is drawn, where those of drawn
+    streets are others.
 
     The environment's CITYSCAPES_DATASET, else ./data/cityscapes where it exists, else street
     scenes generated once at ./data/synthetic.
@@ -95,6 +100,8 @@ def default_data(quiet: bool = False) -> Path:
     official, generated = Path("data/cityscapes"), Path("data/synthetic")
     if official.is_dir():
         return official
+    if classes is not None and set(classes.names) != set(CLASSES.names):
+        raise HedgeError("no data set is named, and drawn streets have other classes; --data PATH")
     if not generated.is_dir():
         if not quiet:
             say(f"no Cityscapes here: generating street scenes at {generated} (--data PATH)", err)

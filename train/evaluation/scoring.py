@@ -183,6 +183,5 @@ def load_model(checkpoint: Checkpoint) -> DeepLab:
 
 def evaluation_index(checkpoint: Checkpoint, data: Path | None, split: str) -> Index:
     """The split to measure ``checkpoint`` on; see ``matching_index``."""
-    return matching_index(
-        data or checkpoint.config.data or default_data(), checkpoint.classes, split
-    )
+    data = data or checkpoint.config.data or default_data(classes=checkpoint.classes)
+    return matching_index(data, checkpoint.classes, split)
