@@ -119,9 +119,10 @@ class Segmenter(Closing):
     def __call__(self, image: Picture | Sequence[Picture]) -> np.ndarray | list[np.ndarray]:
         """(H, W, 3) uint8 BGR, or an image file → (H, W) uint8 training ids; of a list, a list.
 
-        Raises HedgeError for a file that is no readable image, ValueError for another array.
+        Raises HedgeError for a file that is no readable image, ValueError for another array,
+        TypeError for what is neither.
         """
-        if isinstance(image, np.ndarray | str | Path):
+        if not isinstance(image, Sequence) or isinstance(image, str | bytes):
             return self._labels([image])[0]
         groups = (image[i : i + self.batch] for i in range(0, len(image), self.batch))
         return [labels for group in groups for labels in self._labels(group)]
@@ -132,19 +133,21 @@ class Segmenter(Closing):
         labels: np.ndarray,
         style: Style = "fill",
         opacity: float | None = None,
-        only: Sequence[str] = (),
+        only: str | Sequence[str] = (),
     ) -> np.ndarray:
         """Lay the classes' colours over an image: (H, W, 3) uint8 BGR, a new array.
 
         labels: (H, W) uint8, as a call answers them; style: "fill", or "outline" for the edges of
         classes alone; opacity: 0..1, None: as ``Look``; only: names of the classes to draw, all
-        where empty. Raises HedgeError for a name of no class, ValueError for sizes that
-        differ.
+        where empty. Raises HedgeError for a name of no class, a style or an opacity that there is
+        not, ValueError for arrays of another kind and sizes that differ.
         """
         pixels = _pixels(image)
-        if pixels.shape[:2] != labels.shape:
-            raise ValueError(f"labels {labels.shape} of an image {pixels.shape}")
-        return Overlay(self.classes, look=Look(style, opacity, tuple(only))).blend(pixels, labels)
+        _require_bgr(pixels)
+        if labels.dtype != np.uint8 or pixels.shape[:2] != labels.shape:
+            raise ValueError(f"labels {labels.dtype} {labels.shape} of an image {pixels.shape}")
+        look = Look(style, opacity, (only,) if isinstance(only, str) else tuple(only))
+        return Overlay(self.classes, look=look).blend(pixels, labels)
 
     @property
     def classes(self) -> ClassSet:
@@ -277,13 +280,24 @@ def _pixels(image: Picture) -> np.ndarray:
     """(H, W, 3) uint8 BGR of an image, which may lie in a file."""
     if isinstance(image, np.ndarray):
         return image
-    return cv2.cvtColor(images.read_rgb(Path(image)), cv2.COLOR_RGB2BGR)
+    if isinstance(image, str | Path):
+        return cv2.cvtColor(images.read_rgb(Path(image)), cv2.COLOR_RGB2BGR)
+    of_none = ", which cv2.imread gives for a file that it cannot read" if image is None else ""
+    raise TypeError(
+        f"expected (H, W, 3) uint8 BGR as a NumPy array, the path of an image, or a list of "
+        f"either, got {type(image).__name__}{of_none}"
+    )
+
+
+def _require_bgr(image: np.ndarray) -> None:
+    """Raise ValueError unless ``image`` is (H, W, 3) uint8 of at least a pixel."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(f"expected (H, W, 3) uint8 BGR, got {image.dtype} {image.shape}")
 
 
 def fill(slot: np.ndarray, image: np.ndarray) -> None:
     """Copy a uint8 BGR ``image`` into an (H, W, 3) slot of the input, resized (bilinear)."""
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise ValueError(f"expected (H, W, 3) uint8 BGR, got {image.dtype} {image.shape}")
+    _require_bgr(image)
     if image.shape == slot.shape:
         slot[:] = image
     else:

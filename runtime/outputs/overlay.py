@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from runtime.bundle.classes import IGNORE, ClassSet
+from runtime.errors import HedgeError
 from runtime.outputs.alarms import Zone
 
 Style = Literal["fill", "outline"]
@@ -35,12 +36,18 @@ class Look:
 
     style: "fill", or "outline" for their edges alone; opacity: of the colours, 0..1, None: of fill
     0.7 for classes that fill little of the picture to 0.35 for those that fill much, 1 of outline;
-    only: names of the classes to draw, all where empty.
+    only: names of the classes to draw, all where empty. HedgeError for another style or opacity.
     """
 
     style: Style = "fill"
     opacity: float | None = None
     only: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.style not in _OPACITY:
+            raise HedgeError(f"style {self.style!r}: choose {' or '.join(_OPACITY)}")
+        if not 0 <= self.alpha <= 1:
+            raise HedgeError(f"opacity {self.opacity}: give a number from 0 to 1")
 
     @property
     def alpha(self) -> float:

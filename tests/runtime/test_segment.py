@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -118,8 +119,17 @@ def test_labels_are_drawn_in_the_colors_of_their_classes(
         assert (segmenter.draw(image, labels, only=["red"]) == image).all()
         with pytest.raises(HedgeError, match="no class of this model; it has blue, green, red"):
             segmenter.draw(image, labels, only=["road"])
+        assert (segmenter.draw(image, labels, only="red") == image).all(), "one name is a list"
+        for wrong in ({"style": "lines"}, {"opacity": 2.0}, {"opacity": float("nan")}):
+            with pytest.raises(HedgeError, match=next(iter(wrong))):
+                segmenter.draw(image, labels, **wrong)
         with pytest.raises(ValueError, match="labels"):
             segmenter.draw(image[:12], labels)
+        with pytest.raises(ValueError, match="labels int64"):
+            segmenter.draw(image, labels.astype(np.int64))
+        for other in (image / 255, image[..., 0], image[..., [0, 1, 2, 2]]):
+            with pytest.raises(ValueError, match="uint8 BGR"):
+                segmenter.draw(other, labels)
 
 
 def test_a_segmenter_and_its_predictions_print_in_a_line(shared_bundle: Path) -> None:
@@ -136,6 +146,16 @@ def test_what_is_no_bgr_image_is_refused(image: np.ndarray, shared_bundle: Path)
         pytest.raises(ValueError, match="uint8 BGR"),
     ):
         segmenter(image)
+
+
+@pytest.mark.parametrize("image", [None, [None], b"a.png", Image.new("RGB", (4, 4)), 0])
+def test_what_is_no_image_at_all_is_told_by_its_type(image: Any, shared_bundle: Path) -> None:
+    wrong = type(image[0] if isinstance(image, list) else image).__name__
+    with Segmenter(shared_bundle, "onnxruntime") as segmenter:
+        with pytest.raises(TypeError, match=rf"path of an image.* got {wrong}"):
+            segmenter(image)
+        with pytest.raises(TypeError, match="path of an image"):
+            segmenter.draw(image, np.zeros((4, 4), np.uint8))
 
 
 def test_a_graph_with_a_batch_takes_one_and_more_frames(make_bundle: Make, tmp_path: Path) -> None:
