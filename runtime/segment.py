@@ -204,6 +204,7 @@ class Segmenter(Closing):
 
     def close(self) -> None:
         """Free the engine."""
+        self._closed = True
         self._engine.close()
 
     def _confidences(self, frames: Sequence[Frame]) -> list[np.ndarray] | list[None]:
@@ -227,7 +228,7 @@ class Segmenter(Closing):
         self.in_flight = engine.in_flight
         self._input = np.zeros(self.manifest.input.shape, np.uint8)
         self._turn = threading.RLock()
-        self._process = os.getpid()
+        self._process, self._closed = os.getpid(), False
         self._running: deque[Submitted] = deque()  # the oldest first, as the engine answers
 
     def _labels(self, group: Sequence[Picture]) -> list[np.ndarray]:
@@ -262,6 +263,8 @@ class Segmenter(Closing):
                 "this process was forked after the bundle was loaded, and the engine's threads "
                 "stayed behind; load the Segmenter in the process that uses it"
             )
+        if self._closed:
+            raise ValueError("this Segmenter is closed; load the bundle again")
         if not 0 < len(images) <= self.batch:
             raise ValueError(f"the graph takes 1 to {self.batch} images at once, not {len(images)}")
         self._engine.submit(self._filled(images))

@@ -100,9 +100,11 @@ def load_engine(
     and remembered in the user's cache; threads: CPU threads, 0 leaves it to the library; in_flight:
     batches to work on at once, where the library gains by it (frames per second for milliseconds:
     each then has a part of the threads); device: see ``on_device``. Raises HedgeError for a damaged
-    bundle, an unknown backend or a library that is not installed, GateError for an engine that the
-    golden frames refuse.
+    bundle, an unknown backend, a library that is not installed or a number out of its range,
+    GateError for an engine that the golden frames refuse.
     """
+    if threads < 0 or in_flight < 1:  # which one library takes as it likes, and another refuses
+        raise HedgeError(f"threads {threads}, in_flight {in_flight}: give from 0, and from 1")
     manifest = Manifest.load(bundle)
     candidates = installed_backends() or ["onnxruntime"]  # whose error tells what to install
     if backend != "auto":

@@ -11,13 +11,19 @@ import numpy as np
 from runtime.backends.base import Engine, OneAtATime, check_batch, require_scores
 from runtime.backends.label_tail import upsampled_argmax
 from runtime.backends.registry import computes
+from runtime.errors import HedgeError
 
 OVERLAP = 4  # a tile shares one part in so many of its side with the next
 
 
 def tiled(engine: Engine, tiles: tuple[int, int] | None) -> Engine:
     """``engine`` itself, or, of rows and columns of ``tiles``, one of frames that they cover."""
-    return engine if tiles is None else Tiled(engine, *tiles)
+    if tiles is None:
+        return engine
+    rows, columns = tiles
+    if min(rows, columns) < 1:
+        raise HedgeError(f"tiles {rows}, {columns}: give rows and columns from 1")
+    return Tiled(engine, rows, columns)
 
 
 class Tiled(OneAtATime):

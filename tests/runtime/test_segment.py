@@ -176,6 +176,22 @@ def test_an_unknown_backend_lists_the_known(shared_bundle: Path) -> None:
         load_engine(shared_bundle, "tensorfly")
 
 
+@pytest.mark.parametrize("option", [{"threads": -1}, {"in_flight": 0}, {"tiles": (0, 1)}])
+def test_a_number_out_of_its_range_is_one_error(
+    option: dict[str, Any], shared_bundle: Path
+) -> None:
+    with pytest.raises(HedgeError, match=rf"{next(iter(option))}.* from 1"):
+        Segmenter(shared_bundle, **option)
+
+
+@pytest.mark.parametrize("backend", installed_backends())
+def test_a_closed_segmenter_says_so(backend: str, shared_bundle: Path) -> None:
+    with Segmenter(shared_bundle, backend) as segmenter:
+        pass
+    with pytest.raises(ValueError, match="closed; load the bundle again"):
+        segmenter(noise(24, 32))
+
+
 @pytest.mark.parametrize("backend", installed_backends())
 def test_a_graph_the_library_refuses_is_one_error(
     backend: str, bundle: Path, resign: Callable[[Path], None]
