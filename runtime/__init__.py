@@ -11,6 +11,7 @@ for prediction in stream("drive.mp4", "bundles/dlse_hed-fp16"):
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 # OpenVINO and NNCF report that they are used to a server of Google's, OpenVINO from a process that
 # it forks beside our threads. Both go on without where the module that does it is not to be had.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+# ONNX Runtime does so from 1.29 on, on Linux and Macs, to Microsoft: the model's names and hashes,
+# and an id that it keeps of the machine. It looks here once, as it is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["Prediction", "Segmenter", "stream"]
 # Imported on first use: a Segmenter alone needs no decoder of videos.
