@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import sysconfig
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,17 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A plain line adds the folder only: its own .pth files, that of the checkout, do not count.
     (packages / "libraries.pth").write_text(sysconfig.get_path("purelib"))
     return python.parent
+
+
+def test_the_source_distribution_holds_no_part_of_the_tests(tmp_path: Path) -> None:
+    code = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    command = [sys.executable, "-c", code, tmp_path]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    [archive] = tmp_path.glob("hedge_seg-*.tar.gz")
+    with tarfile.open(archive) as sources:
+        names = sources.getnames()
+    assert any(name.endswith("runtime/models/street19.LICENSE") for name in names)
+    assert not [name for name in names if "/tests" in name]
 
 
 @pytest.fixture
