@@ -23,13 +23,14 @@ T = TypeVar("T")
 
 
 def stream(
-    source: Iterable[Frame] | str | Path,
+    source: Iterable[Frame] | str | Path | int,
     segmenter: Segmenter | str | Path,
     max_frames: int | None = None,
 ) -> Generator[Prediction]:
     """Yield a Prediction for every frame of ``source``, in order, none dropped.
 
-    A source or a bundle that is only named is opened here, and closed at the end.
+    A source or a bundle that is only named is opened here, and closed at the end: a source as
+    ``hedge video`` takes it, a camera also by its number.
     ``source`` is read in one thread and segmented in a second, while the caller works on the
     previous prediction: the loop's body is the third stage. A live source has read already: the
     engine takes its newest frame whenever it is free, one at a time, and nothing waits in between.
@@ -38,7 +39,7 @@ def stream(
     can be stopped is stopped then.
     """
     with ExitStack() as stack:
-        if isinstance(source, (str, Path)):
+        if isinstance(source, (str, Path, int)):
             source = stack.enter_context(open_source(str(source)))
         if isinstance(segmenter, (str, Path)):
             segmenter = stack.enter_context(Segmenter(segmenter))

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,12 @@ def test_a_source_and_a_bundle_may_be_named(bundle: Path, make_clip: Make, tmp_p
     assert [p.frame.index for p in stream(str(clip), bundle)] == [0, 1, 2, 3, 4]
     with closing(stream(clip, str(bundle))) as predictions:
         assert next(predictions).labels.shape == (24, 32)
+
+
+def test_a_camera_may_be_a_number(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    cameras = {"0": nullcontext(Camera(3))}
+    monkeypatch.setattr("runtime.pipeline.open_source", cameras.__getitem__)
+    assert [one.frame.index for one in stream(0, segmenter)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("count", [1, 4, 10])
