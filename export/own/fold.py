@@ -1,17 +1,19 @@
 """The deployed graph as its engines run it: arithmetic that constants can carry is in the weights.
 
-A frame's bytes are what the first convolution reads: colour order, 1/255, mean and deviation are
-in its weights and its bias. Batch-norms are in the convolutions before them.
+A frame's bytes are what the first convolutions read: colour order, 1/255, mean and deviation are
+in their weights and biases. Batch-norms are in the convolutions before them.
 """
 
 from __future__ import annotations
 
 import copy
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.overrides import TorchFunctionMode
 
 from export.own.deploy import DeployGraph, Planes
 from train.models import DeepLab
@@ -46,26 +48,71 @@ def folded(graph: DeployGraph) -> DeployGraph:
 
 def _fold_input(graph: DeployGraph) -> None:
     network: DeepLab = graph.network
-    graph.image = Planes()
-    readers: list[tuple[nn.Module, nn.Module]] = [(network, network.backbone)]
+    bodies: list[tuple[nn.Module, nn.Module]] = [(network, network.backbone)]
     if network.hed is not None:
-        readers.append((network.hed, network.hed.stages))
-    for owner, reader in readers:
-        first = next(layer for layer in reader.modules() if isinstance(layer, nn.Conv2d))
-        _fold_normalize(owner, first)
-        if _halves(graph):
-            _fold_halving(first)
-    if _halves(graph):
+        bodies.append((network.hed, network.hed.stages[0]))
+    readers = [_readers(owner, body, graph.size) for owner, body in bodies]
+    if not all(readers):
+        return  # something else reads the image: it is normalised before, as in PyTorch
+    halves = _halves(graph)
+    graph.image = Planes()
+    for (owner, _), convolutions in zip(bodies, readers, strict=True):
+        for convolution in convolutions:
+            _fold_normalize(_normalize(owner), convolution)
+            if halves:
+                _fold_halving(convolution)
+        owner.normalize = Centred(255 * _normalize(owner).mean.flip(1))
+    if halves:
         graph.size = graph.frame_size
 
 
-def _fold_normalize(owner: nn.Module, first: nn.Conv2d) -> None:
-    """Put ``owner``'s normalisation into the ``first`` convolution behind it, but for the mean."""
-    normalize = owner.normalize
-    assert isinstance(normalize, Normalize)
+class _Reading(TorchFunctionMode):
+    """Lists what is computed from ``image`` itself: a convolution's weights, None for all else."""
+
+    def __init__(self, image: torch.Tensor) -> None:
+        super().__init__()
+        self.image = image
+        self.weights: list[torch.Tensor | None] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """PyTorch's hook: one call of a function."""
+        answer = func(*args, **(kwargs or {}))
+        if isinstance(answer, torch.Tensor) and any(arg is self.image for arg in args):
+            self.weights.append(args[1] if func is torch.conv2d else None)
+        return answer
+
+
+@torch.no_grad()
+def _readers(owner: nn.Module, body: nn.Module, size: tuple[int, int]) -> list[nn.Conv2d]:
+    """The convolutions of ``body`` that read ``owner``'s normalised image; none where anything else
+    reads it, or where weights are made anew for each image (timm's NFNet).
+
+    RepVGG, MobileOne and FastViT have several, side by side.
+    """
+    image = _normalize(owner)(torch.zeros(1, 3, *size))
+    with _Reading(image) as reading:
+        body(image)
+    own: dict[torch.Tensor, nn.Conv2d] = {
+        layer.weight: layer
+        for layer in body.modules()
+        if isinstance(layer, nn.Conv2d) and layer.groups == 1
+    }
+    found = [own.get(weight) for weight in reading.weights if weight is not None]
+    convolutions = [layer for layer in found if layer is not None]
+    return convolutions if len(convolutions) == len(reading.weights) else []
+
+
+def _normalize(owner: nn.Module) -> Normalize:
+    assert isinstance(owner.normalize, Normalize)
+    return owner.normalize
+
+
+def _fold_normalize(normalize: Normalize, first: nn.Conv2d) -> None:
+    """Put a normalisation into a convolution behind it, but for the mean."""
     rgb = first.weight.data.flip(1) if normalize.bgr else first.weight.data
     first.weight.data = (rgb / (255 * normalize.std)).flip(1)
-    owner.normalize = Centred(255 * normalize.mean.flip(1))
 
 
 def _halves(graph: DeployGraph) -> bool:

@@ -40,6 +40,8 @@ def network(backbone: str, hed: EdgeName) -> DeepLab:
         ("mobilenet_v2", "blank", (64, 96), (128, 192)),
         ("resnet18", "vgg16", (64, 96), (128, 192)),  # HED reads blue first, and less Caffe's means
         ("timm/tf_efficientnet_lite0", "shared", (64, 96), (128, 192)),
+        ("timm/mobileone_s0", "shared", (65, 95), (130, 190)),  # several read the image
+        ("timm/test_nfnet", "lite", (64, 96), (128, 192)),  # its weights are made at each call
     ],
 )
 def test_folding_changes_no_label_and_no_score(
