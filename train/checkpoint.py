@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ RUNS = Path("runs")
 SHIPPED = Path(__file__).parent / "weights"  # checkpoints that come with the package, by name
 PREVIOUS = "previous.pt"  # beside last.pt: the one before it, for where that is damaged
 _SIDES = range(1, 1 << 14)
+# A gate's tensors, where it and a layer are a pair: before a ResNet's convolution, behind a stage
+_GATE = re.compile(r"(backbone\..+)\.([01])\.(?:reduce|expand)\.")
 
 T = TypeVar("T")
 
@@ -143,19 +146,39 @@ def _state(value: Any) -> dict[str, torch.Tensor]:
 
 
 def start_from(model: nn.Module, path: Path) -> None:
-    """Load every tensor of a checkpoint that fits; HedgeError if the backbone's do not.
+    """Load every tensor of a checkpoint that fits; HedgeError unless all of the backbone's do, but
+    for its Squeeze-Excitation.
 
     Weights of additional input channels (edges, which come last) are set to zero.
     """
     state, own = load_state(path), model.state_dict()
+    given = {plain: state[name] for name, plain in _without_gates(state).items()}
+    names = _without_gates(own)
     fitting = {
-        name: _widened(state[name], tensor)
+        name: _widened(given[names[name]], tensor)
         for name, tensor in own.items()
-        if name in state and _fits(tensor, state[name])
+        if names[name] in given and _fits(tensor, given[names[name]])
     }
-    if not any(name.startswith("backbone.") for name in fitting):
+    backbone = {name for name in own if name.startswith("backbone.") and not _in_gate(name)}
+    if not backbone <= fitting.keys():
         raise HedgeError(f"{path}: its backbone is another; train with the same --backbone")
     model.load_state_dict(fitting, strict=False)
+
+
+def _without_gates(names: Iterable[str]) -> dict[str, str]:
+    """Each name → what it is in a backbone without Squeeze-Excitation, where a layer is not one of
+    two with its gate."""
+    pairs = {match[1]: match[2] for name in names if (match := _GATE.match(name))}
+    inner = {f"{pair}.{1 - int(place)}.": f"{pair}." for pair, place in pairs.items()}
+    plain = {}
+    for name in names:
+        layer = next((layer for layer in inner if name.startswith(layer)), "")
+        plain[name] = inner.get(layer, "") + name.removeprefix(layer)
+    return plain
+
+
+def _in_gate(name: str) -> bool:
+    return bool(_GATE.match(name)) or ".squeeze_excite." in name
 
 
 def _fits(own: torch.Tensor, given: torch.Tensor) -> bool:

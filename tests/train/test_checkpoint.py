@@ -307,3 +307,24 @@ def test_a_run_starts_from_another_with_other_classes_and_edges(tmp_path: Path) 
     other = DeepLab(ModelConfig("resnet18", num_classes=19))
     with pytest.raises(HedgeError, match=r"plain\.pt: its backbone is another"):
         start_from(other, tmp_path / "plain.pt")
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2", "timm/resnet10t"])
+def test_a_run_starts_from_one_without_gates(backbone: str, tmp_path: Path) -> None:
+    """Gates change the names of the layers beside them, and nothing that these answer."""
+    plain = DeepLab(ModelConfig(backbone, num_classes=5)).eval()
+    gated = DeepLab(ModelConfig(backbone, num_classes=5, se="sigmoid")).eval()
+    image = torch.rand(1, 3, 32, 48)
+    for start, network in ((plain, gated), (gated, plain)):
+        torch.save(start.state_dict(), tmp_path / "start.pt")
+        for parameter in network.parameters():
+            torch.nn.init.zeros_(parameter)
+        start_from(network, tmp_path / "start.pt")
+        with torch.no_grad():
+            torch.testing.assert_close(network(image).logits, start(image).logits)
+
+
+def test_a_run_starts_from_no_relative_of_its_backbone(tmp_path: Path) -> None:
+    torch.save(DeepLab(ModelConfig("mobilenet_v2", 5)).state_dict(), tmp_path / "start.pt")
+    with pytest.raises(HedgeError, match=r"start\.pt: its backbone is another"):
+        start_from(DeepLab(ModelConfig("mobilenet_v3_large", 5)), tmp_path / "start.pt")
