@@ -224,12 +224,18 @@ def warn_of(index: Index) -> None:
 def before_training(train: Index, val: Index, hushed: bool = False) -> None:
     """Print what ``train.check`` would say of the labels and of images in both splits.
 
-    hushed: print nothing. HedgeError where labels hold only one of several classes.
+    hushed: print nothing. HedgeError where labels hold only one of several classes, and those to
+    validate on none at all: there would be no best.pt.
     """
     report = look(train)
     if len(train.classes) - len(report.unseen()) < min(2, len(train.classes)):
         lines = "; ".join(split_warnings(report))
         raise HedgeError(f"{train.root}: nothing to learn: {lines} (python -m train.check)")
+    if not look(val).pixels[:IGNORE].any():
+        raise HedgeError(
+            f"{val.root}: nothing to validate on: every pixel of val's labels is ignored "
+            "(python -m train.check)"
+        )
     if hushed:
         return
     warn_of(train)

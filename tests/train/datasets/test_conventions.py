@@ -242,3 +242,12 @@ def test_training_names_images_that_are_in_both_splits(
     save(val.items[0].image, np.full((*HALVES.shape, 3), 9))
     before_training(train, val)
     assert not capsys.readouterr().err
+
+
+def test_training_needs_a_label_to_validate_on(tmp_path: Path) -> None:
+    data = make_data(tmp_path, ["sky", "car"], HALVES)
+    train, val = open_index(data, "train"), open_index(data, "val")
+    for item in val.items:
+        save(item.label, np.full(HALVES.shape, 255))
+    with pytest.raises(HedgeError, match="nothing to validate on: every pixel of val's labels"):
+        before_training(train, val, hushed=True)
