@@ -33,6 +33,7 @@ from train.models import DeepLab
 from train.models.deeplab import AUXILIARY, Segmentation
 from train.models.hed import load_hed_weights
 from train.models.spec import describe_keys
+from train.models.timm_backbone import TimmBackbone
 from train.record import pictures
 
 LONGEST_SIDE = 1024
@@ -58,6 +59,9 @@ class SegmentationTask(Task):
         self.half = half_precision(self.device) if config.amp else None
         self.network: DeepLab = _network(config, len(train.classes))
         self.network.to(self.device).to(memory_format=torch.channels_last)
+        if isinstance(self.network.backbone, TimmBackbone):
+            for size in (self.size, self.crop):  # else told at the first validation
+                self.network.backbone.require(size)
         self.teacher: DeepLab | None = None
         if config.teacher:
             self.teacher = _teacher(config.teacher, train.classes.names).to(self.device)

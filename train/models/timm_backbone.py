@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from runtime.errors import HedgeError
+from runtime.errors import HedgeError, one_line
 from train.checkpoint import load_state
 from train.config import TIMM, ModelConfig
 from train.models.blocks import Depthwise, SqueezeExcite
@@ -33,6 +33,7 @@ class TimmBackbone(nn.Module):
         network = _network(config)
         if weights:
             _load(network, config.backbone, weights)
+        self.name = config.backbone
         self.indices = _indices(network, config.backbone)
         stages = [stage["module"] for stage in network.feature_info]
         network.prune_intermediate_layers(self.indices)
@@ -49,6 +50,20 @@ class TimmBackbone(nn.Module):
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """(N, 3, H, W) normalised RGB → features of the four stages."""
         return self.network.forward_intermediates(x, indices=self.indices, intermediates_only=True)
+
+    @torch.no_grad()
+    def require(self, size: tuple[int, int]) -> None:
+        """HedgeError unless it takes images of (H, W): Swin has one size, DLA wants even sides."""
+        training, device = self.training, next(self.parameters()).device
+        try:
+            self.eval()(torch.zeros(1, 3, *size, device=device))
+        except (AssertionError, RuntimeError) as error:
+            raise HedgeError(
+                f"--backbone {self.name} takes no images of {size[0]}×{size[1]} "
+                f"({one_line(error)}); give other --size and --crop, as multiples of 32, or take "
+                "another"
+            ) from error
+        self.train(training)
 
 
 def timm_spec(config: ModelConfig) -> BackboneSpec:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from runtime.errors import GateError
+from runtime.errors import GateError, HedgeError
 from tests.train.test_loop import Make, assert_same, weights
 from train.checkpoint import Checkpoint
 from train.config import TrainConfig
@@ -208,3 +208,13 @@ def test_the_gpu_computes_fp32_in_full_and_looks_for_kernels_where_sizes_stay(
     monkeypatch.setattr(scoring, "_scores", noted)
     evaluate_run(Evaluate(config.run))
     assert set(seen) == {(False, "ieee")} and flags() == before
+
+
+def test_a_backbone_that_cannot_take_the_validation_size_is_told_before_training(
+    tiny_config: Make, tmp_path: Path
+) -> None:
+    asked = {"backbone": "timm/dla46_c", "crop": (64, 96)}
+    with pytest.raises(HedgeError, match=r"timm/dla46_c takes no images of 65×97 \("):
+        task_of(tiny_config(tmp_path, size=(65, 97), **asked))
+    task = task_of(tiny_config(tmp_path, size=(96, 64), **asked))
+    assert task.network.backbone.training
