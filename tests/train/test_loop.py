@@ -102,6 +102,8 @@ def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(
     whole = tiny_config(tmp_path / "a")
     main(whole)
     assert_same(weights(whole.run / "last.pt"), weights(config.run / "last.pt"))
+    told = {row["epoch"]: row["loss"] for row in rows(config.run)}
+    assert told[epoch] == rows(whole.run)[epoch - 1]["loss"], "of all steps, also those before"
 
 
 def test_training_is_a_function_that_threads_can_call(

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,14 @@ READ_EVERY = 16  # steps on a GPU between two looks at the loss, and at signals 
 
 @dataclass
 class Progress:
-    """Where a run stands: finished epochs, finished steps of the current one, best mIoU so far, and
-    validations since then."""
+    """Where a run stands: finished epochs, finished steps of the current one, best mIoU so far,
+    validations since then, and the sum of each part of the loss over the current epoch's steps."""
 
     epoch: int = 0
     step: int = 0
     best: float = -1.0
     stale: int = 0
+    losses: dict[str, float] = field(default_factory=dict)
 
 
 class Trainer:
@@ -88,32 +89,32 @@ class Trainer:
                 started = time.perf_counter()
                 losses, images_per_s = self._train_epoch(parallel, loader, on_step)
                 seconds = time.perf_counter() - started
-                self.progress = replace(self.progress, epoch=self.progress.epoch + 1, step=0)
+                epoch = self.progress.epoch + 1
+                self.progress = replace(self.progress, epoch=epoch, step=0, losses={})
                 self._finish_epoch(losses, images_per_s, seconds, on_epoch)
 
     def _train_epoch(
         self, parallel: nn.Module, loader: DataLoader[Any], on_step: Callable[[Step], None]
     ) -> tuple[dict[str, float], float]:
-        """The mean of each part of the loss over the steps, and images per second."""
+        """The mean of each part of the loss over all of the epoch's steps, also those before a
+        resume, and images per second."""
         self.sampler.epoch, self.sampler.start = self.progress.epoch, self.progress.step
         self.task.start_epoch(self.progress.epoch)
         batches, rate, started = 0, 0.0, time.perf_counter()
-        names: tuple[str, ...] = ()
-        totals: list[float] = []
+        totals = self.progress.losses
         unread: list[torch.Tensor] = []
         for batch in loader:
             if isinstance(batch, HedgeError):
                 raise batch
             parts = self._train_step(parallel, batch)
-            names = tuple(parts)
             unread.append(torch.stack(list(parts.values())))
             self.progress.step += 1
             if not self._due():
                 continue
             steps = self.world.means(unread)
             unread.clear()
-            sums = [sum(values) for values in zip(*steps, strict=True)]
-            totals = [sum(pair) for pair in zip(totals or [0.0] * len(sums), sums, strict=True)]
+            for name, values in zip(parts, zip(*steps, strict=True), strict=True):
+                totals[name] = totals.get(name, 0.0) + sum(values)
             batches += len(steps)
             rate = batches * self.config.batch / (time.perf_counter() - started)
             self._tell([sum(step) for step in steps], rate, on_step)
@@ -121,8 +122,7 @@ class Trainer:
                 self._require_finite()
                 self._save(self.progress.best)
                 raise KeyboardInterrupt
-        means = (total / max(batches, 1) for total in totals)
-        return dict(zip(names, means, strict=True)), rate
+        return {name: total / self.progress.step for name, total in totals.items()}, rate
 
     def _due(self) -> bool:
         """Whether losses are read after this step: by the count, in all processes alike."""
@@ -235,6 +235,7 @@ class Trainer:
             "ema_updates": self.ema.n_averaged if self.ema is not None else None,
             "best": self.progress.best,
             "stale": self.progress.stale,
+            "losses": self.progress.losses,
         }
         epoch, step, weights = self.progress.epoch, self.progress.step, self.deployed.state_dict()
         self.task.save(State(epoch, step, miou, weights, training), improved)
@@ -260,7 +261,8 @@ class Trainer:
             self.scaler.load_state_dict(training["scaler"])
         self._set_rates()
         best, stale = training["best"], training.get("stale", 0)
-        self.progress = Progress(saved.epoch, saved.step, best, stale)
+        losses = dict(training.get("losses", {}))  # a version before kept none
+        self.progress = Progress(saved.epoch, saved.step, best, stale, losses)
 
     def _set_rates(self) -> None:
         """The learning rates of the schedule at its step, which is another one in a grown run."""
