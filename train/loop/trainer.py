@@ -69,6 +69,13 @@ class Trainer:
         return self.ema.module if self.ema is not None else self.network
 
     @property
+    def rate(self) -> float:
+        """The learning rate of the network's last layer, which is a new one."""
+        *_, last = self.network.parameters()
+        groups = self.optimizer.param_groups
+        return next(float(g["lr"]) for g in groups if any(p is last for p in g["params"]))
+
+    @property
     def stuck(self) -> bool:
         """Whether the task's patience is over: too many validations without a better mIoU."""
         patience = self.task.patience
@@ -189,7 +196,7 @@ class Trainer:
                     miou=miou,
                     pixel_accuracy=confusion.pixel_accuracy() if confusion else None,
                     iou=confusion.iou_by_name() if confusion else {},
-                    lr=float(self.schedule.get_last_lr()[-1]),
+                    lr=self.rate,
                     images_per_s=images_per_s,
                     seconds=seconds,
                     losses=losses,

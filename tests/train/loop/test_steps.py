@@ -218,3 +218,14 @@ def test_a_backbone_that_cannot_take_the_validation_size_is_told_before_training
         task_of(tiny_config(tmp_path, size=(65, 97), **asked))
     task = task_of(tiny_config(tmp_path, size=(96, 64), **asked))
     assert task.network.backbone.training
+
+
+def test_the_rate_that_is_told_is_that_of_the_new_layers(tiny_config: Make, tmp_path: Path) -> None:
+    """Those on the trunk's stages come before the backbone, the others behind it."""
+    path = tmp_path / "start.pt"
+    config = tiny_config(tmp_path, variant="dlse_hed", backbone_lr=0.3)
+    torch.save(task_of(config).network.state_dict(), path)
+    config = replace(config, start=path)
+    trainer = Trainer(config, task_of(config), ALONE)
+    rates = trainer.schedule.get_last_lr()
+    assert trainer.rate == max(rates) == pytest.approx(min(rates) / 0.3)
