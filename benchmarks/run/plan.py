@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
 import msgspec
 
@@ -121,10 +121,11 @@ class Shared:
         return "cuda" if place in ("cuda", "tensorrt") else "cpu"
 
     def spec(self, module: str, model: Model, cell: Cell, weights: tuple[Path, ...] = ()) -> Spec:
-        """What the process of ``cell`` loads, with a scratch folder of its own."""
+        """What the process of ``cell`` loads, with a scratch folder of its own, whose name no
+        system finds too long."""
         return Spec(
             f"benchmarks.cells.{module}", model.path, cell.backend, self.threads, self.frames,
-            self.scratch / quote(cell.name, safe=" "), cell.way, weights,
+            self.scratch / sha256(cell.name.encode()).hexdigest(), cell.way, weights,
             self.places.get(cell.backend, "") if cell.kind != "peer" else "",
         )  # fmt: skip
 

@@ -52,6 +52,15 @@ def test_bundles_times_backends(make_bundle: Callable[..., Path], tmp_path: Path
     assert len(scratches) == len(planned), "each process writes to a folder of its own"
 
 
+def test_a_long_name_of_a_bundle_names_no_folder(
+    make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A letter of Chinese is three bytes in a name, of which 255 are the most that systems take."""
+    for planned in _plan([make_bundle(tmp_path / ("街" * 80))], tmp_path, peers="all"):
+        if planned.spec is not None:
+            planned.spec.scratch.mkdir()
+
+
 def test_nncf_quantises_the_fp32_bundle_of_the_same_weights(
     make_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
