@@ -21,7 +21,7 @@ from export.config import Export, Precision
 from export.exporter import publish
 from export.own.deploy import DeployGraph
 from runtime import cli
-from runtime.accuracy.metrics import BOUNDARY_TOLERANCE_PX
+from runtime.accuracy.metrics import BOUNDARY_TOLERANCE_PX, known
 from runtime.errors import HedgeError
 from train.__main__ import main as train
 from train.checkpoint import Checkpoint
@@ -134,8 +134,8 @@ def _judged(run: TrainConfig, bundles: Path) -> Result:
     [published] = publish(asked)
     confusion = found.confusion
     return Result(
-        _design(run), run.seed, confusion.miou(), found.boundary.mean(), confusion.iou_by_name(),
-        published.manifest.measured.miou_by_backend[BACKEND],
+        _design(run), run.seed, confusion.miou(), known(found.boundary.mean()),
+        confusion.iou_by_name(), published.manifest.measured.miou_by_backend[BACKEND],
     )  # fmt: skip
 
 

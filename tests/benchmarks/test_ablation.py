@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import astuple, replace
@@ -18,6 +19,7 @@ from benchmarks.results import Results
 from benchmarks.stats.pairs import Gain
 from benchmarks.studies import ablation_runs
 from benchmarks.studies.ablation_report import Cost, Report, Result, draw, to_markdown
+from runtime.accuracy.metrics import BoundaryF
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
 from train.config import VARIANTS, TrainConfig
@@ -76,6 +78,30 @@ def test_the_tables_and_the_picture_show_every_design(report: Report, tmp_path: 
     assert (tmp_path / "ablation.md").read_text().splitlines() == lines
     found = Report.load(tmp_path)
     assert found is not None and found.rows() == report.rows()
+
+
+def test_labels_without_boundaries_have_no_boundary_f(report: Report, tmp_path: Path) -> None:
+    """As of data sets that leave a band around every object unlabelled."""
+    without = [replace(result, boundary_f=None) for result in report.results]
+    replace(report, results=without).save(tmp_path)
+    found = Report.load(tmp_path)
+    assert found is not None and found.rows()[1].boundary_f is None
+    dlse = [line for line in to_markdown(found).splitlines() if line.startswith("| dlse |")]
+    assert dlse[0].startswith("| dlse | 2 | 54.00 | 0.00 | – | – | 3.10 |")
+
+
+def test_a_training_on_labels_without_boundaries_is_judged(
+    tiny_config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundaryF, "mean", lambda _: math.nan)
+    settings = {"epochs": 1, "batch": 2, "amp": False}
+    config = Ablation(
+        train=replace(tiny_config(tmp_path), **settings), designs=("vanilla",), seeds=(0,),
+        time=False, runs=tmp_path / "runs", out=tmp_path / "results",
+    )  # fmt: skip
+    ablation.main(config)
+    found = Report.load(config.out)
+    assert found is not None and found.results[0].boundary_f is None
 
 
 def test_designs_that_were_not_timed_have_no_price(report: Report) -> None:
