@@ -68,11 +68,16 @@ def main(config: Foreign) -> None:
     ways = NNCF if config.control else NNCF[:-1]
     head = (*HEAD, *(f"{way} over ours (loses)" for way in ways))
     with tempfile.TemporaryDirectory() as scratch:
-        scenes = frames.gather(config.data, None, config.frames, Path(scratch)).scenes
+        shown = frames.gather(config.data, None, config.frames, Path(scratch))
+        if shown.classes is None:
+            raise HedgeError(f"{config.data}: no labels to score on; --data takes a data set")
+        for model in found:
+            if why := shown.misfit(model.manifest):
+                raise HedgeError(f"{model.name}: {why}")
         images = frames.calibration(config.data, config.calibration)
         for key in dict.fromkeys(model.key for model in found):
             alike = {m.manifest.precision: m for m in found if m.key == key}
-            cli.say(ruled((head, _row(alike, ways, scenes, images, config))))
+            cli.say(ruled((head, _row(alike, ways, shown.scenes, images, config))))
 
 
 def _row(
