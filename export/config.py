@@ -143,6 +143,11 @@ class Export:
             raise HedgeError("--max-batch is for --engine")
         if self.fleet and (self.scales or not (self.int8 or self.best)):
             raise HedgeError("--fleet is for --int8 that calibrates, without --scales")
+        if abs(most := max(self.mean, key=abs)) > 1:
+            raise HedgeError(
+                f"--mean {most:g}: of colours in 0..1; divide by 255 what is told of 0..255, as "
+                "MMSegmentation and Detectron2 do, and --std as well"
+            )
         if min(self.std) <= 0:
             raise HedgeError(f"--std {min(self.std)}: give numbers above 0")
 

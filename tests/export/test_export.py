@@ -314,3 +314,9 @@ def test_a_network_that_knows_no_data_draws_none_that_cannot_fit(
     with pytest.raises(HedgeError, match="drawn streets have other classes; --data"):
         evaluation_index(checkpoint, None, "val")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_mean_of_pixels_in_0_to_255_is_named() -> None:
+    """As configs of MMSegmentation have it: the network would see nothing but black."""
+    with pytest.raises(HedgeError, match=r"--mean 123\.675: of colours in 0\.\.1; divide"):
+        Export(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
