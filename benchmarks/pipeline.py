@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from statistics import median
 
@@ -30,6 +31,7 @@ from runtime.bundle.manifest import BUNDLES, Manifest
 from runtime.errors import HedgeError
 from runtime.latency import Interleaved, settled_ms
 from runtime.segment import Segmenter
+from runtime.sources.open import open_source
 
 EXPORT_S = 300.0
 
@@ -52,7 +54,7 @@ class Pipeline:
     video: Path | None = None
     """What to stream. Default: a drive through a drawn street, of 1280×720."""
     frames: int = 90
-    """How many frames of it, each round."""
+    """How many frames of it, each round; at most those that it has."""
     rounds: int = 3
     """How often everything is run."""
     threads: int = 2
@@ -77,6 +79,8 @@ def main(config: Pipeline) -> None:
     start = time.perf_counter()
     config.out.mkdir(parents=True, exist_ok=True)
     video = config.video or drawn_drive(config.out / f"street-{config.frames}.mp4", config.frames)
+    with open_source(str(video)) as source:  # which may be shorter than asked for
+        config = replace(config, frames=sum(1 for _ in islice(source, config.frames)))
     results = Results(
         machine(),
         cells=(),

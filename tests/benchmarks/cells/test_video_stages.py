@@ -6,8 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from benchmarks import pipeline
 from benchmarks.cells.video_stages import engine_only
+from benchmarks.pipeline import Pipeline
+from benchmarks.results import PipelineShares, Results
+from benchmarks.studies.case import Case
 from runtime.bundle.manifest import Manifest
 
 
@@ -38,3 +43,23 @@ def test_an_engine_of_several_frames_is_given_as_many_at_once(
     assert engine_only(engine, video, 5) > 0  # type: ignore[arg-type]
     assert len(engine.batches) == 3, "five frames are three batches of two"
     assert all(batch[slot].any() for batch in engine.batches for slot in range(2))
+
+
+def test_a_short_video_counts_the_frames_that_it_has(
+    make_clip: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = make_clip(tmp_path / "c.mp4")
+    counts: list[int] = []
+
+    def measured(case: Case, video: Path, config: Pipeline) -> PipelineShares:
+        counts.append(config.frames)
+        ways = dict.fromkeys(("engine", "labels", "overlay", "naive"), 1.0)
+        return PipelineShares(str(case), 1.0, 1.0, 1.0, 1.0, 0.1, ways)
+
+    monkeypatch.setattr(pipeline, "_measured", measured)
+    config = Pipeline(("mobilenet_v2:dlse:64x96",), video, frames=90, out=tmp_path / "out")
+    pipeline.main(config)
+    [count] = counts
+    assert 0 < count < 90
+    said = Results.load(tmp_path / "out" / "report.json").data
+    assert said == f"{count} frames of c.mp4, random weights"
