@@ -225,7 +225,9 @@ def _network(config: TrainConfig, classes: int) -> DeepLab:
     new = config.resumed is None  # what is resumed brings its weights
     weights = config.weights if new else None
     network = DeepLab(config.model(classes), weights, auxiliary=config.aux_weight > 0)
-    if config.edge_weights:
+    if config.start and new:
+        start_from(network, find_checkpoint(config.start))
+    if config.edge_weights:  # last: the run that is started from may have an edge network too
         if network.hed is None:
             raise HedgeError(
                 f"--edge-weights {config.edge_weights}: this model has no edge network to "
@@ -233,8 +235,6 @@ def _network(config: TrainConfig, classes: int) -> DeepLab:
             )
         load_hed_weights(network.hed, config.edge_weights)
         network.hed.requires_grad_(False)
-    if config.start and new:
-        start_from(network, find_checkpoint(config.start))
     return network
 
 

@@ -28,7 +28,7 @@ from train.loop.task import Epoch, Step
 from train.loop.trainer import Trainer
 from train.models.hed import HedLite
 from train.run import train as train_function
-from train.segmentation import SegmentationTask
+from train.segmentation import SegmentationTask, _network
 
 ROOT = Path(__file__).parents[2]
 Make = Callable[..., TrainConfig]
@@ -172,6 +172,12 @@ def test_frozen_edge_weights_do_not_move(tiny_config: Make, tmp_path: Path) -> N
     main(config)
     before, after = load_state(source), weights(config.run / "last.pt")
     assert all(torch.equal(before[key], after[f"hed.{key}"]) for key in before)
+    # Those that are named go before those of the run that is started from.
+    other = {name: tensor + 1 for name, tensor in before.items()}
+    torch.save(other, source)
+    hed = _network(replace(config, start=config.run), 4).hed
+    assert hed is not None
+    assert all(torch.equal(other[key], tensor) for key, tensor in hed.state_dict().items())
 
 
 def test_edge_weights_that_no_network_takes_are_refused(tiny_config: Make, tmp_path: Path) -> None:
