@@ -130,12 +130,21 @@ class Layout:
     survey: Callable[[Path, str], Survey]
 
 
+_BACKGROUND = 191  # edges are lines: what is brighter in most places is the paper behind them
+
+
 def read_edge_map(path: Path) -> np.ndarray:
-    """(H, W) uint8 edge strength 0..255; HedgeError names a file that is not 8-bit gray."""
+    """(H, W) uint8 edge strength 0..255; HedgeError names a file that is not 8-bit gray, or whose
+    edges are black."""
     with opened(path, "edge map") as image:
         if image.mode != "L":
             raise HedgeError(f"{path}: an edge map must have mode L, not {image.mode}")
         values = np.asarray(image)
+        if np.median(values) > _BACKGROUND:
+            raise HedgeError(
+                f"{path}: most of it is white, which is edge here; invert maps that are drawn in "
+                "black (DexiNed's)"
+            )
         return np.asarray(upright(Image.fromarray(values), orientation(image)))
 
 

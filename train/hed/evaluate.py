@@ -75,6 +75,10 @@ def main(config: EvaluateEdges) -> None:
     with _mapper(config.workers) as spread:
         job = partial(score_image, count=config.thresholds, save=config.save)
         answers = list(cli.track(spread(job, jobs), "matching", total=len(pairs), transient=True))
+    if not any(network.predicted.any() for network, _ in answers):
+        raise HedgeError(
+            f"{config.source}: no map has a pixel above the lowest threshold; an edge is up to 255"
+        )
     found = metrics.score(network for network, _ in answers)
     people = metrics.score(human for _, human in answers)
     cli.out.print(_table(config, len(pairs), found, people))

@@ -11,6 +11,7 @@ import torch
 
 from runtime import cli, files
 from runtime.bundle.classes import IGNORE
+from runtime.errors import HedgeError
 from train.datasets.bsds import Drawing
 from train.hed.maps import edge_map
 from train.models.hed import Hed, edge_file, read_hed
@@ -35,7 +36,10 @@ def soft_edges(
     """
     path = edge_file(source)
     if source.is_dir() and not path.exists():
-        return [_without_255(drawing.edges_in(source)) for drawing in drawings]
+        maps = [drawing.edges_in(source) for drawing in drawings]
+        if max(edges.max() for edges in maps) <= 1:  # else it teaches that there are no edges
+            raise HedgeError(f"{source}: no map has a value above 1; an edge is up to 255")
+        return [_without_255(edges) for edges in maps]
     network = read_hed(path).eval().to(device)
     drawn_by = f"{files.sha256(path)} {SCALES}".encode()
     shown = drawings if quiet else cli.track(drawings, "asking the teacher", transient=True)

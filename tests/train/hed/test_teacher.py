@@ -20,6 +20,8 @@ from train.hed import teacher
 from train.hed.__main__ import main
 from train.hed.config import HedConfig
 from train.hed.crops import Crops
+from train.hed.evaluate import EvaluateEdges
+from train.hed.evaluate import main as evaluate
 from train.hed.teacher import CACHE, blended, soft_edges
 from train.models.hed import HedLite
 
@@ -110,3 +112,25 @@ def test_any_detectors_maps_teach_as_they_are(
         main(tiny(tmp_path / "b", teacher=maps))
     with pytest.raises(HedgeError, match=r"0\.png: no such map; .* neither edges\.pt nor"):
         main(tiny(tmp_path / "b", teacher=tmp_path))
+
+
+def test_maps_of_zeros_and_ones_or_in_black_on_white_teach_nothing(
+    drawings: Path, tmp_path: Path
+) -> None:
+    """Both were learned without a word: no edges at all, and edges everywhere."""
+    read = [pair.read() for pair in bsds.pairs(drawings, "val")]
+
+    def save(values: list[np.ndarray]) -> None:
+        for drawing, edges in zip(read, values, strict=True):
+            Image.fromarray(edges).save(tmp_path / f"{drawing.file.stem}.png")
+
+    save([drawing.boundaries[0].astype(np.uint8) for drawing in read])
+    with pytest.raises(HedgeError, match="no map has a value above 1; an edge is up to 255"):
+        soft_edges(tmp_path, read, tmp_path, CPU)
+    with pytest.raises(HedgeError, match="no map has a pixel above the lowest threshold"):
+        evaluate(EvaluateEdges(tmp_path, drawings, workers=1))
+    save([np.where(drawing.boundaries[0], np.uint8(0), np.uint8(255)) for drawing in read])
+    with pytest.raises(HedgeError, match=r"0\.png: most of it is white, which is edge here; inv"):
+        soft_edges(tmp_path, read, tmp_path, CPU)
+    with pytest.raises(HedgeError, match=r"0\.png: most of it is white"):
+        evaluate(EvaluateEdges(tmp_path, drawings, workers=1))
