@@ -80,10 +80,11 @@ def main(config: EvaluateEdges) -> None:
             f"{config.source}: no map has a pixel above the lowest threshold; an edge is up to 255"
         )
     found = metrics.score(network for network, _ in answers)
-    people = metrics.score(human for _, human in answers)
+    humans = [human for _, human in answers if human.drawn.any()]  # one alone has no others
+    people = metrics.score(humans) if humans else None
     cli.out.print(_table(config, len(pairs), found, people))
     if config.json:
-        report = {**asdict(found), "people": people.ods, "images": len(pairs)}
+        report = {**asdict(found), "people": people and people.ods, "images": len(pairs)}
         report |= {"split": config.split, "tolerance": metrics.TOLERANCE}
         write_report(config.json, report)
 
@@ -136,18 +137,18 @@ def _mapper(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
         yield pool.map
 
 
-def _table(config: EvaluateEdges, images: int, found: Score, people: Score) -> Table:
+def _table(config: EvaluateEdges, images: int, found: Score, people: Score | None) -> Table:
     title = f"{config.source} on {config.data} ({config.split}, {images} images)"
     names = ("ODS", "OIS", "precision", "recall", "threshold")
     table = Table("", *names, title=title)
     own = (found.ods, found.ois, found.precision, found.recall, found.threshold)
     table.add_row("edges", *(f"{value:.3f}" for value in own))
-    precision, recall = f"{people.precision:.3f}", f"{people.recall:.3f}"
-    table.add_row("people", f"{people.ods:.3f}", "–", precision, recall, "–")
-    table.caption = (
-        f"tolerance {metrics.TOLERANCE} of the diagonal, {config.thresholds} thresholds; "
-        "people: each against the others"
-    )
+    caption = f"tolerance {metrics.TOLERANCE} of the diagonal, {config.thresholds} thresholds"
+    if people:
+        precision, recall = f"{people.precision:.3f}", f"{people.recall:.3f}"
+        table.add_row("people", f"{people.ods:.3f}", "–", precision, recall, "–")
+        caption += "; people: each against the others"
+    table.caption = caption
     return table
 
 

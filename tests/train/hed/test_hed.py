@@ -254,3 +254,23 @@ def test_refusals(drawings: Path, tmp_path: Path) -> None:
         evaluate(EvaluateEdges(tmp_path / "none", drawings))
     with pytest.raises(HedgeError, match="--workers 0: give a number from 1"):
         EvaluateEdges(tmp_path, drawings, workers=0)
+
+
+def test_one_annotator_has_no_others_to_agree_with(
+    drawings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """People's score was 0 of such data, and too low where only some images are so."""
+    (tmp_path / "images").symlink_to(drawings / "images")
+    (tmp_path / "maps").mkdir()
+    read = [pair.read() for pair in bsds.pairs(drawings, "val")]
+    scores = list[float | None]()
+    for alone in (0, 1, 3):
+        for index, drawing in enumerate(read):
+            people = list(drawing.boundaries[: 1 if index < alone else 2].astype(np.uint8))
+            save_truth(tmp_path / "groundTruth" / "val" / f"{index}.mat", people)
+            Image.fromarray(people[0] * 255).save(tmp_path / "maps" / f"{index}.png")
+        report = tmp_path / f"{alone}.json"
+        evaluate(EvaluateEdges(tmp_path / "maps", tmp_path, workers=1, json=report))
+        scores.append(msgspec.json.decode(report.read_bytes())["people"])
+    assert scores == [1, 1, None]
+    assert " ".join(capsys.readouterr().out.split()).count("each against the others") == 2
