@@ -31,7 +31,8 @@ class Edges:
     out: Path
     """Output folder, with the same tree."""
     run: Path | None = None
-    """Run or checkpoint that predicts the edges. Default: the newest run."""
+    """Run of train or train.hed, or checkpoint, that predicts the edges. Default: the newest run of
+    train."""
     weights: Path | None = None
     """Edge network's weights instead of a run: published key names, or train.hed's edges.pt."""
     force: bool = False

@@ -11,7 +11,7 @@ from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.evaluation.scoring import load_model
 from train.models import DeepLab
-from train.models.hed import Hed, read_hed, upsample
+from train.models.hed import Hed, edge_file, read_hed, upsample
 
 
 @torch.inference_mode()
@@ -26,7 +26,11 @@ def edge_map(edges: Hed | DeepLab, image: np.ndarray) -> np.ndarray:
 
 def network(run: Path | None, weights: Path | None) -> Hed | DeepLab:
     """What draws edges: the network of edge weights, or of a run; HedgeError where it has none."""
+    if run and weights:
+        raise HedgeError(f"--run {run}, --weights {weights}: one of them draws the edges; drop one")
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if run and run.is_dir() and edge_file(run).is_file():  # a run of train.hed
+        weights = run
     if weights:
         return read_hed(weights).eval().to(device)
     path = find_checkpoint(run)

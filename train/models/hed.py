@@ -215,7 +215,7 @@ def load_hed_weights(hed: Hed, path: Path) -> None:
     """Fill ``hed`` from a file; HedgeError names the keys that differ.
 
     It takes published key names (moduleVggOne.0.weight … or Caffe's conv1_1.weight …), the
-    network's own keys, and checkpoints of ours that hold an edge network.
+    network's own keys, a run of train.hed, and checkpoints of ours that hold an edge network.
     """
     _fill(hed, _edge_state(path), path)
 
@@ -235,7 +235,7 @@ def read_hed(path: Path) -> Hed:
 
 
 def _edge_state(path: Path) -> dict[str, torch.Tensor]:
-    state = {_own_key(key): value for key, value in load_state(path).items()}
+    state = {_own_key(key): value for key, value in load_state(edge_file(path)).items()}
     nested = {k.removeprefix("hed."): v for k, v in state.items() if k.startswith("hed.")}
     return nested or state
 

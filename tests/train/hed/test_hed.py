@@ -178,6 +178,11 @@ def test_it_learns_and_its_weights_serve_the_other_commands(
     assert Image.open(tmp_path / "seen" / "0.png").size == (4 * SIZE[1], SIZE[0])
     maps = tmp_path / "maps"
     draw(Edges(drawings / "images" / "val", maps, weights=run / "edges.pt"))
+    for index, named in enumerate(({"run": run}, {"weights": run})):  # the whole run draws as well
+        draw(Edges(drawings / "images" / "val", tmp_path / f"{index}", **named))
+        assert (tmp_path / f"{index}" / "0.png").read_bytes() == (maps / "0.png").read_bytes()
+    with pytest.raises(HedgeError, match="one of them draws the edges; drop one"):
+        draw(Edges(drawings / "images" / "val", tmp_path / "two", run=run, weights=run))
     evaluate(EvaluateEdges(maps, drawings, workers=1, json=tmp_path / "maps.json"))
     assert msgspec.json.decode((tmp_path / "maps.json").read_bytes()) == report
     (maps / "1.png").unlink()
