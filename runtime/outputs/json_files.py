@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import msgspec
@@ -13,8 +12,6 @@ from runtime import files
 from runtime.files import safe_json
 from runtime.interrupt import Closing
 from runtime.outputs.checks import writing
-
-_FLUSH_SECONDS = 1.0
 
 # By key; what there is depends on what was asked for.
 Row = dict[str, str | float | list[str] | None]
@@ -32,7 +29,7 @@ def write_report(path: Path, report: object) -> None:
 
 
 class RowSink(Closing):
-    """JSON lines, flushed every second and at the end; a context manager.
+    """JSON lines, each in the file, whole, once it is written; a context manager.
 
     path: "-" is standard output.
     """
@@ -44,15 +41,12 @@ class RowSink(Closing):
                 self._file = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
             else:
                 self._file = path.open("wb")
-        self._flushed = time.monotonic()
 
     def write(self, row: Row) -> None:
         """Append ``row`` as one line."""
         with writing(self.path):
             self._file.write(safe_json(row) + b"\n")
-            if time.monotonic() - self._flushed > _FLUSH_SECONDS:
-                self._file.flush()
-                self._flushed = time.monotonic()
+            self._file.flush()
 
     def close(self) -> None:
         """Flush and close; harmless when repeated."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,6 @@ from runtime.interrupt import Closing
 from runtime.outputs.checks import writing
 from runtime.sources.base import Frame
 
-_FLUSH_SECONDS = 1.0
-
 
 def check_table(path: Path) -> None:
     """Raise HedgeError for a file's name that says that it is no CSV."""
@@ -26,18 +23,18 @@ def check_table(path: Path) -> None:
 
 
 class ShareSink(Closing):
-    """A CSV with a row a frame and a column a class, flushed every second; a context manager.
+    """A CSV with a row a frame and a column a class; a context manager.
 
-    unknown: whether labels may be 255, which is the last column then.
+    A row is in the file, whole, once it is written: half of one, left by a process that is killed,
+    would end in another number. unknown: whether labels may be 255, the last column then.
     """
 
     def __init__(self, path: Path, classes: ClassSet, unknown: bool) -> None:
         self.path = path
         self._values = [*range(len(classes)), *([IGNORE] if unknown else [])]
         with writing(path):
-            self._file = path.open("w", encoding="utf-8", newline="")
+            self._file = path.open("w", encoding="utf-8", newline="", buffering=1)
         self._rows = csv.writer(self._file)
-        self._flushed = time.monotonic()
         names = [*classes.names, *(["unknown"] if unknown else [])]
         with writing(path):
             self._rows.writerow(["index", "time_s", "name", *names])
@@ -48,9 +45,6 @@ class ShareSink(Closing):
         row = (frame.index, f"{frame.time_s:.3f}", files.printable(frame.name))
         with writing(self.path):
             self._rows.writerow([*row, *(f"{share:.6f}" for share in shares)])
-            if time.monotonic() - self._flushed > _FLUSH_SECONDS:
-                self._file.flush()
-                self._flushed = time.monotonic()
 
     def close(self) -> None:
         """Flush and close; harmless when repeated."""

@@ -14,10 +14,11 @@ from PIL import Image
 
 from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError, OutputError
-from runtime.outputs import json_files
 from runtime.outputs.json_files import RowSink, write_report
 from runtime.outputs.label_images import LabelSink
+from runtime.outputs.shares import ShareSink
 from runtime.outputs.video_file import VideoSink
+from runtime.sources.base import Frame
 
 Decode = Callable[[Path], list[np.ndarray]]
 
@@ -190,16 +191,28 @@ def test_label_images_hold_ids_and_show_colors(tmp_path: Path, classes: ClassSet
     assert header == bytes([8, 3]), "8 bits a pixel, palette"
 
 
-def test_rows_are_readable_while_the_run_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(json_files, "_FLUSH_SECONDS", -1.0)
+def test_rows_are_readable_while_the_run_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     with RowSink(path) as rows:
         rows.write({"index": 0, "miou": None})
         assert json.loads(path.read_text()) == {"index": 0, "miou": None}
         rows.write({"index": 1, "miou": 0.5})
     assert [json.loads(line)["index"] for line in path.read_text().splitlines()] == [0, 1]
+
+
+@pytest.mark.parametrize("frames", [1, 400])
+def test_shares_are_whole_rows_while_the_run_goes_on(
+    frames: int, tmp_path: Path, classes: ClassSet
+) -> None:
+    labels = np.zeros((2, 3), np.uint8)
+    with ShareSink(tmp_path / "a.csv", classes, unknown=False) as shares:
+        for index in range(frames):
+            shares.write(
+                Frame(index, index / 30, np.zeros((2, 3, 3), np.uint8), f"{index}"), labels
+            )
+        text = (tmp_path / "a.csv").read_bytes().decode()  # as a killed process leaves it
+    assert text.endswith(",1.000000,0.000000,0.000000\r\n")
+    assert len(text.splitlines()) == 1 + frames
 
 
 def test_a_report_never_holds_nan(tmp_path: Path) -> None:
