@@ -80,9 +80,12 @@ class Latency:
         """Record one time."""
         self.samples.append(milliseconds)
 
-    def percentiles(self) -> dict[str, float | None]:
-        """``{"p50", "p95", "p99"}`` in milliseconds; None before the first sample."""
+    def percentiles(self, latest: int = 0) -> dict[str, float | None]:
+        """``{"p50", "p95", "p99"}`` in milliseconds; None before the first sample.
+
+        latest: of so many; 0: of all that are kept.
+        """
         if not self.samples:
             return {"p50": None, "p95": None, "p99": None}
-        p50, p95, p99 = np.percentile(self.samples, [50, 95, 99])
+        p50, p95, p99 = np.percentile(list(self.samples)[-latest:], [50, 95, 99])
         return {"p50": float(p50), "p95": float(p95), "p99": float(p99)}

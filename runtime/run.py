@@ -27,7 +27,15 @@ STAGES = ("read", "infer", "write", "total")
 
 LIVE_STAGES = ("infer", "write", "age")
 
-_RECENT = 30  # frames that the live fps is taken over
+_RECENT = 30  # frames that live numbers are taken over
+
+
+@dataclass(frozen=True)
+class Lately:
+    """The latest 30 frames: frames per second, and percentiles of the milliseconds of inference."""
+
+    fps: float | None
+    infer_ms: dict[str, float | None]
 
 
 @dataclass
@@ -104,6 +112,12 @@ class Run:
             )
         miou = self.miou()
         return "   ".join([*parts, f"mIoU {miou:.1%}"] if miou is not None else parts)
+
+    def lately(self) -> Lately:
+        """How fast the latest frames were, until now: a stream that stands still gets slower."""
+        recent = list(self._recent)
+        fps = (len(recent) - 1) / (time.perf_counter() - recent[0]) if len(recent) > 1 else None
+        return Lately(fps, self.stages["infer"].percentiles(_RECENT))
 
     def report(self) -> Report:
         """The numbers so far."""

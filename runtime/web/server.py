@@ -33,7 +33,7 @@ from runtime.interrupt import Closing
 from runtime.outputs.alarms import Zone
 from runtime.outputs.overlay import Look, Overlay
 from runtime.outputs.report import Report
-from runtime.run import Run
+from runtime.run import Lately, Run
 from runtime.web.access import HEADERS, TOKEN_VARIABLE, Guard, token_for
 from runtime.web.prometheus import prometheus_text
 
@@ -59,6 +59,7 @@ class State:
     """
 
     report: Report
+    lately: Lately
     shares: list[list[float]]
     classes: list[dict[str, str]]
     opacity: float
@@ -218,6 +219,7 @@ class WebView(Closing):
             colors = [f"rgb({r}, {g}, {b})" for r, g, b in classes.colors]
             self._state = State(
                 report=self._run.report(),
+                lately=self._run.lately(),
                 shares=list(self._shares),
                 classes=[
                     {"name": name, "color": color}

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,21 @@ def test_the_numbers_are_those_of_the_run(view: WebView, run: Run) -> None:
     assert state["shares"][-1][0] == 1.0
     assert state["passport"]["files"] == run.segmenter.manifest.files
     assert EVIL in state["report"]["source"]
+
+
+def test_numbers_of_now_are_not_those_of_days(view: WebView, run: Run) -> None:
+    def lately() -> tuple[float, float]:
+        state = json.loads(ask(view, "/state.json")[1])["lately"]
+        return state["fps"], state["infer_ms"]["p50"]
+
+    prediction = run.segmenter.predict(next(iter(run.source)))
+    for infer_ms, count in ((10.0, 500), (90.0, 30)):  # the machine has become too hot
+        for _ in range(count):
+            run.add(replace(prediction, infer_ms=infer_ms), 1.0)
+    fps, p50 = lately()
+    assert p50 == 90.0
+    time.sleep(1.0)  # no more frames come
+    assert lately()[0] < min(fps, 30)
 
 
 def test_prometheus_can_read_it(view: WebView) -> None:
