@@ -13,6 +13,7 @@ import msgspec
 from rich.table import Table
 
 from benchmarks.host.machine import machine
+from export import LIBRARIES
 from runtime import cli, files
 from runtime.bundle.manifest import BUNDLES
 from runtime.errors import EXIT_OK, GateError, HedgeError
@@ -67,6 +68,7 @@ def main(config: Endurance) -> int:
     if min(config.frames, config.cycles, config.kills, config.rounds, config.mutations) < 2:
         raise HedgeError("--frames, --cycles, --kills, --rounds and --mutations are at least 2")
     _find_equipment()
+    cli.require((*LIBRARIES, "starlette", "uvicorn", "prometheus_client"), "benchmarks")
     equipment = importlib.import_module("tests.equipment.checks")
     config.out.mkdir(parents=True, exist_ok=True)
     path = config.out / "report.json"

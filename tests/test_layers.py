@@ -120,6 +120,7 @@ def test_the_test_equipment_is_imported_where_a_check_needs_it() -> None:
         ("benchmarks", "from benchmarks import speed as c; c.main(c.Speed())"),
         ("benchmarks", "from benchmarks import pipeline as c; c.main(c.Pipeline())"),
         ("benchmarks", "from benchmarks import ablation as c; c.main(c.Ablation())"),
+        ("benchmarks", "from benchmarks import endurance as c; c.main(c.Endurance())"),
     ],
 )
 def test_a_missing_library_is_an_import_error_that_names_its_extra(package: str, use: str) -> None:
@@ -149,6 +150,12 @@ def test_data_sets_are_checked_without_the_libraries_of_training() -> None:
         ("train", "torchvision", "train"),
         ("benchmarks", "jinja2", "benchmarks"),
         ("benchmarks.pipeline", "psutil", "benchmarks"),
+        ("benchmarks.speed", "jinja2", "benchmarks"),
+        ("benchmarks.endurance", "psutil", "benchmarks"),
+        ("benchmarks.studies.foreign", "pynvml", "benchmarks"),
+        ("benchmarks.studies.untrained", "onnx", "benchmarks"),
+        ("benchmarks.studies.fleet", "pyarrow", "fleet"),
+        ("benchmarks.studies.fleet_efficiency", "pyarrow", "fleet"),
     ],
 )
 def test_a_command_says_what_is_missing_in_one_line(module: str, library: str, extra: str) -> None:
