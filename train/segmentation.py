@@ -233,7 +233,8 @@ def _network(config: TrainConfig, classes: int) -> DeepLab:
                 f"--edge-weights {config.edge_weights}: this model has no edge network to "
                 "fill; add --variant dlse_hed --hed lite (or fpn, vgg16), or drop the weights"
             )
-        load_hed_weights(network.hed, config.edge_weights)
+        if new:
+            load_hed_weights(network.hed, config.edge_weights)
         network.hed.requires_grad_(False)
     return network
 

@@ -166,11 +166,15 @@ def test_nan_loss_stops_and_names_the_step(tiny_config: Make, tmp_path: Path) ->
 
 
 def test_frozen_edge_weights_do_not_move(tiny_config: Make, tmp_path: Path) -> None:
+    """A run that goes on has them in its checkpoint."""
     source = tmp_path / "edges.pt"
     torch.save(HedLite().state_dict(), source)
-    config = tiny_config(tmp_path, hed="lite", edge_weights=source, epochs=1)
-    main(config)
-    before, after = load_state(source), weights(config.run / "last.pt")
+    config = tiny_config(tmp_path, hed="lite", edge_weights=source)
+    main(replace(config, until=1))
+    before = load_state(source)
+    source.unlink()
+    main(replace(config, resumed=config.run))
+    after = weights(config.run / "last.pt")
     assert all(torch.equal(before[key], after[f"hed.{key}"]) for key in before)
     # Those that are named go before those of the run that is started from.
     other = {name: tensor + 1 for name, tensor in before.items()}
