@@ -96,6 +96,7 @@ class EdgeTask(Task):
             "ema": None if updates is None else {"n_averaged": updates, **averaged},
             "optimizer": training["optimizer"],
             "schedule": training["schedule"],
+            "losses": training["losses"],
         }
         write_tensors(self.config.run / "last.pt", content, keep=True)
 
@@ -114,6 +115,7 @@ class EdgeTask(Task):
             "scaler": {},  # of FP16 only
             "ema_updates": averaged.get("n_averaged"),
             "best": -1.0,
+            "losses": saved.get("losses", {}),
         }
         weights = {
             name.removeprefix("module."): tensor

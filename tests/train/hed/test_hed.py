@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,8 @@ from train.hed.crops import Crops, edge_target
 from train.hed.evaluate import EvaluateEdges
 from train.hed.evaluate import main as evaluate
 from train.hed.start import start
+from train.loop.display import Display
+from train.loop.task import Step
 from train.models.blocks import IMAGENET_MEAN, IMAGENET_STD
 from train.models.hed import HedFpn, HedLite, HedVgg16, load_hed_weights
 
@@ -204,6 +209,26 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     torch.testing.assert_close(whole, parts, rtol=0, atol=0)
     lines = (tmp_path / "parts" / "tiny" / "metrics.jsonl").read_bytes().splitlines()
     assert len(lines) == 2
+
+
+def test_an_interrupted_epoch_tells_the_mean_loss_of_all_its_steps(
+    tiny: Callable[..., HedConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: Display, step: Step) -> None:
+        if step.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    whole, parts = (tiny(tmp_path / name, epochs=1, batch=2) for name in ("whole", "parts"))
+    main(whole)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Display, "step", interrupt)
+        main(parts)
+    main(replace(parts, resumed=parts.run))
+    a, b = (
+        msgspec.json.decode((config.run / "metrics.jsonl").read_bytes())["loss"]
+        for config in (whole, parts)
+    )
+    assert a == b
 
 
 def test_a_run_can_start_from_another(
