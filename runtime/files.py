@@ -273,6 +273,11 @@ def newest(root: Path, marker: str, hint: str) -> Path:
     return found[-1].parent
 
 
+def named(folder: Path) -> Path:
+    """``folder`` by its own name, which "." and ".." do not tell."""
+    return folder if folder.name not in ("", "..") else folder.resolve()
+
+
 def user_cache() -> Path:
     """$HEDGE_CACHE, else hedge/ in $XDG_CACHE_HOME, else in ~/.cache: what can be made again.
 

@@ -33,7 +33,6 @@ from train.models import DeepLab
 from train.models.deeplab import AUXILIARY, Segmentation
 from train.models.hed import load_hed_weights
 from train.models.spec import describe_keys
-from train.models.timm_backbone import TimmBackbone
 from train.record import pictures
 
 LONGEST_SIDE = 1024
@@ -59,9 +58,16 @@ class SegmentationTask(Task):
         self.half = half_precision(self.device) if config.amp else None
         self.network: DeepLab = _network(config, len(train.classes))
         self.network.to(self.device).to(memory_format=torch.channels_last)
-        if isinstance(self.network.backbone, TimmBackbone):
-            for size in (self.size, self.crop):  # else told at the first validation
-                self.network.backbone.require(size)
+        for size in (self.size, self.crop):  # else told at the first validation
+            self.network.require(size)
+        stride = self.network.config.output_stride
+        cells = math.prod(math.ceil(side / stride) for side in self.crop)
+        if cells * config.batch <= world.size:  # else told by PyTorch, as a fault
+            raise HedgeError(
+                f"--batch {config.batch}, --crop {self.crop[0]} {self.crop[1]}: one value a "
+                f"process at 1/{stride}, which batch-norm cannot learn from; give a larger batch "
+                "or crop"
+            )
         self.teacher: DeepLab | None = None
         if config.teacher:
             self.teacher = _teacher(config.teacher, train.classes.names).to(self.device)

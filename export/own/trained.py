@@ -9,6 +9,7 @@ from pathlib import Path
 from export.network import Facts
 from export.own.deploy import DeployGraph
 from export.own.to_onnx import to_onnx
+from runtime import files
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.datasets import Index, default_data
@@ -35,7 +36,7 @@ class Trained:
     def open(cls, run: Path | None) -> Trained:
         """The network of a run; see ``find_checkpoint``."""
         path = find_checkpoint(run)
-        return cls(Checkpoint.load(path), path.parent.name)
+        return cls(Checkpoint.load(path), files.named(path.parent).name)
 
     @cached_property
     def _model(self) -> DeepLab:
@@ -43,6 +44,7 @@ class Trained:
 
     def deployed(self, size: tuple[int, int], frame_size: tuple[int, int]) -> DeployGraph:
         """See ``Network``."""
+        self._model.require(size)
         return DeployGraph(self._model, size, frame_size)
 
     def write(

@@ -45,6 +45,7 @@ def evaluate_run(config: Evaluate) -> Evaluation:
     model = load_model(checkpoint).to(device)
     items = cli.track(index.items, f"evaluating {path}")
     size = config.size or checkpoint.size
+    model.require(size)
     answers = predictions(model, index, size, items)
     if config.save:
         answers = _saved(answers, index.classes, config.save)

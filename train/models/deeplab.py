@@ -87,6 +87,11 @@ class DeepLab(nn.Module):
             head = nn.Conv2d(narrow, config.num_classes, 1)
             self.auxiliary = nn.Sequential(ConvBNReLU(deep, narrow), head)
 
+    def require(self, size: tuple[int, int]) -> None:
+        """HedgeError unless the backbone takes images of (H, W): some of timm's take few sizes."""
+        if isinstance(self.backbone, TimmBackbone):
+            self.backbone.require(size)
+
     def forward(self, image: torch.Tensor, out_size: tuple[int, int] | None = None) -> Segmentation:
         """out_size: (H, W) of the logits, reached in the one upsampling; default the image's."""
         edges, edge_features = None, []

@@ -60,8 +60,8 @@ class TimmBackbone(nn.Module):
         except (AssertionError, RuntimeError) as error:
             raise HedgeError(
                 f"--backbone {self.name} takes no images of {size[0]}×{size[1]} "
-                f"({one_line(error)}); give other --size and --crop, as multiples of 32, or take "
-                "another"
+                f"({one_line(error)}); give another --size, in training also --crop, as "
+                "multiples of 32, or take another"
             ) from error
         self.train(training)
 

@@ -220,6 +220,14 @@ def test_a_backbone_that_cannot_take_the_validation_size_is_told_before_training
     assert task.network.backbone.training
 
 
+def test_a_step_of_one_value_a_channel_is_told_before_training(
+    tiny_config: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(HedgeError, match=r"--batch 1, --crop 32 32: one value .* at 1/32"):
+        task_of(tiny_config(tmp_path, batch=1, crop=(32, 32)))
+    task_of(tiny_config(tmp_path, batch=1, crop=(32, 33)))
+
+
 def test_the_rate_that_is_told_is_that_of_the_new_layers(tiny_config: Make, tmp_path: Path) -> None:
     """Those on the trunk's stages come before the backbone, the others behind it."""
     path = tmp_path / "start.pt"
