@@ -100,6 +100,9 @@ def run(
     OutputError if the folder holds another run and ``config`` says neither resume nor force, or if
     another process trains in it.
     """
+    called = config.name or config.default_name
+    if not config.resumed and (Path(called).name != called or called.startswith(".")):
+        raise HedgeError(f"--name {called}: not a plain name; the folder of the runs is --out's")
     last = config.run / "last.pt"
     with world() as place, ExitStack() as stack:
         if place.first:
