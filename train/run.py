@@ -171,19 +171,18 @@ def _draw_results(run: Path, trainer: Trainer, logs: Sequence[Log]) -> None:
 def _completed(config: TrainConfig) -> TrainConfig:
     """Options that ``config`` leaves open are those of the checkpoint it goes on with or starts
     from; terms those of its teacher as well."""
-    if config.resumed and config.backbone and config.decoder:
-        return config
     if config.resumed:
-        start: Checkpoint | None = last_good(config.run / "last.pt", Checkpoint.load)
+        sources: list[Checkpoint | None] = [last_good(config.run / "last.pt", Checkpoint.load)]
     else:
-        start = _loaded(config.start)
-    teacher = _loaded(config.teacher)
-    terms = dict.fromkeys(source.license for source in (start, teacher) if source)
+        sources = [_loaded(config.start), _loaded(config.teacher)]
+    start = sources[0]
+    terms = dict.fromkeys(source.license for source in sources if source)
     return replace(
         config,
         backbone=config.backbone or (start.model.backbone if start else None),
         decoder=config.decoder or (start.model.decoder if start else DEFAULT_DECODER),
         license=config.license or "; ".join(filter(None, terms)) or None,
+        size=config.size or (start.size if start and config.resumed else None),
     )
 
 

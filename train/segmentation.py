@@ -212,8 +212,9 @@ class SegmentationTask(Task):
         saved = last_good(path, Checkpoint.load)
         own, then = self.network.config, saved.model
         free = ("hed", "backbone", "decoder")  # defaults of these change
-        now = replace(self.config, **{name: getattr(own, name) for name in free})
-        before = to_builtins(saved.config) | {name: getattr(then, name) for name in free}
+        now = replace(self.config, size=self.size, **{name: getattr(own, name) for name in free})
+        before = to_builtins(replace(saved.config, size=saved.size))
+        before |= {name: getattr(then, name) for name in free}
         require_same_settings(path, now, before)
         if saved.classes != self.train.classes:
             raise HedgeError(f"{path}: cannot resume with other classes; drop --resume")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pytest
 
 from runtime.errors import HedgeError, OutputError
 from tests.train.test_loop import Make, assert_same, rows, weights
 from train.__main__ import main
 from train.checkpoint import Checkpoint, read_tensors, write_tensors
+from train.config import TrainConfig
 
 
 @pytest.mark.parametrize(
@@ -99,3 +102,35 @@ def test_resuming_a_run_of_another_default_says_so(
     replace(saved, model=replace(saved.model, hed="lite")).save(config.run / "last.pt")
     with pytest.raises(HedgeError, match=r"other settings \(hed lite → shared\)"):
         main(config)
+
+
+def test_a_run_goes_on_in_another_place_with_other_images(
+    tiny_config: Make, blocks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rate is that of its epoch and its size its own, however many images there are now."""
+    config = tiny_config(tmp_path / "here", batch=2, epochs=3)
+    main(replace(config, until=1))
+    run = tmp_path / "there" / "moved"
+    run.parent.mkdir()
+    config.run.rename(run)
+    shutil.rmtree(config.out)
+    data = shutil.copytree(blocks, tmp_path / "fewer")
+    for kind in ("images", "labels"):
+        first, *_, last = sorted((data / kind / "train").iterdir())
+        for path in {*(data / kind / "train").iterdir()} - {first, last}:
+            path.unlink()
+        small = cv2.imread(str(first), cv2.IMREAD_UNCHANGED)[:32, :32]
+        cv2.imwrite(str(first), small)
+    monkeypatch.chdir(run)
+    main(replace(TrainConfig.resume(Path()), data=data))
+    assert [row["lr"] > 0 for row in rows(run)] == [True, True, False]  # type: ignore[operator]
+    assert Checkpoint.load(run / "last.pt").size == (48, 64)
+    assert not config.out.exists()
+
+
+@pytest.mark.parametrize("name", ["camvid/first", "..", ".hidden"])
+def test_a_name_that_the_newest_run_is_not_found_by_is_refused(
+    tiny_config: Make, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(HedgeError, match=r"--name .*: not a plain name"):
+        main(tiny_config(tmp_path, name=name))

@@ -74,7 +74,8 @@ def test_a_taught_run_goes_on_with_its_teacher_and_under_its_terms(
     train(replace(config, until=1))
     with pytest.raises(HedgeError, match=r"other settings \(teacher .*teacher\.pt → None"):
         train(replace(TrainConfig.resume(config.run), teacher=None))
-    train(TrainConfig.resume(config.run))
+    moved = teacher.rename(tmp_path / "moved.pt")
+    train(replace(TrainConfig.resume(config.run), teacher=moved))
     assert [row["losses"]["teacher"] > 0 for row in rows(config.run)] == [True, True]  # type: ignore[index]
     release(Release(config.run, tmp_path / "pupil.pt"))
     pupil = Checkpoint.load(tmp_path / "pupil.pt")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 import tyro
 
-from runtime import cli
+from runtime import cli, files
 from runtime.errors import HedgeError, one_line
 from runtime.numbers import Count, Seed, check_numbers
 
@@ -64,7 +64,8 @@ class RunConfig(ABC):
             raise HedgeError(f"{path}: no such file; --resume takes the folder of a run") from error
         except (msgspec.MsgspecError, ValueError, TypeError) as error:
             raise HedgeError(f"{path}: not the settings of a run: {one_line(error)}") from error
-        return replace(saved, resumed=run, force=False, until=None)
+        # Where it lies now, which may be another machine.
+        return replace(saved, resumed=run, out=files.named(run).parent, force=False, until=None)
 
     @classmethod
     def given(cls: type[Run], arguments: Sequence[str]) -> Run | None:
@@ -83,7 +84,9 @@ class RunConfig(ABC):
     @property
     def run(self) -> Path:
         """The folder of this run."""
-        return self.resumed or self.out / (self.name or self.default_name)
+        if self.resumed:
+            return files.named(self.resumed)
+        return self.out / (self.name or self.default_name)
 
     @property
     def last_epoch(self) -> int:

@@ -26,6 +26,8 @@ _MOVABLE = {
     "resumed", "force", "until", "out", "name", "workers", "data", "validate_every", "patience",
     "log", "preset",
 }  # fmt: skip
+# Those whose files may lie elsewhere, but which a run neither drops nor begins to have.
+_PLACES = {"also", "teacher"}
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ def require_same_settings(path: Path, config: RunConfig, saved: dict[str, Any]) 
     changed = [key for key in now if key not in _MOVABLE and now[key] != saved.get(key)]
     if config.epochs > saved.get("epochs", 0):  # a run may grow
         changed.remove("epochs")
+    changed = [key for key in changed if key not in _PLACES or not (now[key] and saved.get(key))]
     if changed:
         what = ", ".join(f"{key} {saved.get(key)} → {now[key]}" for key in changed)
         raise HedgeError(f"{path}: cannot resume with other settings ({what}); drop --resume")

@@ -264,6 +264,8 @@ class Trainer:
             self.ema.n_averaged.copy_(training["ema_updates"])
         self.optimizer.load_state_dict(training["optimizer"])
         self.schedule.load_state_dict(training["schedule"])
+        batches = self.sampler.batches  # of other data than before there may be more, or fewer
+        self.schedule.last_epoch = saved.epoch * batches + min(saved.step, batches)
         if training["scaler"]:  # empty of a run in bf16, or in FP32
             self.scaler.load_state_dict(training["scaler"])
         self._set_rates()
