@@ -48,7 +48,8 @@ def _conclude(result: RunResult, best: Epoch, config: TrainConfig) -> None:
         cli.say(f"ended after epoch {last}: no better mIoU for {config.patience} validations")
     path = result.path
     cli.say(f"best mIoU {100 * (best.miou or 0):.2f} % → {path / 'best.pt'}", style="bold")
-    cli.say(f"pictures: {', '.join(str(path / name) for name in (CURVES, VALIDATION, BATCH))}")
+    pictures = [path / name for name in (CURVES, VALIDATION, BATCH) if (path / name).exists()]
+    cli.say(f"pictures: {', '.join(map(str, pictures))}")
     cli.say(f"next: hedge export {path} --int8")
 
 

@@ -202,7 +202,8 @@ def _prepare(config: RunConfig, done: int) -> None:
     rows = metrics.read_bytes().splitlines(keepends=True) if metrics.exists() and done else []
     files.write_bytes(metrics, b"".join(rows[:done]))
     if not config.resumed:
-        for name in ("last.pt", PREVIOUS):  # best.pt and its pictures stay until better ones come
+        # best.pt and its picture stay until better ones come.
+        for name in ("last.pt", PREVIOUS, CURVES):
             (config.run / name).unlink(missing_ok=True)
 
 

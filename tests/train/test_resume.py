@@ -71,8 +71,12 @@ def test_a_damaged_last_checkpoint_costs_its_epoch_only(
     last.with_name("whole.pt").write_bytes(whole)
     assert_same(weights(last.with_name("whole.pt")), weights(last))
     assert rows(config.run)[0] == first and len(rows(config.run)) == 2
+    assert last.with_name("results.png").exists()
+    capsys.readouterr()
     main(replace(config, until=1, force=True))
     assert not last.with_name("previous.pt").exists()
+    assert not last.with_name("results.png").exists(), "one epoch draws no curve, and says so"
+    assert "results.png" not in capsys.readouterr().out
 
 
 def test_an_existing_run_is_not_replaced(tiny_config: Make, trained_run: Path) -> None:
