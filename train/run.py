@@ -117,16 +117,17 @@ def run(
         if not place.first:
             trainer.run(on_step or _ignore, on_epoch or _ignore)
             return
+        logs: list[Log] = []
+        for name in config.log:  # which may not start: what --force replaces is still there
+            logs.append(tracker(name, config))
+            stack.callback(logs[-1].close)
         _prepare(config, trainer.progress.epoch)
         if on_start:
             on_start(trainer)
         batches = trainer.sampler.batches
         done = trainer.progress.epoch * batches + trainer.progress.step
-        logs: list[Log] = [TensorBoard(config.run / "tensorboard", done)]
+        logs.insert(0, TensorBoard(config.run / "tensorboard", done))
         stack.callback(logs[0].close)
-        for name in config.log:
-            logs.append(tracker(name, config))
-            stack.callback(logs[-1].close)
         _draw_batch(config.run / BATCH, trainer, logs, done)
         stack.callback(_draw_results, config.run, trainer, logs)
         drawn = time.monotonic()

@@ -140,6 +140,7 @@ def tracker(name: LogName, config: RunConfig) -> Mlflow | Wandb:
     MissingExtraError where its library is not installed; HedgeError says why it does not start.
     """
     cli.require((name,), name)
+    config.run.mkdir(parents=True, exist_ok=True)  # a tracker may write there
     place = config.run / f".{name}"  # holds the tracker's own name of this run
     known = None
     if config.resumed:

@@ -93,8 +93,13 @@ def test_a_run_shows_itself_and_is_told_to_a_tracker(
 
 
 def test_a_tracker_that_is_not_installed_is_named(tiny_config: Make, tmp_path: Path) -> None:
+    """Before the run that --force replaces is touched."""
+    config = tiny_config(tmp_path, log=("wandb",), force=True)
+    config.run.mkdir()
+    (config.run / "last.pt").write_bytes(b"hours of work")
     with pytest.raises(MissingExtraError, match=r"wandb not installed; pip install 'hedge-seg\[wa"):
-        main(tiny_config(tmp_path, log=("wandb",)))
+        main(config)
+    assert (config.run / "last.pt").read_bytes() == b"hours of work"
 
 
 def test_a_tracker_goes_on_by_its_own_name_of_the_run(
