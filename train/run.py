@@ -60,7 +60,7 @@ def train(
     no progress bars while data is generated, checked or counted. HedgeError (exit codes in
     runtime.errors) names a setting or a file; KeyboardInterrupt after a signal, with last.pt saved.
     """
-    config = _completed(config)
+    config = completed(config)
 
     def task(place: World) -> Task:
         hushed = quiet or not place.first
@@ -169,7 +169,7 @@ def _draw_results(run: Path, trainer: Trainer, logs: Sequence[Log]) -> None:
             log.picture(done, path)
 
 
-def _completed(config: TrainConfig) -> TrainConfig:
+def completed(config: TrainConfig) -> TrainConfig:
     """Options that ``config`` leaves open are those of the checkpoint it goes on with or starts
     from; terms those of its teacher as well."""
     if config.resumed:
@@ -182,8 +182,8 @@ def _completed(config: TrainConfig) -> TrainConfig:
         config,
         backbone=config.backbone or (start.model.backbone if start else None),
         decoder=config.decoder or (start.model.decoder if start else DEFAULT_DECODER),
-        license=config.license or "; ".join(filter(None, terms)) or None,
         size=config.size or (start.size if start and config.resumed else None),
+        license=config.license or "; ".join(filter(None, terms)) or None,
     )
 
 

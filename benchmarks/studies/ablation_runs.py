@@ -29,10 +29,20 @@ from train.config import DEFAULT_DECODER, DEFAULT_EDGES, EDGES, TrainConfig
 from train.datasets import default_data, open_index
 from train.device import half_precision
 from train.evaluation.scoring import evaluate, evaluation_index, load_model
+from train.loop.settings import to_builtins
+from train.loop.task import require_same_settings
+from train.run import completed
 from train.segmentation import default_size
 
 BACKEND = "openvino"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")  # that are timed
+# What the schedule tells in its own words, what is the table's, and what changes no weights.
+_TOLD = {
+    "backbone", "start", "weights", "epochs", "crop", "size", "batch", "lr", "class_balance",
+    "jaccard", "ema", "amp", "variant", "hed", "decoder", "edge_weights", "seed", "name", "out",
+    "data", "resumed", "force", "until", "log", "workers", "validate_every", "patience", "preset",
+    "license",
+}  # fmt: skip
 ANY_LOSS = 100.0  # points: INT8 as it comes, without a search for layers to keep
 
 
@@ -71,7 +81,7 @@ def _known(config: Ablation) -> Report:
         f"{run.backbone_name} from {start}, {run.epochs} epochs, crops of {crop[0]}×{crop[1]}, "
         f"batch {run.batch}, learning rate {run.lr:g}, class balance {run.class_balance:g}, "
         f"Jaccard {run.jaccard:g}, average {run.ema or 'of none'}, last epoch, "
-        f"{str(dtype or 'float32').removeprefix('torch.')}"
+        f"{str(dtype or 'float32').removeprefix('torch.')}{_others(run)}"
     )
     data = f"{val.root.name}, {len(val.items)} frames"
     empty = Report(schedule, data, size, BOUNDARY_TOLERANCE_PX)
@@ -83,6 +93,14 @@ def _known(config: Ablation) -> Report:
         if old != new:
             raise HedgeError(f"{config.out}: holds results of another {name} ({old}, not {new})")
     return known
+
+
+def _others(run: TrainConfig) -> str:
+    """All other settings that are not the usual ones."""
+    own, usual = to_builtins(run), to_builtins(TrainConfig())
+    others = {key: own[key] for key in own if key not in _TOLD and own[key] != usual[key]}
+    words = [f"{key.replace('_', ' ')} {value}" for key, value in others.items()]
+    return "".join(f", {word}" for word in words)
 
 
 def _runs(config: Ablation) -> Iterator[TrainConfig]:
@@ -109,8 +127,15 @@ def _design(run: TrainConfig) -> str:
 
 
 def _is_finished(run: TrainConfig) -> bool:
+    """Whether it is there whole; HedgeError where what is there was trained in another way."""
     last = run.run / "last.pt"
-    return last.exists() and Checkpoint.load(last).epoch >= run.epochs
+    if not last.exists():
+        return False
+    saved = Checkpoint.load(last)
+    now = completed(replace(run, resumed=run.run))
+    before = replace(saved.config, backbone=saved.model.backbone, size=saved.size)
+    require_same_settings(last, now, to_builtins(before), "give another folder with --runs")
+    return saved.epoch >= run.epochs
 
 
 def _train(run: TrainConfig) -> None:

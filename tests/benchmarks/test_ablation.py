@@ -150,6 +150,8 @@ def test_finished_trainings_are_not_repeated_and_stopped_ones_go_on(
     written = (first.run / "last.pt").stat().st_mtime_ns
     ablation_runs._train(first)
     assert (first.run / "last.pt").stat().st_mtime_ns == written
+    with pytest.raises(HedgeError, match=r"other settings \(lr 0\.003 → 0\.5\)"):
+        ablation_runs._is_finished(replace(first, lr=0.5))
 
 
 def test_results_are_enough_to_go_on_and_those_of_others_are_kept(
@@ -184,6 +186,8 @@ def test_results_are_enough_to_go_on_and_those_of_others_are_kept(
     assert Report.load(config.out) == found
     with pytest.raises(HedgeError, match="holds results of another schedule"):
         ablation.main(replace(config, train=replace(shared, epochs=2)))
+    with pytest.raises(HedgeError, match=r"float32, aux weight 0\.4\)"):
+        ablation.main(replace(config, train=replace(shared, aux_weight=0.4)))
     monkeypatch.setattr(ablation_runs, "half_precision", lambda _: torch.float16)
     with pytest.raises(HedgeError, match=r"float32, not .* float16\)"):
         ablation.main(replace(config, train=replace(shared, amp=True)))

@@ -168,13 +168,15 @@ class Task(ABC):
         return None
 
 
-def require_same_settings(path: Path, config: RunConfig, saved: dict[str, Any]) -> None:
+def require_same_settings(
+    path: Path, config: RunConfig, saved: dict[str, Any], fix: str = "drop --resume"
+) -> None:
     """HedgeError if a run of the settings ``saved`` (of ``to_builtins``) cannot be continued."""
     now = to_builtins(config)
     changed = [key for key in now if key not in _MOVABLE and now[key] != saved.get(key)]
+    changed = [key for key in changed if key not in _PLACES or not (now[key] and saved.get(key))]
     if config.epochs > saved.get("epochs", 0):  # a run may grow
         changed.remove("epochs")
-    changed = [key for key in changed if key not in _PLACES or not (now[key] and saved.get(key))]
     if changed:
         what = ", ".join(f"{key} {saved.get(key)} → {now[key]}" for key in changed)
-        raise HedgeError(f"{path}: cannot resume with other settings ({what}); drop --resume")
+        raise HedgeError(f"{path}: cannot resume with other settings ({what}); {fix}")
