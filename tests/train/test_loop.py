@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -223,3 +224,4 @@ def test_a_damaged_image_is_one_line(
     with pytest.raises(HedgeError, match=r"train5\.png: not a readable image") as caught:
         main(tiny_config(tmp_path, data=data, workers=workers, epochs=1))
     assert "Traceback" not in str(caught.value)
+    assert not multiprocessing.active_children(), "Python's exit waits for them"

@@ -6,7 +6,8 @@ import functools
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ class Trainer:
         if self.world.size > 1:
             parallel = DistributedDataParallel(self.network)
         loader = self.task.loader(self.sampler)
-        with interruptible(()) as self._stop, exact_fp32(self.task.fixed_size):
+        with interruptible(()) as self._stop, exact_fp32(self.task.fixed_size), _ending(loader):
             while self.progress.epoch < self.config.last_epoch and not self.stuck:
                 started = time.perf_counter()
                 losses, images_per_s = self._train_epoch(parallel, loader, on_step)
@@ -280,3 +281,15 @@ class Trainer:
             self.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
         ):
             group["lr"] = base * factor(schedule.last_epoch)
+
+
+@contextmanager
+def _ending(loader: DataLoader[Any]) -> Iterator[None]:
+    """End the loader's processes with the block, also where what went wrong is kept, as a notebook
+    does: its traceback holds the loader, and Python's own exit waits for them without end, for they
+    leave signals to their parent."""
+    try:
+        yield
+    finally:
+        if loader._iterator is not None:  # there are processes
+            loader._iterator._shutdown_workers()  # type: ignore[attr-defined]  # of the parallel one
