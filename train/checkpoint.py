@@ -127,19 +127,38 @@ def last_good(path: Path, load: Callable[[Path], T]) -> T:
 
 
 def load_state(path: Path) -> dict[str, torch.Tensor]:
-    """A plain state dict, or the weights of a Hedge checkpoint; no code of the file is run."""
+    """A state dict, as it is or as trainings wrap it, or the weights of a Hedge checkpoint; no code
+    of the file is run."""
     content = read_tensors(path)
     try:
-        return _state(content["weights"] if content.get("format") == FORMAT else content)
+        return _state(content["weights"] if content.get("format") == FORMAT else _bare(content))
     except (KeyError, ValueError) as error:
         raise HedgeError(f"{path}: {_line(error)}") from error
 
 
+def _bare(content: dict[str, Any]) -> dict[str, Any]:
+    """The state dict in a file of another training: beside its epoch and its optimizer
+    ({"state_dict": …}), behind DataParallel's prefix; ``content`` itself where it is none of these.
+    """
+    inner = {} if "format" in content else {k: v for k, v in content.items() if _is_state(v)}
+    if len(inner) > 1:
+        raise ValueError(f"it holds several state dicts ({', '.join(map(str, inner))}); save one")
+    state = next(iter(inner.values()), content)
+    if all(isinstance(key, str) and key.startswith("module.") for key in state):
+        return {key.removeprefix("module."): value for key, value in state.items()}
+    return state
+
+
+def _is_state(value: Any) -> bool:
+    pairs = value.items() if isinstance(value, dict) else ()
+    return bool(pairs) and all(isinstance(k, str) and torch.is_tensor(v) for k, v in pairs)
+
+
 def _state(value: Any) -> dict[str, torch.Tensor]:
     """``value`` if it is a state dict, half precision made FP32; else ValueError."""
-    pairs = value.items() if isinstance(value, dict) else ()
-    if not pairs or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in pairs):
+    if not _is_state(value):
         raise ValueError("it holds no state dict (names with tensors)")
+    pairs = value.items()
     if odd := [name for name, tensor in pairs if not torch.isfinite(tensor).all()]:
         raise ValueError(f"{odd[0]} holds values that are not finite")
     return {k: v.float() if v.dtype is torch.float16 else v for k, v in pairs}
@@ -240,9 +259,10 @@ def read_tensors(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise HedgeError(f"{path}: no such file") from error
     except pickle.UnpicklingError as error:
-        raise HedgeError(
-            f"{path}: not a plain tensor file (damaged, or a pickle that would run code)"
-        ) from error
+        cause = "damaged, or a pickle that would run code; of a network, save its state_dict()"
+        if path.suffix == ".caffemodel":
+            cause = "Caffe's; take the same weights as PyTorch's, such as network-bsds500.pytorch"
+        raise HedgeError(f"{path}: not a plain tensor file ({cause})") from error
     except HedgeError:
         raise
     except Exception as error:  # parsers of damaged files raise a dozen types

@@ -79,6 +79,26 @@ def test_published_hed_weights_load_under_their_names(spelling: str, tmp_path: P
         torch.testing.assert_close(hed.state_dict()[own], published[name])
 
 
+def test_published_hed_weights_load_as_trainings_save_them(tmp_path: Path) -> None:
+    """Beside what belongs to the training, and behind DataParallel's prefix."""
+    published, path = published_hed(), tmp_path / "hed.pth"
+    wrapped = {f"module.{caffe_key(name)}": value for name, value in published.items()}
+    torch.save({"epoch": 3, "net": wrapped, "opt": {"state": {}, "lr": 0.1}}, path)
+    state = read_hed(path).state_dict()
+    for name, own in OWN_NAMES.items():
+        torch.testing.assert_close(state[own], published[name])
+    torch.save({"net": wrapped, "ema": wrapped}, path)
+    with pytest.raises(HedgeError, match=r"hed\.pth: it holds several .*\(net, ema\); save one"):
+        read_hed(path)
+
+
+def test_a_caffe_model_tells_what_to_take_instead(tmp_path: Path) -> None:
+    path = tmp_path / "hed_pretrained_bsds.caffemodel"
+    path.write_bytes(b"\n\x05HED-1" + bytes(99))
+    with pytest.raises(HedgeError, match=r"bsds\.caffemodel: .*Caffe's; .* as network-bsds500\.py"):
+        read_hed(path)
+
+
 def test_hed_input_is_bgr_minus_caffes_means() -> None:
     pixel = torch.tensor([122.67891434, 116.66876762, 114.00698793]).reshape(1, 3, 1, 1) / 255
     prepared = HedVgg16().normalize(pixel)
