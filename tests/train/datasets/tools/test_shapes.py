@@ -251,12 +251,12 @@ def test_the_other_shapes_of_labelme(tmp_path: Path) -> None:
         {
             "label": "Gehweg ü",
             "points": [[300, 200], [340, 240], [300, 280], [260, 240]],
-            "shape_type": "rotation",  # X-AnyLabeling's
-            "direction": 0.785,
         },
     ]
-    for path in root.rglob("*.json"):
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"shapes": shapes}))
+    kinds = ("oriented_rectangle", "rotation", "quadrilateral")  # the last two are X-AnyLabeling's
+    for path, kind in zip(root.rglob("*.json"), kinds, strict=True):
+        own = {"shapes": [*shapes[:3], shapes[3] | {"shape_type": kind}]}
+        path.write_text(json.dumps(json.loads(path.read_text()) | own))
     y, x = np.indices(SIZE)
     wanted = np.zeros(SIZE, np.uint8)
     wanted[30:61, 20:121] = NAMES.index("car")

@@ -166,7 +166,8 @@ def _mask(shape: _Shape, size: Size) -> np.ndarray:
 _DRAW: dict[str, Callable[[_Shape, Size], np.ndarray]] = {
     "polygon": _polygon,
     "rectangle": _rectangle,
-    "rotation": _polygon,  # of X-AnyLabeling, by its corners, as is the next
+    "oriented_rectangle": _polygon,  # by its corners
+    "rotation": _polygon,  # the same of X-AnyLabeling, as is the next
     "quadrilateral": _polygon,
     "circle": _circle,
     "mask": _mask,
