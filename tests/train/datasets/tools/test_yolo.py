@@ -61,6 +61,12 @@ def test_names_are_what_ultralytics_makes_of_them(
     assert open_index(tmp_path / "data", "train").classes.names == ("background", *wanted)
 
 
+def test_poses_are_refused(tmp_path: Path) -> None:
+    """A box and four joints are sixteen numbers, which were taken for an outline."""
+    with pytest.raises(HedgeError, match=r"data\.yaml: holds poses \(kpt_shape"):
+        days(tmp_path / "data", "kpt_shape: [4, 3]\nflip_idx: [0, 1, 2, 3]")
+
+
 def test_names_by_words_are_refused(tmp_path: Path) -> None:
     days(tmp_path / "data", "train: images/mon")
     (tmp_path / "data/data.yaml").write_text("names: {road: 0}\n")

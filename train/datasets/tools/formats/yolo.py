@@ -26,6 +26,10 @@ _LISTS = ("classes.txt", "obj.names")
 _ONLY_BOXES = (
     "holds boxes only (5 numbers a line); label with polygons and export 'YOLO segmentation'"
 )
+_POSES = (
+    "holds poses (kpt_shape: boxes and joints), no outlines; label with polygons and export "
+    "'YOLO segmentation'"
+)
 _BOX = 5  # numbers of a line: class, middle and size
 
 
@@ -37,6 +41,7 @@ class _Yaml(msgspec.Struct):
     train: str | list[str] | None = None
     val: str | list[str] | None = None
     test: str | list[str] | None = None
+    kpt_shape: object = None
 
 
 def read(tree: Tree) -> Export:
@@ -90,9 +95,12 @@ def _yaml(tree: Tree) -> _Yaml | None:
     if path is None:
         return None
     try:
-        return msgspec.yaml.decode(read_text(path), type=_Yaml)
+        found = msgspec.yaml.decode(read_text(path), type=_Yaml)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise HedgeError(f"{path}: not a data.yaml: {error}; it needs 'names'") from error
+    if found.kpt_shape:  # of four joints, say, a line would be an outline as well
+        raise HedgeError(f"{path}: {_POSES}")
+    return found
 
 
 def _names(yaml: _Yaml | None, tree: Tree) -> list[str]:
