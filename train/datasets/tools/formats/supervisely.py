@@ -1,16 +1,18 @@
 """Supervisely: meta.json with the classes, and a JSON file of objects for each picture.
 
-Polygons with holes are filled with OpenCV and bitmaps are laid on, in the order of the file, as
-Supervisely itself does. Lines, points and the like are left out. Pixels without a label are
-background.
+Polygons with holes, of one part or of several, and turned boxes are filled with OpenCV and bitmaps
+are laid on, in the order of the file, as Supervisely itself does. Lines, points and the like are
+left out. Pixels without a label are background.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -43,9 +45,13 @@ class _Meta(msgspec.Struct):
     classes: list[_Class]
 
 
+_Ring = list[tuple[float, float]]
+_NOTHING = msgspec.Raw(b"null")
+
+
 class _Points(msgspec.Struct):
-    exterior: list[tuple[float, float]]
-    interior: list[list[tuple[float, float]]] = []
+    exterior: _Ring
+    interior: list[_Ring] = []
 
 
 class _Bitmap(msgspec.Struct):
@@ -56,7 +62,10 @@ class _Bitmap(msgspec.Struct):
 class _Object(msgspec.Struct, rename="camel"):
     class_title: str
     geometry_type: str = ""
-    points: _Points | None = None
+    # Parsed as they are drawn: what is left out has points of other forms.
+    points: msgspec.Raw = _NOTHING
+    parts: msgspec.Raw = _NOTHING  # of a multipolygon
+    angle: msgspec.Raw = _NOTHING
     bitmap: _Bitmap | None = None
 
     @property
@@ -144,20 +153,49 @@ def _layers(
         yield each.class_title, _DRAW[each.kind](each, size)
 
 
-def _rings(each: _Object, least: int) -> list[np.ndarray]:
-    points = each.points
-    if points is None or len(points.exterior) < least:
+def _parsed(each: _Object, content: msgspec.Raw, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.MsgspecError as error:
+        text = f"a {each.kind} of {each.class_title} is not understood: {error}; export it again"
+        raise HedgeError(text) from error
+
+
+def _rings(each: _Object, points: _Points, least: int) -> list[np.ndarray]:
+    if len(points.exterior) < least:
         raise HedgeError(f"a {each.kind} of {each.class_title} lacks points; export it again")
     rings = [points.exterior, *(ring for ring in points.interior if len(ring) > 2)]
     return [np.rint(points_of(ring)) for ring in rings]
 
 
 def _polygon(each: _Object, size: Size) -> np.ndarray:
-    return filled(_rings(each, 3), size)
+    return filled(_rings(each, _parsed(each, each.points, _Points), 3), size)
+
+
+def _multipolygon(each: _Object, size: Size) -> np.ndarray:
+    mask = np.zeros(size, bool)
+    for part in _parsed(each, each.parts, list[_Points]):
+        mask |= filled(_rings(each, part, 3), size)
+    return mask
+
+
+def _corners(each: _Object) -> np.ndarray:
+    """(2, 2) float64: left and top, right and bottom."""
+    points = _parsed(each, each.points, _Points | _Ring)
+    points = points if isinstance(points, _Points) else _Points(points)
+    return np.sort(_rings(each, points, 2)[0][:2], axis=0)
+
+
+def _turned(each: _Object, size: Size) -> np.ndarray:
+    (left, top), (right, bottom) = corners = _corners(each)
+    box = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+    angle, middle = _parsed(each, each.angle, float), corners.mean(axis=0)
+    cos, sin = math.cos(angle), math.sin(angle)
+    return filled([(box - middle) @ np.array([[cos, sin], [-sin, cos]]) + middle], size)
 
 
 def _rectangle(each: _Object, size: Size) -> np.ndarray:
-    (left, top), (right, bottom) = np.sort(_rings(each, 2)[0][:2], axis=0).astype(int).clip(0)
+    (left, top), (right, bottom) = _corners(each).astype(int).clip(0)
     mask = np.zeros(size, bool)
     mask[top : bottom + 1, left : right + 1] = True
     return mask
@@ -172,6 +210,8 @@ def _bitmap(each: _Object, size: Size) -> np.ndarray:
 _DRAW: dict[str, Callable[[_Object, Size], np.ndarray]] = {
     "alpha_mask": _bitmap,  # all that is not wholly clear
     "bitmap": _bitmap,
+    "multipolygon": _multipolygon,
+    "oriented_bbox": _turned,
     "polygon": _polygon,
     "rectangle": _rectangle,
 }
