@@ -19,7 +19,8 @@ from tests.equipment.bundles import make_bundle
 from tests.equipment.pictures import make_blocks
 from train import check
 from train.check import Check
-from train.datasets.audit import audit
+from train.datasets import open_index
+from train.datasets.audit import audit, before_training
 from train.datasets.index import Problem
 
 TWO = ClassSet(("ground", "thing"), ((10, 20, 30), (200, 100, 0)))
@@ -172,6 +173,22 @@ def test_rare_classes_are_named(data: Path) -> None:
         save(data / f"images/train/{name}.png", np.full((50, 50, 3), ord(name), np.uint8))
     (line,) = audit(data).warnings
     assert "rare" in line and "thing (0.040%)" in line
+
+
+def test_edge_maps_of_zeros_and_ones_are_refused(data: Path) -> None:
+    """They taught, without a word, that there are no edges."""
+    save(data / "edges/a.png", np.eye(*SIZE, dtype=np.uint8))
+    for split, name in (("train", "a"), ("val", "e")):
+        line = f"images/{split}/{name}.png, labels/{split}/{name}.png, edges/a.png\n"
+        (data / f"{split}.txt").write_text(line)
+    (fault,) = audit(data / "train.txt").faults
+    assert "a.png: no edge map of train has a value above 1; an edge is up to 255" in str(fault)
+    train, val = (open_index(data / "train.txt", split) for split in ("train", "val"))
+    with pytest.raises(HedgeError, match="no edge map of train has a value above 1"):
+        before_training(train, val)
+    save(data / "edges/a.png", np.eye(*SIZE, dtype=np.uint8) * 200)
+    before_training(train, val, hushed=True)
+    assert not audit(data / "train.txt").faults
 
 
 def test_edges_of_a_list_are_checked(data: Path) -> None:

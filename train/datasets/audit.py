@@ -117,6 +117,7 @@ def audit(data: Path) -> Findings:
     reports = {split: SplitReport(found[split].index) for split in SPLITS}
     for report in reports.values():
         faults += _examine_split(report)
+    faults += _faint(reports["train"].index)
     faults += _overlap(reports["train"].index.items, reports["val"].index.items)
     warnings = [line for report in reports.values() for line in split_warnings(report)]
     warnings += _rare(reports[SPLITS[0]])
@@ -191,6 +192,17 @@ def _overlap(train: tuple[Item, ...], val: tuple[Item, ...], by_name: bool = Tru
     return faults
 
 
+def _faint(index: Index) -> list[Fault]:
+    """A fault where no edge map of a split holds more than 0 and 1: they teach that there are no
+    edges."""
+    paths = [item.edges for item in index.items if item.edges][:_LOOKS]
+    maps = (_attempt([], path, read_edge_map) for path in paths)
+    if not paths or any(edges is None or edges.max() > 1 for edges in maps):
+        return []
+    detail = f"no edge map of {index.split} has a value above 1; an edge is up to 255"
+    return [Fault(Problem.UNREADABLE, paths[0], detail)]
+
+
 def _digests(items: tuple[Item, ...], others: tuple[Item, ...]) -> dict[Path, str]:
     """SHA-256 by path, of those images that are as long as one of ``others``, so may equal it."""
     lengths = {item.image.stat().st_size for item in others}
@@ -225,7 +237,7 @@ def before_training(train: Index, val: Index, hushed: bool = False) -> None:
     """Print what ``train.check`` would say of the labels and of images in both splits.
 
     hushed: print nothing. HedgeError where labels hold only one of several classes, and those to
-    validate on none at all: there would be no best.pt.
+    validate on none at all: there would be no best.pt; and where edge maps are black.
     """
     report = look(train)
     if len(train.classes) - len(report.unseen()) < min(2, len(train.classes)):
@@ -236,6 +248,8 @@ def before_training(train: Index, val: Index, hushed: bool = False) -> None:
             f"{val.root}: nothing to validate on: every pixel of val's labels is ignored "
             "(python -m train.check)"
         )
+    for fault in _faint(train):
+        raise HedgeError(str(fault))
     if hushed:
         return
     warn_of(train)
