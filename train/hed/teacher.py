@@ -18,6 +18,7 @@ from train.models.hed import Hed, edge_file, read_hed
 
 CACHE = ".teacher_edges"  # in the folder of the runs
 SCALES = (0.5, 1.0, 1.5)  # of the image; the mean of their maps is better than each of them
+_VERSION = 2  # of how maps are drawn; those that another one has kept are drawn again
 
 
 def soft_edges(
@@ -41,7 +42,7 @@ def soft_edges(
             raise HedgeError(f"{source}: no map has a value above 1; an edge is up to 255")
         return [_without_255(edges) for edges in maps]
     network = read_hed(path).eval().to(device)
-    drawn_by = f"{files.sha256(path)} {SCALES}".encode()
+    drawn_by = f"{files.sha256(path)} {SCALES} {_VERSION}".encode()
     shown = drawings if quiet else cli.track(drawings, "asking the teacher", transient=True)
     answers = []
     for image in (drawing.image for drawing in shown):
@@ -74,6 +75,8 @@ def _drawn(network: Hed, image: np.ndarray) -> np.ndarray:
     total = np.zeros((height, width), np.float32)
     for scale in SCALES:
         way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        seen = cv2.resize(image, None, fx=scale, fy=scale, interpolation=way)
+        # By its size: of an odd side a factor would leave the last half pixel out.
+        size = (max(round(width * scale), 1), max(round(height * scale), 1))
+        seen = cv2.resize(image, size, interpolation=way)
         total += cv2.resize(edge_map(network, seen).astype(np.float32), (width, height))
     return np.round(total * (254 / 255 / len(SCALES))).astype(np.uint8)

@@ -61,6 +61,17 @@ def test_a_teachers_edges_move_with_the_crop() -> None:
     assert 0 < outside < 8 * 96 * 96 / 2  # small scales: beyond the image nobody teaches
 
 
+def test_a_teachers_edges_lie_where_it_sees_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At half the size of odd sides they were a pixel off, most at the right."""
+    image = np.zeros((101, 161, 3), np.uint8)
+    image[95:97] = image[:, 155:157] = 254
+    monkeypatch.setattr(teacher, "SCALES", (0.5,))
+    monkeypatch.setattr(teacher, "edge_map", lambda _, seen: seen[..., 0])
+    drawn = teacher._drawn(HedLite(), image).astype(float)
+    assert abs(np.average(np.arange(161), weights=drawn[50]) - 155.5) < 0.25
+    assert abs(np.average(np.arange(101), weights=drawn[:, 50]) - 95.5) < 0.25
+
+
 def test_maps_are_drawn_once_and_anew_where_the_file_is_damaged(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
