@@ -1,7 +1,8 @@
 """BSDS500: natural images, each with boundaries by several annotators.
 
 The official tree: images/<split>/*.jpg and groundTruth/<split>/*.mat of the same stem, or
-ground_truth/, as Kaggle has it.
+ground_truth/, as Kaggle has it. Other sets of edges are laid out in the same way, with the edges of
+one annotator as *.png, white on black.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from runtime.images import IMAGE_SUFFIXES, read_rgb
 from train.datasets.index import Problem, files, pair, read_edge_map, require_same_size
 
 _TRUTHS = ("groundTruth", "ground_truth")
+_WHITE = 128  # and above: an edge in a PNG
 
 
 @dataclass(frozen=True)
@@ -69,22 +71,30 @@ def pairs(data: Path, split: str) -> tuple[Pair, ...]:
     folder = data / "images" / split
     images = [path for path in files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
     drawn = next((data / n / split for n in _TRUTHS if (data / n).is_dir()), data / _TRUTHS[0])
-    truths = [(path.stem, path) for path in files(drawn, "*.mat")]
+    found = files(drawn, "*.mat") or files(drawn, "*.png")
+    truths = [(path.stem, path) for path in found]
     items, faults = pair([(path.stem, path) for path in images], truths, split, folder)
     for fault in faults:
         if fault.problem is Problem.EMPTY_SPLIT:
             raise HedgeError(
                 f"{folder}: no images; --data takes BSDS500's data folder, the one with images/ "
-                "and groundTruth/ in it"
+                "and groundTruth/ in it; lay out other sets so, with groundTruth/*/*.png, white on "
+                "black"
             )
         if fault.problem is Problem.MISSING_LABEL:
-            raise HedgeError(f"{fault.path}: no {fault.path.stem}.mat in {drawn}; add it")
+            raise HedgeError(f"{fault.path}: no {fault.path.stem}.mat (or .png) in {drawn}; add it")
         raise HedgeError(str(fault))
     return tuple(Pair(item.image, item.label) for item in items)
 
 
 def read_boundaries(path: Path) -> np.ndarray:
-    """(people, H, W) bool boundary maps of a .mat file; HedgeError names any other file."""
+    """(people, H, W) bool boundary maps of a .mat file, or one of a PNG; HedgeError names any other
+    file."""
+    if path.suffix == ".png":
+        edges = read_edge_map(path)
+        if 0 < edges.max() < _WHITE:  # of 0 and 1, say
+            raise HedgeError(f"{path}: its brightest value is {edges.max()}; an edge is 255")
+        return edges[None] >= _WHITE
     try:
         if matfile_version(path) == (2, 0):
             raise ValueError("a MATLAB 7.3 file, which is HDF5; save it again with -v7")

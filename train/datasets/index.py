@@ -138,7 +138,7 @@ def read_edge_map(path: Path) -> np.ndarray:
     edges are black."""
     with opened(path, "edge map") as image:
         if image.mode != "L":
-            raise HedgeError(f"{path}: an edge map must have mode L, not {image.mode}")
+            raise HedgeError(f"{path}: an edge map must have mode L (8-bit gray), not {image.mode}")
         values = np.asarray(image)
         if np.median(values) > _BACKGROUND:
             raise HedgeError(

@@ -114,13 +114,27 @@ def test_the_tree_of_kaggle_is_read(drawings: Path, tmp_path: Path) -> None:
     assert len(bsds.pairs(tmp_path, "val")) == 3
 
 
+def test_edges_of_other_sets_are_pictures_of_one_person(drawings: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").symlink_to(drawings / "images")
+    truth = tmp_path / "groundTruth" / "val"
+    truth.mkdir(parents=True)
+    for pair in bsds.pairs(drawings, "val"):
+        one = pair.read().boundaries[0]
+        Image.fromarray(one * np.uint8(200)).save(truth / f"{pair.image.stem}.png")
+    for pair, same in zip(bsds.pairs(drawings, "val"), bsds.pairs(tmp_path, "val"), strict=True):
+        np.testing.assert_array_equal(same.read().boundaries, pair.read().boundaries[:1])
+    Image.fromarray(one.astype(np.uint8)).save(truth / "0.png")
+    with pytest.raises(HedgeError, match=r"0\.png: its brightest value is 1; an edge is 255"):
+        bsds.pairs(tmp_path, "val")[0].read()
+
+
 def test_what_the_reader_refuses(drawings: Path, tmp_path: Path) -> None:
     with pytest.raises(HedgeError, match="takes BSDS500's data folder"):
         bsds.pairs(tmp_path, "train")
     (tmp_path / "images" / "train").mkdir(parents=True)
     image = tmp_path / "images" / "train" / "a.png"
     Image.new("RGB", SIZE[::-1]).save(image)
-    with pytest.raises(HedgeError, match=r"a\.png: no a\.mat in .*groundTruth"):
+    with pytest.raises(HedgeError, match=r"a\.png: no a\.mat \(or \.png\) in .*groundTruth"):
         bsds.pairs(tmp_path, "train")
     truth = tmp_path / "groundTruth" / "train" / "a.mat"
     good = (drawings / "groundTruth" / "train" / "0.mat").read_bytes()
