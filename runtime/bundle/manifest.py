@@ -197,7 +197,8 @@ class Manifest:
             top = path.relative_to(bundle).parts[0]
             if top == ENGINES and not _is_within(path, bundle):  # it would be written through
                 raise HedgeError(f"{path}: a link that leads out of the bundle; remove it")
-            ours = top in (FILE_NAME, ENGINES) or top.startswith(".") or name in self.files
+            hidden = any(part.startswith(".") for part in path.relative_to(bundle).parts)
+            ours = top in (FILE_NAME, ENGINES) or hidden or name in self.files
             if not ours and not path.is_dir():
                 raise HedgeError(f"{path}: not in the manifest, so not of this bundle; remove it")
         for name in self.graph_files:
@@ -209,7 +210,9 @@ class Manifest:
     def _check_file(self, bundle: Path, name: str, expected: str) -> None:
         path = bundle / name
         if not _is_within(path, bundle):
-            raise HedgeError(f"{bundle / FILE_NAME}: names a file outside the bundle: {name}")
+            raise HedgeError(
+                f"{path}: a link that leads out of the bundle; copy what it points to (cp -RL)"
+            )
         if not path.is_file():
             raise HedgeError(f"{path}: missing from the bundle; copy the whole folder again")
         if files.sha256(path) != expected:
@@ -249,9 +252,13 @@ class Manifest:
 
 
 def _instead(bundle: Path) -> str:
-    """What a folder without a manifest is, and what to do."""
+    """What a path without a manifest is, and what to do."""
     if not bundle.exists():
         return "not a bundle: no such folder; check the path, or make one: python -m export"
+    if bundle.is_file():
+        ours = (bundle.parent / FILE_NAME).is_file()
+        fix = f"name its folder, {bundle.parent}" if ours else "unpack it, if it is packed"
+        return f"a file, and a bundle is a folder; {fix}"
     inside = sorted(path.parent.name for path in bundle.glob(f"*/{FILE_NAME}"))
     if inside:
         return f"not a bundle, but a folder of them; name one: {', '.join(inside[:5])}"

@@ -67,11 +67,14 @@ def test_a_missing_file_of_the_bundle_is_named(bundle: Path) -> None:
         Manifest.load(bundle)
 
 
-def test_a_folder_without_manifest_is_no_bundle(bundle: Path, tmp_path: Path) -> None:
+def test_a_path_without_manifest_is_no_bundle(bundle: Path, tmp_path: Path) -> None:
+    (packed := tmp_path / "packed.zip").touch()
     for path, told in (
         (bundle.parent, rf"a folder of them; name one: {bundle.name}$"),
         (tmp_path / "none", "no such folder"),
         (tmp_path, r"not a bundle \(no manifest\.json\); make one"),
+        (bundle / "manifest.json", f"a file, and a bundle is a folder; name its folder, {bundle}$"),
+        (packed, r"packed\.zip: a file, and a bundle is a folder; unpack it"),
     ):
         with pytest.raises(HedgeError, match=told):
             Manifest.load(path)
@@ -228,9 +231,19 @@ def test_a_file_that_no_hash_covers_is_named(bundle: Path) -> None:
     (bundle / "engines").mkdir()
     (bundle / "engines" / "auto.json").write_text("[]")
     (bundle / ".DS_Store").touch()
+    (bundle / "golden").mkdir()
+    (bundle / "golden" / "._0.png").touch()  # as macOS writes beside each file on a stick
     Manifest.load(bundle)
     (bundle / "weights.bin").touch()
     with pytest.raises(HedgeError, match=r"weights\.bin: not in the manifest"):
+        Manifest.load(bundle)
+
+
+def test_a_file_that_is_a_link_out_of_the_bundle_is_told(bundle: Path, tmp_path: Path) -> None:
+    """As in caches that keep what a file holds elsewhere, by its hash."""
+    (bundle / "model.onnx").rename(tmp_path / "blob")
+    (bundle / "model.onnx").symlink_to(tmp_path / "blob")
+    with pytest.raises(HedgeError, match=r"model\.onnx: a link that leads out .* copy what it"):
         Manifest.load(bundle)
 
 
