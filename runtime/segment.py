@@ -186,6 +186,7 @@ class Segmenter(Closing):
     def submit(self, frames: Sequence[Frame]) -> Submitted:
         """Start on 1 to ``batch`` frames; the engine works on up to ``in_flight`` such at once."""
         submitted = Submitted(frames, time.perf_counter())
+        self._require_own_process()
         with self._turn:
             while len(self._running) >= self.in_flight:
                 self._take_oldest()
@@ -203,9 +204,14 @@ class Segmenter(Closing):
         return submitted.predictions
 
     def close(self) -> None:
-        """Free the engine."""
-        self._closed = True
-        self._engine.close()
+        """Free the engine, once it has answered what it works on for other threads."""
+        if os.getpid() != self._process:
+            return  # it is the parent's, and so may the lock be
+        with self._turn:
+            self._closed = True
+            while self._running:
+                self._take_oldest()
+            self._engine.close()
 
     def _confidences(self, frames: Sequence[Frame]) -> list[np.ndarray] | list[None]:
         if not self._confident:
@@ -257,12 +263,15 @@ class Segmenter(Closing):
             for frame, answer, own in zip(frames, labels, sure, strict=True)
         ]
 
-    def _start(self, images: Sequence[np.ndarray]) -> None:
+    def _require_own_process(self) -> None:
+        """Raise HedgeError in a forked child, where another thread's lock is never given back."""
         if os.getpid() != self._process:
             raise HedgeError(
                 "this process was forked after the bundle was loaded, and the engine's threads "
                 "stayed behind; load the Segmenter in the process that uses it"
             )
+
+    def _start(self, images: Sequence[np.ndarray]) -> None:
         if self._closed:
             raise ValueError("this Segmenter is closed; load the bundle again")
         if not 0 < len(images) <= self.batch:

@@ -193,6 +193,14 @@ def test_a_closed_segmenter_says_so(backend: str, shared_bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", installed_backends())
+def test_closing_gives_other_threads_what_they_asked_for(backend: str, shared_bundle: Path) -> None:
+    with Segmenter(shared_bundle, backend) as segmenter:
+        submitted = segmenter.submit([Frame(0, 0.0, noise(24, 32), "")])
+    [prediction] = segmenter.results(submitted)
+    assert prediction.labels.shape == (24, 32)
+
+
+@pytest.mark.parametrize("backend", installed_backends())
 def test_a_graph_the_library_refuses_is_one_error(
     backend: str, bundle: Path, resign: Callable[[Path], None]
 ) -> None:
@@ -243,14 +251,18 @@ def test_a_call_between_two_streams_takes_nobodys_answers(
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system starts processes afresh")
 def test_a_forked_child_is_told_to_load_its_own(shared_bundle: Path) -> None:
     code = f"""
-import os, sys
+import os, sys, threading
 import numpy as np
 from runtime import Segmenter, stream
 segmenter = Segmenter({str(shared_bundle)!r}, "openvino")
+in_use = threading.Thread(target=segmenter._turn.acquire)  # by a thread that the child lacks
+in_use.start()
+in_use.join()
 child = os.fork()
 if child == 0:
     try:
-        segmenter(np.zeros((24, 32, 3), np.uint8))
+        with segmenter:
+            segmenter(np.zeros((24, 32, 3), np.uint8))
     except ValueError as error:
         print(error, flush=True)
         os._exit(7)
