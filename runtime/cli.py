@@ -29,7 +29,7 @@ from runtime.errors import (
     OutputError,
 )
 from runtime.interrupt import lasting_streams, raising_interrupt
-from runtime.numbers import check_numbers
+from runtime.numbers import check_lists, check_numbers
 from runtime.web.hidden import command_line, without_secrets
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def parse(config: type[Config], prog: str, arguments: Sequence[str] | None = Non
 
     given: Callable[[Sequence[str]], Config | None] | None = getattr(config, "given", None)
     words = list(sys.argv[1:] if arguments is None else arguments)
+    check_lists(config, words)
     default = given(words) if given else None
     description = _flowed(f"{inspect.getdoc(config)}\n\n{EXIT_CODES}")
     rules = ConstructorRegistry()

@@ -113,9 +113,9 @@ class VideoConfig:
     """Parts of the frame for --alarm, as in lane=0.3,1,0.45,0.6,0.55,0.6,0.7,1: a name, and the
     corners' x and y in 0..1 of the frame's width and height. Outlined in pictures."""
     alarm: tuple[str, ...] = ()
-    """Rules on the share of a class, as in "road < 0.3 for 2 s" (in every --zone, or the frame) or
-    "car in lane > 0.05". One that holds that long is told at once, in --metrics and --json, and
-    ends the command with code 6."""
+    """Rules on the share of a class, one or more, as in "road < 0.3 for 2 s" (in every --zone, or
+    the frame) or "car in lane > 0.05". One that holds that long is told at once, in --metrics and
+    --json, and ends the command with code 6."""
     show: bool = False
     """Show the frames with the classes laid over them in a window; q, Escape or its button ends the
     run. Needs the package opencv-python in the place of opencv-python-headless."""

@@ -1,10 +1,10 @@
-"""Ranges of the numbers in a configuration, declared where its fields are."""
+"""What the fields of a configuration declare: ranges of numbers, and options of several values."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -35,6 +35,26 @@ def check_numbers(config: object) -> None:
             if not _within(value, range_):
                 option = field.name.replace("_", "-")
                 raise HedgeError(f"--{option} {value}: give a number{_told(range_)}")
+
+
+def check_lists(config: type, words: Sequence[str]) -> None:
+    """Raise HedgeError for an option of several values that a command line gives more than once.
+
+    Of options of one value the last one holds, as everywhere; of these it would silently replace
+    what others, such as Docker and curl, add up.
+    """
+    given = [word.partition("=")[0].replace("_", "-") for word in words]
+    for option in _lists(config, "--"):
+        if given.count(option) > 1:
+            raise HedgeError(f"{option} is given more than once; name all of its values behind one")
+
+
+def _lists(config: type, prefix: str) -> Iterator[str]:
+    for name, hint in get_type_hints(config).items():
+        if is_dataclass(hint):
+            yield from _lists(hint, f"{prefix}{name.replace('_', '-')}.")  # type: ignore[arg-type]
+        elif get_args(hint)[1:] == (...,):
+            yield prefix + name.replace("_", "-")
 
 
 def _ranges(hint: Any) -> Iterator[msgspec.Meta]:

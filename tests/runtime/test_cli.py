@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -228,6 +228,24 @@ def test_a_number_has_its_range(
     if "nan" in line:
         with pytest.raises(HedgeError, match="--free nan: give a number that is finite"):
             check_numbers(Ranged(free=float("nan")))
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Options of several values, also of a part."""
+
+    names: tuple[str, ...] = ()
+    size: tuple[int, int] = (1, 1)
+    part: Relaxed = field(default_factory=Relaxed)
+
+
+def test_several_values_are_given_at_one_place() -> None:
+    told = cli.parse(Listing, "prog", ["--size", "1", "2", "--size", "3", "4", "--names", "a", "b"])
+    assert told.names == ("a", "b") and told.size == (3, 4), "of one value the last one holds"
+    for option in ("--names", "--part.names"):
+        for second in ([option, "c"], [f"{option}=c"]):
+            with pytest.raises(HedgeError, match=f"^{option} is given more than once; name all"):
+                cli.parse(Listing, "prog", [option, "a", *second])
 
 
 HOSTILE = "[red]x[/red]\x1b[2J\x1b]0;t\x07"
