@@ -108,17 +108,24 @@ class Rings:
 
 @dataclass
 class _Rule:
-    """An alarm in one zone; since: when it began to hold, None while it does not."""
+    """An alarm in one zone; since: seconds seen when it began to hold, NaN while it does not;
+    from_s: its time then.
+    """
 
     alarm: Alarm
     zone: Zone
     index: int
     since: float = math.nan
+    from_s: float = 0.0
     ring: Ring | None = None
 
 
 class Watch:
-    """Alarms over zones, frame by frame. Raises HedgeError for a class or zone there is not."""
+    """Alarms over zones, frame by frame. Raises HedgeError for a class or zone there is not.
+
+    A rule holds for as long as it was seen to: a camera's gap is no part of its seconds, and does
+    not end them either, for some cameras break off every minute.
+    """
 
     def __init__(self, alarms: Sequence[Alarm], zones: Sequence[Zone], classes: ClassSet) -> None:
         known = {zone.name: zone for zone in zones}
@@ -139,6 +146,7 @@ class Watch:
         """The rings that a frame of (H, W) uint8 ``labels`` is in, and those that it begins."""
         rings: list[Ring] = []
         begun: list[Ring] = []
+        seen_s = frame.time_s - frame.unseen_s
         for rule in self._rules:
             inside = self._mask(rule.zone, labels.shape)
             if not inside.any():
@@ -149,10 +157,10 @@ class Watch:
                 rule.since, rule.ring = math.nan, None
                 continue
             if math.isnan(rule.since):
-                rule.since = frame.time_s
-            lasted = frame.time_s - rule.since
+                rule.since, rule.from_s = seen_s, frame.time_s
+            lasted = seen_s - rule.since
             if rule.ring is None and lasted >= rule.alarm.seconds - 1e-9:
-                rule.ring = Ring(rule.alarm.told(rule.zone), rule.since, lasted)
+                rule.ring = Ring(rule.alarm.told(rule.zone), rule.from_s, lasted)
                 begun.append(rule.ring)
                 self.count += 1
                 self.first += [rule.ring] if len(self.first) < _NAMED else []

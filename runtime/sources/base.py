@@ -27,7 +27,8 @@ class Frame:
     after the start of a live source, finite and increasing; image: (H, W, 3) uint8 BGR; name: a
     file stem for image sources (``frankfurt_000000_000294``), or six digits for video frames; it
     names label files; arrived: ``time.monotonic()`` when a live source had decoded it, 0 for files,
-    which wait; pixel_aspect: width of a pixel by its height.
+    which wait; pixel_aspect: width of a pixel by its height; unseen_s: seconds of a live source's
+    gaps before it, in all.
     """
 
     index: int
@@ -37,6 +38,7 @@ class Frame:
     arrived: float = 0.0
     pixel_aspect: Fraction = Fraction(1)
     pts: int | None = None
+    unseen_s: float = 0.0
 
 
 class Faults:

@@ -107,7 +107,8 @@ class NetworkSource(LiveSource):
                         self._find()
                         last = time.monotonic()
                         time_s, name = last - self._started, frame_name(index)
-                        yield Frame(index, time_s, image, name, last, aspect)
+                        unseen_s = self.gaps.seconds
+                        yield Frame(index, time_s, image, name, last, aspect, unseen_s=unseen_s)
                         index += 1
             except (av.FFmpegError, OSError, HedgeError) as error:
                 ended = _cause(error)

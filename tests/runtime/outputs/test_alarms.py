@@ -51,6 +51,15 @@ def test_a_rule_rings_when_it_has_held_long_enough(classes: ClassSet) -> None:
     assert rings("red < 0.2", reds, classes) == []
 
 
+def test_a_gap_of_a_camera_is_no_part_of_what_was_seen(classes: ClassSet) -> None:
+    watch, labels = Watch([Alarm.parse("red > 0.5 for 3 s")], [], classes), np.full((2, 2), 2)
+    told = []
+    for time_s, unseen_s in [(0, 0), (1, 0), (61, 60), (62, 60), (63, 60), (83, 79.5)]:
+        frame = Frame(0, time_s, NOTHING, "", unseen_s=unseen_s)
+        told += [(ring.time_s, ring.seconds) for ring in watch.update(frame, labels)[0]]
+    assert told == [(0, 3), (0, 3.5)]
+
+
 def test_a_rule_is_of_its_zone_or_of_all(classes: ClassSet) -> None:
     zones = ("top=0,0,1,0,1,.5,0,.5", "low=0,.5,1,.5,1,1,0,1")
     assert rings("red in top > 0.9", [0.4, 0.5, 1.0], classes, *zones) == [1, 2]

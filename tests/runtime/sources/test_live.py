@@ -111,6 +111,8 @@ def test_a_dropped_connection_is_opened_again_and_is_a_gap(clips: list[Clip]) ->
         assert [text[:20] for text in told[1::2]] == ["frames again, after "] * 2
         assert [gap.cause for gap in source.gaps.first] == ["the stream ended"] * 2
         assert all(0 < gap.seconds < 3 for gap in source.gaps.first)
+        unseen_s = [0, source.gaps.first[0].seconds, source.gaps.seconds]
+        assert sorted({frame.unseen_s for frame in frames}) == unseen_s
         times = [frame.time_s for frame in frames]
         assert times == sorted(times)
         assert all(frame.image.max() > 200 for frame in frames)  # no black frame is passed off
