@@ -15,7 +15,7 @@ from runtime.errors import HedgeError, OutputError
 from train.datasets.tools import archive
 from train.datasets.tools.tree import TEXT_SUFFIXES, Tree
 
-_FORM = b"hedge-folder-4"  # changes with what conversion writes
+_FORM = b"hedge-folder-5"  # changes with what conversion writes
 _WAIT_S = 0.2
 _READ = (
     1 << 24

@@ -24,7 +24,7 @@ from runtime.errors import HedgeError
 from runtime.files import composed
 from runtime.images import read_orientation, read_size, upright
 from train.datasets.index import Fault, Problem, SizeMismatchError
-from train.datasets.tools.export import Color, Export, Picture, Size
+from train.datasets.tools.export import Color, Export, Picture, Size, background
 from train.datasets.tools.split import with_splits
 from train.datasets.tools.tree import Tree
 
@@ -109,7 +109,7 @@ def _classes(export: Export, chosen: Path | None, data: Path) -> tuple[ClassSet,
     if chosen:
         loaded = class_list.load(chosen)
         plain = ClassSet(loaded.names, loaded.colors)
-        return plain, export.unlabelled
+        return plain, export.unlabelled and background(plain.names)
     colors: dict[str, Color] = {_tidy(name): color for name, color in export.colors.items()}
     if not own:
         raise HedgeError(f"{data}: no classes; label something, and export it again")

@@ -74,6 +74,12 @@ def require_size(name: str, claimed: tuple[int | None, int | None], size: Size) 
         )
 
 
+def background(names: Iterable[str]) -> str:
+    """The class of pixels without a label: the one of this name, as LabelMe spells it
+    (_background_) or others do."""
+    return next((name for name in names if name.strip("_").lower() == BACKGROUND), BACKGROUND)
+
+
 def counted(what: str, counts: dict[str, int]) -> tuple[str, ...]:
     """A note that names what was left out, by kind and number; none where nothing was."""
     kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items()) if number)

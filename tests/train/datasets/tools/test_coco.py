@@ -106,6 +106,21 @@ def test_the_project_that_roboflow_lists_is_no_class(tmp_path: Path) -> None:
     assert open_index(root, "train").classes.names == NAMES
 
 
+def test_the_background_that_labelme_lists_is_what_has_no_label(tmp_path: Path) -> None:
+    """Its labelme2coco.py lists it as a class; there were two backgrounds."""
+    root = coco_files.export(tmp_path / "data", coco_files.polygons(HOLELESS), CLASSES)
+    for path in root.rglob("*.json"):
+        content = json.loads(path.read_text())
+        content["categories"].insert(0, {"id": 0, "name": "_background_", "supercategory": None})
+        path.write_text(json.dumps(content))
+    index = open_index(root, "train")
+    assert index.classes.names == ("_background_", *NAMES[1:])
+    assert (index.read(index.items[0])[1] == 0).any()
+    (root / "classes.json").write_text('["car", "background"]')
+    index = open_index(root, "train")
+    assert {*np.unique(index.read(index.items[0])[1])} == {0, 1, 255}
+
+
 def test_a_file_beside_one_folder_of_pictures(tmp_path: Path) -> None:
     for seed in range(2):
         photo(tmp_path / f"export/pictures/{seed}.png", seed)

@@ -19,11 +19,11 @@ import numpy as np
 from runtime.errors import HedgeError
 from train.datasets.index import Fault, Problem
 from train.datasets.tools.export import (
-    BACKGROUND,
     Export,
     Picture,
     Size,
     Tool,
+    background,
     counted,
     require_size,
 )
@@ -122,7 +122,7 @@ def read(tree: Tree) -> Export:
     return Export(
         tuple(names),
         tuple(pictures),
-        unlabelled=next((n for n in names if n.lower() == BACKGROUND), BACKGROUND),
+        unlabelled=background(names),
         notes=(
             *counted("left out, as nothing outlines them", boxes),
             *counted("left out, as no picture has their image_id", strays),

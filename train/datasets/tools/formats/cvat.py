@@ -22,12 +22,12 @@ import numpy as np
 from runtime.errors import HedgeError
 from train.datasets.index import Fault, Problem, split_of
 from train.datasets.tools.export import (
-    BACKGROUND,
     Color,
     Export,
     Picture,
     Size,
     Tool,
+    background,
     counted,
     require_size,
 )
@@ -91,7 +91,7 @@ def read(tree: Tree) -> Export:
         tuple(labels),
         tuple(pictures),
         {name: color for name, color in labels.items() if color and any(color)},
-        next((name for name in labels if name.lower() == BACKGROUND), BACKGROUND),
+        background(labels),
         notes=counted("left out, as they have no inside", left_out),
         faults=tuple(faults),
     )

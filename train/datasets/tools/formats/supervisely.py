@@ -20,12 +20,12 @@ import numpy as np
 from runtime.errors import HedgeError
 from train.datasets.index import Fault, Problem, split_of
 from train.datasets.tools.export import (
-    BACKGROUND,
     Color,
     Export,
     Picture,
     Size,
     Tool,
+    background,
     counted,
     require_size,
 )
@@ -114,7 +114,7 @@ def read(tree: Tree) -> Export:
         names,
         tuple(pictures),
         colors,
-        next((name for name in names if name.lower() == BACKGROUND), BACKGROUND),
+        background(names),
         notes=counted("left out, as they have no inside", left_out),
         faults=tuple(faults),
     )

@@ -18,7 +18,7 @@ import numpy as np
 from runtime.errors import HedgeError
 from runtime.files import composed
 from train.datasets.index import split_of
-from train.datasets.tools.export import BACKGROUND, Export, Picture, Size, Tool, counted
+from train.datasets.tools.export import Export, Picture, Size, Tool, background, counted
 from train.datasets.tools.formats.raster import filled, points_of
 from train.datasets.tools.tree import Tree, read_text
 
@@ -69,7 +69,7 @@ def read(tree: Tree) -> Export:
     return Export(
         tuple(names),
         tuple(picture for picture in pictures if picture.split in labelled),
-        unlabelled=next((n for n in names if n.lower() == BACKGROUND), BACKGROUND),
+        unlabelled=background(names),
         notes=counted("left out, as nothing outlines them", boxes),
     )
 
