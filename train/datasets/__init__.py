@@ -44,6 +44,8 @@ def survey(data: Path, split: str, quiet: bool = False) -> Survey:
     if data.is_file() and tarfile.is_tarfile(data):  # else it would be taken for a list
         raise HedgeError(f"{data}: a tar archive; unpack it and give the folder, or pack it as zip")
     place, origin = tools.prepared(data, quiet)
+    if place == data and data.is_file():  # that, too
+        _require_known(data)
     for layout in LAYOUTS:
         if layout.fits(place):
             # Many formats have an images/<split>/, too, and other labels.

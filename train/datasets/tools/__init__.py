@@ -21,7 +21,8 @@ from train.datasets.tools.tree import Tree
 PLAIN: tuple[Layout, ...] = (cityscapes.LAYOUT, folder.LAYOUT, listfile.LAYOUT)
 
 SOURCE = "source.json"  # beside what was converted
-_INDEXES = {".json", ".xml", ".yaml", ".yml"}  # files that stand for the folder they lie in
+# Files that stand for the folder they lie in.
+_INDEXES = {".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml"}
 _DEEPEST = 4  # folders around an export
 
 

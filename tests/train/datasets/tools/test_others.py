@@ -29,6 +29,7 @@ FILES: dict[str, Any] = {
             "samples": [{"labels": {"truth": {"annotations": []}}}],
         },
     },
+    "Ultralytics' NDJSON": {"type": "dataset", "task": "segment", "class_names": {"0": "car"}},
     "nnU-Net": {"channel_names": {"0": "R"}, "labels": {"road": 1}, "file_ending": ".png"},
 }  # fmt: skip
 
@@ -40,6 +41,9 @@ def test_a_file_of_a_tool_is_told(name: str, pictures: str, tmp_path: Path) -> N
     (tmp_path / "labels.json").write_text(json.dumps(FILES[name]))
     with pytest.raises(HedgeError, match=rf"labels\.json: {name}, which is not read; \w+"):
         survey(tmp_path, "train")
+    (tmp_path / "labels.json").rename(tmp_path / "labels.ndjson")
+    with pytest.raises(HedgeError, match=rf"labels\.ndjson: {name}, which is not read; \w+"):
+        survey(tmp_path / "labels.ndjson", "train")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ _KEYS = (
     ("Segments.ai", ("samples", "task_type"), _COCO + " with its SDK's export_dataset"),
     ("Hasty", ("label_classes", "export_format_version"), _COCO),
     ("SuperAnnotate", ("className", "instances"), _COCO + " with its SDK"),
+    ("Ultralytics' NDJSON", ("class_names", "task"), "make YOLO of it with its "
+     "convert_ndjson_to_yolo"),
     ("Kili", ("jsonResponse",), _COCO),
     ("Encord", ("objectHash", "featureHash"), _COCO),
     ("nnU-Net", ("file_ending", "labels"), 'lay it out as images/train/, labels/train/ (and val/) '
