@@ -15,13 +15,24 @@ from runtime.backends.trt_cache import BuildOptions
 from runtime.bundle.golden import FOLDER
 from runtime.bundle.manifest import FILE_NAME, MODEL, Manifest, newest_bundle
 from runtime.bundle.measured import int8_share, known
+from runtime.errors import HedgeError
 
 
 def main(config: Export) -> None:
     """The command."""
     wanted = config.engine or config.triton or config.deepstream
-    if wanted and (config.run is None or (config.run / FILE_NAME).is_file()):
-        _deliver(config, config.run or newest_bundle(config.out))
+    told = config.of_exporting()
+    if config.run is not None and (config.run / FILE_NAME).is_file():
+        if told or not wanted:
+            option = f"--{told[0].replace('_', '-')} is for a run" if told else "give a run"
+            raise HedgeError(
+                f"{config.run}: a bundle, which is exported already: {option}; a bundle is for "
+                "--engine, --triton and --deepstream"
+            )
+        _deliver(config, config.run)
+        return
+    if wanted and config.run is None and not told:
+        _deliver(config, newest_bundle(config.out))
         return
     # The box that builds its engine has no torch, so what needs it comes no earlier.
     cli.require(LIBRARIES, "export")

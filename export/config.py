@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +15,9 @@ from runtime.fleet.config import Cores
 from runtime.numbers import Count, Points, Side, check_numbers
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+# What can be asked of a bundle, and where from and to.
+_OF_BUNDLES = {"engine", "target", "workspace", "optimization_level", "max_batch"}
+_OF_BUNDLES |= {"triton", "deepstream", "run", "out", "force"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Export:
     """Run folder or checkpoint file. Default: the newest run. Or an ONNX file of any other
     training: from float32 images (N, 3, H, W) to scores, of any stride, or to labels. With
     --engine, --triton or --deepstream also a bundle, from which nothing is exported anew; by
-    default the newest."""
+    default the newest, where no option tells how to export."""
     classes: tuple[str, ...] = ()
     """ONNX file: the names of its classes in its own order, or a classes.json. Default: those of
     --data, else numbers."""
@@ -155,6 +158,11 @@ class Export:
         """The options given that are for networks of other trainings alone."""
         options = ("classes", "mean", "std", "bgr", "output")
         return [name for name in options if getattr(self, name) != getattr(Export, name)]
+
+    def of_exporting(self) -> list[str]:
+        """The options given that say how to export, which of a bundle is settled."""
+        names = [row.name for row in fields(self) if row.name not in _OF_BUNDLES]
+        return [name for name in names if getattr(self, name) != getattr(Export, name)]
 
     def precisions(self) -> list[Precision]:
         """What to write; FP32 when nothing was named."""
