@@ -144,6 +144,8 @@ class Export:
             raise HedgeError("--target is for --engine tensorrt_rtx, which can build for others")
         if self.max_batch is not None and not self.engine:
             raise HedgeError("--max-batch is for --engine")
+        if self.deepstream and len(self.precisions()) > 1 and not self.best:
+            raise HedgeError("--deepstream: a folder for one precision; name one, or --best")
         if self.fleet and (self.scales or not (self.int8 or self.best)):
             raise HedgeError("--fleet is for --int8 that calibrates, without --scales")
         if abs(most := max(self.mean, key=abs)) > 1:

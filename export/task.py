@@ -78,11 +78,11 @@ class Task:
             return calibration.from_folder(source, config.calibration)
         index = self.network.index(source, "train") if source else self.index("train")
         if index is None:
-            known = self.network.facts.data
+            name, known = self.network.facts.name, self.network.facts.data
+            why = f"{known}: not on this machine, and" if known else f"{name}:"
             raise HedgeError(
-                f"{known or self.network.facts.name}: {'not on this machine, and' if known else ''}"
-                " INT8 needs real images to calibrate with; --data PATH or --calibration-data "
-                "FOLDER"
+                f"{why} INT8 needs real images to calibrate with; --data PATH or "
+                "--calibration-data FOLDER"
             )
         return calibration.from_split(index, config.calibration)
 

@@ -27,3 +27,10 @@ def test_what_is_asked_of_a_bundle_is_nothing_that_only_an_export_does(
         assert not Path("a").exists()
     main(Export(out=bundle.parent, triton=Path("a"), force=True))
     assert (tmp_path / "a" / "brightest-openvino").is_dir()
+
+
+def test_one_folder_for_deepstream_takes_one_precision() -> None:
+    """The second replaced the first, or was refused after its whole export."""
+    Export(best=True, deepstream=Path("a"))
+    with pytest.raises(HedgeError, match="a folder for one precision"):
+        Export(fp16=True, int8=True, deepstream=Path("a"))
