@@ -125,7 +125,7 @@ class VideoSource(Source):
         for packet in self._packets():
             begun = begun or packet.is_keyframe or not packet.size
             self._times.read(packet)
-            self._account.read(packet)
+            holed = self._account.read(packet)
             try:
                 frames = self._decode(packet)
             except av.error.EOFError:  # the decoder has been flushed already
@@ -137,6 +137,8 @@ class VideoSource(Source):
                     yield None
                 self._times.lose(packet)
                 continue
+            if holed and begun:
+                self.record.add(f"{self.origin}: zeros in the place of a part of a picture")
             for frame in frames:
                 begun = begun or not frame.is_corrupt
                 if begun:

@@ -83,10 +83,10 @@ class Account:
         self._within: set[int] = set()  # steps in time between pictures that follow by number
         self._key, self._groups = 0, Steps()  # the last key frame, frames from each to the next
 
-    def read(self, packet: av.Packet) -> None:
-        """Note a packet before it is decoded."""
+    def read(self, packet: av.Packet) -> bool:
+        """Note a packet before it is decoded; whether it has a hole, see ``Pictures``."""
         if self._pictures is None or packet.is_discard:
-            return
+            return False
         self._begun |= packet.is_keyframe
         for picture in self._pictures.of(bytes(packet)):
             if self._begun:
@@ -96,6 +96,7 @@ class Account:
             elif self._raw and not self._passed and self._pictures.headed:
                 self._lost.append(0)  # a stream that begins with its header begins with a key frame
             self._passed = True
+        return self._pictures.holed
 
     def fail(self) -> None:
         """Note that the last packet did not decode."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 _START = b"\0\0\1"
 _HEAD = 512  # bytes of a unit: every header field that is read lies in them
+# Zeros may only end a unit: whatever else would look like a start code is escaped by every encoder.
+_HOLE = re.compile(rb"\0\0\0[^\0\1]")
 
 
 class Bits:
@@ -36,16 +39,24 @@ class Bits:
 
 
 def units(data: bytes, width: int) -> Iterator[bytes]:
-    """The beginning of each unit of a packet: behind start codes, or lengths of ``width`` bytes."""
-    if not width:
-        at = data.find(_START)
-        while at >= 0:
-            yield data[at + 3 : at + 3 + _HEAD]
-            at = data.find(_START, at + 3)
-        return
-    at = 0
-    while at + width < len(data):
-        size = int.from_bytes(data[at : at + width], "big")
-        at += width
-        yield data[at : at + min(size, _HEAD)]
-        at += size
+    """The units of a packet: behind start codes, or behind lengths of ``width`` bytes."""
+    at = 0 if width else data.find(_START)
+    while 0 <= at < len(data) - width:
+        if width:
+            at += width
+            end = at + int.from_bytes(data[at - width : at], "big")
+            yield data[at:end]
+        else:
+            end = data.find(_START, at + 3)
+            yield data[at + 3 : end if end >= 0 else len(data)]
+        at = end
+
+
+def head(unit: bytes) -> bytes:
+    """The part of a unit that holds what is read of it."""
+    return unit[:_HEAD]
+
+
+def has_hole(unit: bytes) -> bool:
+    """Whether zeros took the place of a unit's bits, as a disk has them that lost its power."""
+    return b"\0\0\0" in unit and _HOLE.search(unit) is not None

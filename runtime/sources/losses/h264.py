@@ -45,6 +45,9 @@ class H264(Pictures):
         yield from found
         yield from prefixed(extradata, at + 1, extradata[at])[0]
 
+    def _is_slice(self, first: int) -> bool:
+        return 1 <= first & 31 <= 5
+
     def _unit(self, unit: bytes) -> Picture | None:
         kind, needed, bits = unit[0] & 31, bool(unit[0] & 96), Bits(unit[1:])
         if kind == _MESSAGE:

@@ -45,6 +45,9 @@ class H265(Pictures):
             found, at = prefixed(extradata, at + 3, count)
             yield from found
 
+    def _is_slice(self, first: int) -> bool:
+        return first >> 1 & 63 < 32
+
     def _unit(self, unit: bytes) -> Picture | None:
         kind, layer, level = unit[0] >> 1 & 63, (unit[0] & 1) << 5 | unit[1] >> 3, unit[1] & 7
         bits = Bits(unit[2:])

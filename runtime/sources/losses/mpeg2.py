@@ -30,6 +30,9 @@ class Mpeg2(Pictures):
         found = super().of(packet)
         return [Picture(False, None, lost=True)] if self._headless else found
 
+    def _is_slice(self, first: int) -> bool:
+        return 0 < first < 0xB0
+
     def _unit(self, unit: bytes) -> Picture | None:
         if unit[0] == _GROUP:
             self._starts = True

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from runtime.sources.losses.bits import units
+from runtime.sources.losses.bits import has_hole, head, units
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Pictures(ABC):
     """Reads the headers of one stream's packets, in the order of decoding.
 
     extradata: the codec's own, which holds parameter sets and, where it begins with 1, how wide the
-    lengths are that stand before units. headed: whether the last packet held parameter sets;
+    lengths are that stand before units. headed: whether the last packet held parameter sets; holed:
+    whether zeros took the place of a part of its pictures, which decoders may turn into others;
     vouches: whether pictures that follow by number, in the order they are shown, are all there.
     """
 
@@ -37,12 +38,12 @@ class Pictures(ABC):
     _length_at: int  # the place of that width
 
     def __init__(self, extradata: bytes) -> None:
-        self.headed = False
+        self.headed = self.holed = False
         packed = len(extradata) > self._length_at and extradata[0] == 1
         self._width = (extradata[self._length_at] & 3) + 1 if packed else 0
         with suppress(IndexError):  # where it is cut
             for unit in self._packed_sets(extradata) if packed else units(extradata, 0):
-                self._read(unit)
+                self._read(head(unit))
 
     @property
     def countable(self) -> bool:
@@ -51,8 +52,11 @@ class Pictures(ABC):
 
     def of(self, packet: bytes) -> list[Picture]:
         """The pictures that begin in a packet."""
-        self.headed = False
-        found = (self._read(unit) for unit in units(packet, self._width))
+        self.headed = self.holed = False
+        found = []
+        for unit in units(packet, self._width):
+            self.holed |= bool(unit) and self._is_slice(unit[0]) and has_hole(unit)
+            found.append(self._read(head(unit)))
         return [picture for picture in found if picture is not None]
 
     def _read(self, unit: bytes) -> Picture | None:
@@ -60,6 +64,10 @@ class Pictures(ABC):
             return self._unit(unit)
         except (EOFError, IndexError, KeyError):
             return None  # cut, or of parameter sets that never came: the decoder says what it is
+
+    @abstractmethod
+    def _is_slice(self, first: int) -> bool:
+        """Whether the unit that begins with this byte is a part of a picture."""
 
     @abstractmethod
     def _unit(self, unit: bytes) -> Picture | None:

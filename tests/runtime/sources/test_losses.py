@@ -122,6 +122,25 @@ def test_no_frame_is_lost_in_silence(
     assert told or way == "flipped"
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.h264"])
+def test_zeros_within_a_picture_are_told_which_decoders_pass_over(
+    name: str, codec: str, tmp_path: Path
+) -> None:
+    """As a disk has them that lost its power; lengths and start codes around them are whole."""
+    path = clip(tmp_path / name.replace("h264", {"libx265": "hevc"}.get(codec, "h264")), codec)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.pos is not None]
+    place, size = max((packet.size, packet.pos) for packet in packets[COUNT // 2 :])[::-1]
+    data = bytearray(path.read_bytes())
+    data[place + size - 300 : place + size - 100] = bytes(200)
+    path.write_bytes(data)
+    with open_source(str(path)) as source:
+        frames = sum(1 for _ in source)
+        assert any("zeros in the place of a part of a picture" in line for line in source.faults)
+    assert frames >= COUNT - 1 and source.complaint()
+
+
 @pytest.mark.parametrize("name", ["h264.ts", "a.hevc"])
 def test_the_command_ends_as_incomplete(
     name: str, whole: Callable[[str], Path], shared_bundle: Path, tmp_path: Path
