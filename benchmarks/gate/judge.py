@@ -130,10 +130,17 @@ def _require_comparable(
             "compare runs on the same --data"
         )
     for now, old in pairs:
-        if now.accuracy and old.accuracy and now.accuracy.frames != old.accuracy.frames:
+        if not (now.accuracy and old.accuracy):
+            continue
+        if now.accuracy.frames != old.accuracy.frames:
             raise HedgeError(
                 f"--baseline: {old.name} was scored on {old.accuracy.frames} frames, in this run "
                 f"on {now.accuracy.frames}; compare runs on the same frames"
+            )
+        if others := sorted(now.accuracy.iou.keys() ^ old.accuracy.iou.keys()):
+            raise HedgeError(
+                f"--baseline: {old.name} was scored on other classes than in this run, which "
+                f"differ in {_few(others)}; make a new baseline"
             )
 
 

@@ -181,6 +181,11 @@ def test_what_cannot_be_compared_is_one_line() -> None:
     with pytest.raises(HedgeError, match="scored on 20 frames, in this run on 5"):
         verdict(changed(base, fewer), base)
     assert verdict(changed(base, fewer), base, "latency > 1.1").passed
+    more = replace(accuracy(0.6), iou=accuracy(0.678).iou | {"tram": 0.3})  # in the mean as well
+    other = changed(base, {CELL: {"accuracy": more}})
+    for now, before in ((other, base), (base, other)):
+        with pytest.raises(HedgeError, match=r"other classes than in this run, .* tram"):
+            verdict(now, before)
     unlabelled = replace(base, cells=[replace(c, accuracy=None) for c in base.cells])
     with pytest.raises(HedgeError, match="the baseline holds no miou"):
         verdict(base, unlabelled)
