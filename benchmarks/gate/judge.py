@@ -241,7 +241,7 @@ def _notes(results: Results, baseline: Results, machines: Sequence[Machine]) -> 
     for what, now, old in (
         ("CPU", results.machine.get("cpu"), baseline.machine.get("cpu")),
         ("GPUs", gpus, before),
-        ("versions", results.machine.get("versions"), baseline.machine.get("versions")),
+        *_versions(results, baseline),
         ("threads", results.threads, baseline.threads),
     ):
         if now != old:
@@ -251,6 +251,13 @@ def _notes(results: Results, baseline: Results, machines: Sequence[Machine]) -> 
         if ratios:
             notes.append(note.format(ratio=_span(ratios)))
     return notes
+
+
+def _versions(results: Results, baseline: Results) -> list[tuple[str, str, str]]:
+    """Of each library: its name, the version now, and that of the baseline."""
+    found = [run.machine.get("versions") for run in (results, baseline)]
+    now, old = (dict(one) if isinstance(one, Mapping) else {} for one in found)
+    return [(name, now.get(name, "none"), old.get(name, "none")) for name in (now | old)]
 
 
 def _gpus(names: Fact) -> str:

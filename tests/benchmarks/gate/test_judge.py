@@ -167,6 +167,11 @@ def test_another_machine_is_said() -> None:
     assert {"CPU: another in the baseline, a CPU now", "GPUs: L4 in the baseline, L4, L4 now"} <= {
         *found.notes
     }
+    upgraded = base.machine | {"versions": {"openvino": "2026.4", "torch": "2.9"}}
+    found = verdict(replace(base, machine=upgraded), base)
+    assert {
+        "openvino: 2026.1 in the baseline, 2026.4 now", "torch: none in the baseline, 2.9 now",
+    } <= {*found.notes}  # fmt: skip
     same = replace(base, machine=base.machine | {"gpus": ()})
     assert not any(note.startswith(("CPU", "GPUs")) for note in verdict(same, base).notes)
 
