@@ -110,6 +110,7 @@ class WebView(Closing):
         app = Starlette(routes=routes, middleware=[guard])
         config = uvicorn.Config(
             app, http=_Connection, backlog=_WAITING, log_config=None, access_log=False,
+            log_level="error",  # else whoever connects writes lines into the run's terminal
             lifespan="off", timeout_graceful_shutdown=1,
         )  # fmt: skip
         self._server = uvicorn.Server(config)

@@ -263,6 +263,17 @@ def sent_away(client: socket.socket) -> bool:
         return False
 
 
+def test_what_is_no_request_is_answered_and_writes_nothing_to_the_terminal(
+    view: WebView, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upgrade = b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: upgrade"
+    for words in (b"\x16\x03\x01\x02", upgrade):  # https://, and what its proxy may send
+        with socket.create_connection(("127.0.0.1", port_of(view)), 10) as client:
+            client.sendall(words + b"\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 ")
+    assert capsys.readouterr().err == ""
+
+
 def test_others_need_a_token(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(HedgeError, match=TOKEN_VARIABLE):
         WebView(run, "0.0.0.0", 0)
