@@ -43,7 +43,7 @@ class Benchmark:
     """
 
     bundles: tuple[Path, ...] = ()
-    """Bundles, or folders of bundles. Default: all under bundles/."""
+    """Bundles, folders of bundles, or street19, the shipped model. Default: all under bundles/."""
     data: Path | None = None
     """Data set whose val split is answered and scored, or images without labels to time with.
     Default: frames of the video, else drawn streets, and no accuracy."""

@@ -20,12 +20,11 @@ from torch.nn import functional
 from runtime import cli, files
 from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError, OutputError
-from train.config import ModelConfig, TrainConfig
+from train.config import SHIPPED, ModelConfig, TrainConfig
 from train.loop.settings import from_builtins, to_builtins
 
 FORMAT = "hedge-checkpoint-1"
 RUNS = Path("runs")
-SHIPPED = Path(__file__).parent / "weights"  # checkpoints that come with the package, by name
 PREVIOUS = "previous.pt"  # beside last.pt: the one before it, for where that is damaged
 _SIDES = range(1, 1 << 14)
 # A gate's tensors, where it and a layer are a pair: before a ResNet's convolution, behind a stage

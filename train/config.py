@@ -15,6 +15,7 @@ from runtime.numbers import Count, Positive, Share, Side, Threads, Weight
 from train.loop.settings import RunConfig
 
 BackboneName = Literal["resnet50", "resnet18", "mobilenet_v2", "mobilenet_v3_large"]
+SHIPPED = Path(__file__).parent / "weights"  # checkpoints that come with the package, by name
 TIMM = "timm/"  # in front of the names of timm's networks
 SqueezeExciteGate = Literal["sigmoid", "softmax"]
 HedName = Literal["vgg16", "lite", "fpn"]

@@ -16,7 +16,9 @@ from benchmarks.cells.worker import Spec
 from benchmarks.results import YARDSTICKS, Cell
 from runtime.backends.registry import BACKENDS
 from runtime.bundle.manifest import BUNDLES, FILE_NAME, Manifest
+from runtime.bundle.shipped import find_bundle
 from runtime.errors import HedgeError
+from train.config import SHIPPED
 
 RUNS = Path("runs")
 NAIVE = "onnxruntime fp32 + numpy"
@@ -140,7 +142,8 @@ class Planned:
 
 
 def models(paths: Sequence[Path]) -> list[Model]:
-    """The bundles at ``paths``, or in the folders there; all under bundles/ where none is named.
+    """The bundles at ``paths``, or in the folders there, or shipped by that name; all under
+    bundles/ where none is named.
 
     HedgeError for one that is missing or damaged.
     """
@@ -239,10 +242,11 @@ def quantized(
 
 def _checkpoints(model: Model, given: Sequence[Path]) -> tuple[Path, ...]:
     """Files of which one may be what a bundle was made of, the likeliest first: those given, else
-    of the run that has its name, under runs/ or beside the bundles. Whether it is, its weights
-    tell (``benchmarks.cells.pytorch``)."""
+    of the run that has its name, under runs/, beside the bundles or shipped. Whether it is, its
+    weights tell (``benchmarks.cells.pytorch``)."""
     beside = model.path.absolute().parent.parent / RUNS
-    runs = list(given) or [folder / model.run for folder in (RUNS, beside)]
+    named = [RUNS / model.run, beside / model.run, SHIPPED / f"{model.run}.pt"]
+    runs = list(given) or named
     files = [
         file
         for run in sorted(runs, key=lambda run: model.run not in (run.name, run.parent.name))
@@ -253,6 +257,7 @@ def _checkpoints(model: Model, given: Sequence[Path]) -> tuple[Path, ...]:
 
 def _bundles(path: Path) -> list[Path]:
     """``path`` where it is a bundle, or those in it, by name."""
+    path = find_bundle(path)
     if (path / FILE_NAME).is_file():
         return [path]
     found = sorted(file.parent for file in path.glob(f"*/{FILE_NAME}"))

@@ -52,6 +52,13 @@ def test_bundles_times_backends(make_bundle: Callable[..., Path], tmp_path: Path
     assert len(scratches) == len(planned), "each process writes to a folder of its own"
 
 
+def test_the_shipped_model_is_named_and_has_its_weights_beside_it(tmp_path: Path) -> None:
+    planned = _plan([Path("street19")], tmp_path)
+    assert _names(planned, "bundle") == [f"street19-int8 {backend}" for backend in CPU]
+    torch = next(p.spec for p in planned if p.cell.backend == "pytorch")
+    assert torch and [path.name for path in torch.weights] == ["street19.pt"]
+
+
 def test_a_long_name_of_a_bundle_names_no_folder(
     make_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
