@@ -18,7 +18,7 @@ def find_bundle(bundle: Path | None, root: Path = BUNDLES) -> Path:
     standard error then introduces. HedgeError where there is neither.
     """
     if bundle is not None:
-        return bundle if bundle.exists() else _named(bundle.name) or bundle
+        return bundle if bundle.exists() else _named(str(bundle)) or bundle
     try:
         return newest_bundle(root)
     except HedgeError:

@@ -60,6 +60,8 @@ def test_ones_own_bundle_comes_first_and_nothing_is_said(
 
 def test_the_shipped_model_has_a_name(box: Path) -> None:
     assert find_bundle(Path("street19")) == find_bundle(Path("street19-int8")) == box
+    mistyped = Path("elsewhere/street19-int8")
+    assert find_bundle(mistyped) == mistyped, "a path names no shipped model"
     with Segmenter("street19", "onnxruntime") as segmenter:
         assert segmenter.manifest.license == TERMS
         height, width = segmenter.manifest.input.shape[1:3]
