@@ -21,6 +21,7 @@ from benchmarks.report import page
 from benchmarks.report.terminal import tell
 from benchmarks.results import PipelineShares, Results
 from benchmarks.run.frames import drawn_drive
+from benchmarks.run.session import INTERRUPTED
 from benchmarks.studies.case import Case
 from export import LIBRARIES
 from runtime import cli
@@ -76,21 +77,33 @@ def main(config: Pipeline) -> None:
     cli.require(LIBRARIES, "benchmarks")
     if min(config.frames, config.rounds, config.threads) < 1:
         raise HedgeError("--frames, --rounds and --threads are at least 1")
+    cases = [Case.parse(text) for text in config.cases]
     start = time.perf_counter()
     config.out.mkdir(parents=True, exist_ok=True)
     video = config.video or drawn_drive(config.out / f"street-{config.frames}.mp4", config.frames)
     with open_source(str(video)) as source:  # which may be shorter than asked for
         config = replace(config, frames=sum(1 for _ in islice(source, config.frames)))
+    found: list[PipelineShares] = []
+    notes = [f"medians of {config.rounds} rounds, {config.in_flight} frames in flight"]
+    try:
+        for case in cases:
+            found.append(_measured(case, video, config))
+    except KeyboardInterrupt:
+        if not found:
+            raise
+        notes.append(INTERRUPTED)
     results = Results(
         machine(),
         cells=(),
         data=f"{config.frames} frames of {video.name}, random weights",
         threads=config.threads,
-        pipelines=[_measured(Case.parse(text), video, config) for text in config.cases],
+        pipelines=found,
         seconds=time.perf_counter() - start,
-        notes=[f"medians of {config.rounds} rounds, {config.in_flight} frames in flight"],
+        notes=notes,
     )
     tell(page.write(results, config.out), config.out)
+    if INTERRUPTED in notes:
+        raise KeyboardInterrupt
 
 
 def _measured(case: Case, video: Path, config: Pipeline) -> PipelineShares:

@@ -17,7 +17,7 @@ from benchmarks.report.view import TAIL
 from benchmarks.results import YARDSTICK, Results
 from benchmarks.run import plan
 from benchmarks.run.plan import Planned, Shared
-from benchmarks.run.session import joined, timed
+from benchmarks.run.session import INTERRUPTED, joined, timed
 from benchmarks.studies.case import Case
 from export import LIBRARIES
 from export.config import PRECISIONS, Precision
@@ -83,8 +83,14 @@ def main(config: Speed) -> None:
         for key in dict.fromkeys((case.backbone, case.size) for case in cases):
             asked = [case for case in cases if (case.backbone, case.size) == key]
             make = partial(_planned, asked, config)
-            results, interrupted = timed(make, config.threads, config.rounds, Path(scratch))
-            found.append(results)
+            try:
+                results, interrupted = timed(make, config.threads, config.rounds, Path(scratch))
+                found.append(results)
+            except KeyboardInterrupt:  # while a model was exported: others may have been timed
+                if not found:
+                    raise
+                interrupted = True
+                found[-1] = replace(found[-1], notes=[*found[-1].notes, INTERRUPTED])
             if interrupted:
                 break
     results = replace(joined(found), data="random weights, drawn streets")

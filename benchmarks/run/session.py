@@ -19,6 +19,7 @@ from benchmarks.run.runner import Run, Settings
 from runtime import cli
 
 PATIENCE_S = 60.0
+INTERRUPTED = "interrupted: this is what had been measured by then"
 
 
 def measured(
@@ -35,7 +36,7 @@ def measured(
             Run(record, shown, settings, scratch, tell).measure()
         except KeyboardInterrupt:
             interrupted = True
-            record.note("interrupted: this is what had been measured by then")
+            record.note(INTERRUPTED)
     return record.results(shown.data, settings.threads, settings.quick), interrupted
 
 

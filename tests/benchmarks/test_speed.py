@@ -16,6 +16,7 @@ from benchmarks.speed import Speed, main
 from benchmarks.studies.case import Case
 from runtime.backends.registry import BACKENDS, installed_backends
 from runtime.errors import HedgeError
+from tests.benchmarks import runs
 from train.device import cpu_has_bf16
 
 ENGINES = [name for name in installed_backends() if BACKENDS[name].device == "cpu"]
@@ -58,6 +59,24 @@ def test_every_engine_and_precision_is_timed_beside_pytorch(results: Results) ->
         if row.cell.model == MODEL:
             assert row.faster and row.cell.timing and yardstick
             assert row.faster.value == pytest.approx(yardstick.p50 / row.cell.timing.p50)
+
+
+def test_a_run_interrupted_while_it_exports_tells_what_was_timed_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = iter([(runs.results(), False)])
+
+    def timed(*_: object) -> tuple[Results, bool]:
+        if found := next(parts, None):
+            return found
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(speed, "timed", timed)
+    with pytest.raises(KeyboardInterrupt):
+        main(Speed((f"{NETWORK}:64x96", f"{NETWORK}:96x128"), ("fp32",), out=tmp_path))
+    found = Results.load(tmp_path / "report.json")
+    assert len(found.cells) == len(runs.results().cells)
+    assert any(note.startswith("interrupted") for note in found.notes)
 
 
 def test_costs_are_shares_of_the_frame(results: Results) -> None:
