@@ -3,7 +3,8 @@
 Cells are compared by name. How much longer the machine itself took is told by what does not depend
 on the bundle that is judged, and is divided out:
 
-1. the peers in both runs that did the same work (input and multiply-adds), by the median;
+1. the peers in both runs that did the same work (input and multiply-adds), by the median; PyTorch
+   only where neither run doubts it, for a busy machine slows it many times as much as others;
 2. without such peers, the cells of all other bundles, by the median: one bundle that slows down
    shows, all of them slowing down alike cannot be told from a slower machine, and is said;
 3. without those, nothing: times are compared as they are, and that is said.
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from benchmarks.gate.rule import Comparison, Rule, parse
+from benchmarks.report.view import doubt_of
 from benchmarks.results import Cell, Fact, Results, Timing
 from benchmarks.stats.bootstrap import Interval, draws
 from runtime.accuracy.metrics import points_lost
@@ -187,11 +189,13 @@ def _ratios(pair: Pair, quantile: float = 0.5) -> np.ndarray:
 
 
 def _drifts(results: Results, baseline: Results) -> list[tuple[Pair, np.ndarray]]:
-    """Every cell that is timed in both runs, with its ``_ratios``."""
+    """Every cell that is timed in both runs and tells the machine's speed, with its ``_ratios``."""
+    doubted = doubt_of(results) or doubt_of(baseline)
     pairs = [
         (cell, old)
         for cell in results.cells
         if cell.timing and (old := baseline.cell(cell.name)) and old.timing
+        if not (doubted and cell.backend == "pytorch")
     ]
     return [(pair, _ratios(pair)) for pair in pairs]
 
@@ -246,6 +250,9 @@ def _notes(results: Results, baseline: Results, machines: Sequence[Machine]) -> 
     ):
         if now != old:
             notes.append(f"{what}: {old} in the baseline, {now} now")
+    for run, words in ((baseline, " in the baseline"), (results, "")):
+        if machines and (why := doubt_of(run)):
+            notes.append(f"PyTorch does not tell how fast the machine was: {why}{words}")
     for told_by, note in TOLD.items():
         ratios = [machine.ratio for machine in machines if machine.told_by == told_by]
         if ratios:

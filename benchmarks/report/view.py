@@ -106,7 +106,7 @@ class View:
 def derive(results: Results) -> View:
     """Everything that follows from a run; the numbers of cells that broke are left out."""
     results = results.settled()
-    doubt = _doubt(results)
+    doubt = doubt_of(results)
     rows = rows_of(results.cells, claim=doubt is None)
     timed = sorted((r for r in rows if _is_timed(r, "bundle")), key=lambda row: row.p50)
     by_bare = _over_bare(rows)
@@ -131,7 +131,7 @@ def derive(results: Results) -> View:
     )
 
 
-def _doubt(results: Results) -> str | None:
+def doubt_of(results: Results) -> str | None:
     """What makes every comparison with PyTorch worthless: its threads wait for each other busily,
     so whoever takes a core from one of them slows all, 40 times and more where two share two cores.
     At one thread there is nobody to wait for."""

@@ -78,6 +78,20 @@ def test_a_slower_network_cannot_hide_behind_its_own_peers() -> None:
     assert failing(found) == {cell.name for cell in larger.cells if cell.kind == "bundle"}
 
 
+@pytest.mark.parametrize("busy", ["baseline", "now"])
+def test_pytorch_on_a_busy_machine_tells_nothing_of_it(busy: str) -> None:
+    """Its threads wait for each other by spinning: it took 40 times as long, the engines twice."""
+    base = results()
+    names = [cell.name for cell in base.cells if cell.backend == "pytorch"]
+    hurt = slowed(replace(slowed(base, 2.0), others=1.1), 20.0, *names)
+    now, before = (hurt, base) if busy == "now" else (base, hurt)
+    assert verdict(now, before).passed
+    found = verdict(slowed(now, 1.5, CELL), before)
+    assert failing(found) == {CELL}
+    said = "other processes took 1.1 of 2 cores while cells were timed"
+    assert any("PyTorch does not tell" in note and said in note for note in found.notes)
+
+
 def test_bare_cells_of_the_same_bundle_do_not_tell_the_machine() -> None:
     base = results(("dlse",), ("openvino",), peers=False)
     int8 = [cell for cell in base.cells if cell.name == CELL]
