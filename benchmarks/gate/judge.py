@@ -114,7 +114,7 @@ def judge(results: Results, baseline: Results, rule: Rule) -> Verdict:
         undecided += unsure
     timed = rule.names() & QUANTILES.keys()
     notes = _notes(results, baseline, list(machines.values()) if timed else [])
-    return Verdict(str(rule), len(pairs), failures, [*undecided, *notes])
+    return Verdict(str(rule), len(judged), failures, [*undecided, *notes])
 
 
 def _require_comparable(

@@ -165,7 +165,8 @@ def test_what_is_not_measured_any_more_fails() -> None:
     found = verdict(unlabelled, base)
     assert found.failures == [f"{CELL}: its mIoU is in the baseline, but was not measured now"]
     assert verdict(unlabelled, base, "latency > 1.1").passed
-    assert verdict(changed(base, {CELL: broken}), changed(base, {CELL: broken})).passed
+    found = verdict(changed(base, {CELL: broken}), changed(base, {CELL: broken}))
+    assert found.passed and found.judged == 11, "what broke in both was not judged"
 
 
 def test_new_and_gone_bundles_are_no_failures() -> None:
