@@ -103,14 +103,16 @@ class Run:
             return busy_s() - ours
 
         before, start = others(), time.perf_counter()
-        yield
-        share = (others() - before) / max(time.perf_counter() - start, 1e-9)
-        self.record.others = max(share, self.record.others)
-        if share > OTHERS:
-            self.record.note(
-                f"other processes took {share:.2f} of {cores()} cores while cells were timed: "
-                "times are longer than on an idle machine"
-            )
+        try:
+            yield
+        finally:  # a run that is interrupted claims no more than others
+            share = (others() - before) / max(time.perf_counter() - start, 1e-9)
+            self.record.others = max(share, self.record.others)
+            if share > OTHERS:
+                self.record.note(
+                    f"other processes took {share:.2f} of {cores()} cores while cells were timed: "
+                    "times are longer than on an idle machine"
+                )
 
     def _start_group(
         self, waiting: deque[Planned], stack: ExitStack

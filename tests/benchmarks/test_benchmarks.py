@@ -22,7 +22,7 @@ from benchmarks.cells import process as processes
 from benchmarks.results import Results
 from benchmarks.run import runner
 from benchmarks.run.probes import Pace
-from benchmarks.run.rounds import LEAST
+from benchmarks.run.rounds import LEAST, Rounds
 from runtime.bundle.classes import ClassSet
 from runtime.cli import module_command
 from runtime.errors import GateError, HedgeError
@@ -166,6 +166,22 @@ def test_short_memory_makes_groups_and_others_are_noticed(
     assert any("memory is short" in note for note in results.notes)
     assert sum("other processes took" in note for note in results.notes) == 2
     assert all(cell.timing and len(cell.timing.samples) == LEAST for cell in results.cells)
+
+
+def test_others_are_noticed_in_a_run_that_is_interrupted(
+    hurried: None, make_bundle: Callable[..., Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "OTHERS", -100.0)
+    monkeypatch.setattr(Rounds, "run", interrupt)
+    bundles, out = (make_bundle(tmp_path / "tiny"),), tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        main(Benchmark(bundles, backends=("onnxruntime",), peers="none", quick=True, out=out))
+    notes = Results.load(out / "report.json").notes
+    assert len([note for note in notes if note.startswith("other processes took")]) == 1
 
 
 def test_a_gate_fails_after_the_report_is_written(
