@@ -7,13 +7,12 @@ one annotator as *.png, white on black.
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError, matfile_version
+from scipy.io.matlab import matfile_version
 
 from runtime.errors import HedgeError
 from runtime.images import IMAGE_SUFFIXES, read_rgb
@@ -100,7 +99,5 @@ def read_boundaries(path: Path) -> np.ndarray:
             raise ValueError("a MATLAB 7.3 file, which is HDF5; save it again with -v7")
         drawn = loadmat(path)["groundTruth"].ravel()
         return np.stack([person["Boundaries"][0, 0] for person in drawn]) > 0
-    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+    except Exception as error:  # the parser of damaged files raises a dozen types
         raise HedgeError(f"{path}: not a BSDS500 ground truth: {error}") from error
-    except (MatReadError, zlib.error) as error:
-        raise HedgeError(f"{path}: not a readable .mat file: {error}") from error

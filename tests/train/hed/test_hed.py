@@ -139,7 +139,10 @@ def test_what_the_reader_refuses(drawings: Path, tmp_path: Path) -> None:
     truth = tmp_path / "groundTruth" / "train" / "a.mat"
     good = (drawings / "groundTruth" / "train" / "0.mat").read_bytes()
     truth.parent.mkdir(parents=True)
-    for content in (b"", b"no mat", good[: len(good) // 2], good[:200] + bytes(100) + good[300:]):
+    savemat(truth, {"groundTruth": np.ones(3)}, do_compression=False)
+    strange = truth.read_bytes()[:144] + b"\xff" + truth.read_bytes()[145:]
+    cut = good[: len(good) // 2]
+    for content in (b"", b"no mat", cut, good[:200] + bytes(100) + good[300:], strange):
         truth.write_bytes(content)
         with pytest.raises(HedgeError, match=r"a\.mat: not a "):
             bsds.pairs(tmp_path, "train")[0].read()
