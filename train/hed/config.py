@@ -31,7 +31,7 @@ class HedConfig(RunConfig):
     """lite: 0.19 M parameters, trains on a CPU; fpn: the same under a feature pyramid, which learns
     more of the same images; vgg16: the paper's network, 14.7 M, needs a GPU and --start."""
     start: str | None = None
-    """Edge weights to start from: the published key names, or an edges.pt of train.hed. vgg16
+    """Edge weights to start from: the published key names, or a run of train.hed. vgg16
     also takes "imagenet" (torchvision downloads it) or a file of torchvision's vgg16."""
     teacher: Path | None = None
     """A better network, whose soft edges on the training images are learned beside people's: edge

@@ -11,13 +11,14 @@ from torchvision import models as tv
 from runtime.errors import HedgeError
 from train.checkpoint import load_state
 from train.models.blocks import IMAGENET_MEAN, IMAGENET_STD
-from train.models.hed import Hed, HedVgg16, load_hed_weights
+from train.models.hed import Hed, HedVgg16, edge_file, load_hed_weights
 
 
 def start(hed: Hed, source: str) -> None:
     """Load edge weights into ``hed``; HedVgg16 also takes torchvision's vgg16.
 
-    source: a file, or "imagenet" (torchvision downloads it). HedgeError names what does not fit.
+    source: a file, a run of train.hed, or "imagenet" (torchvision downloads it). HedgeError names
+    what does not fit.
     """
     if source == "imagenet":
         if not isinstance(hed, HedVgg16):
@@ -28,7 +29,7 @@ def start(hed: Hed, source: str) -> None:
             raise HedgeError(f"cannot download vgg16 ({error}); give --start FILE") from error
         _take_vgg16(hed, state, source)
         return
-    state = load_state(Path(source))
+    state = load_state(edge_file(Path(source)))
     if isinstance(hed, HedVgg16) and "features.0.weight" in state:
         _take_vgg16(hed, state, source)
     else:

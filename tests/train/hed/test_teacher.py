@@ -22,6 +22,7 @@ from train.hed.config import HedConfig
 from train.hed.crops import Crops
 from train.hed.evaluate import EvaluateEdges
 from train.hed.evaluate import main as evaluate
+from train.hed.start import start
 from train.hed.teacher import CACHE, blended, soft_edges
 from train.models.hed import HedLite
 
@@ -103,6 +104,13 @@ def test_a_taught_run_resumes_and_needs_weights_of_an_edge_network(
     assert json.decode((config.run / "config.json").read_bytes())["teacher"] == str(weights)
     with pytest.raises(HedgeError, match=r"metrics\.jsonl: "):
         main(tiny(tmp_path / "b", teacher=config.run / "metrics.jsonl"))
+
+
+def test_a_training_starts_from_a_run(weights: Path) -> None:
+    torch.manual_seed(1)
+    hed = HedLite()
+    start(hed, str(weights))
+    torch.testing.assert_close(hed.state_dict(), torch.load(weights / "edges.pt"))
 
 
 def test_any_detectors_maps_teach_as_they_are(
