@@ -19,6 +19,7 @@ from runtime.bundle.classes import ClassSet
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.measured import Measured
 from runtime.errors import GateError, HedgeError
+from runtime.files import printable
 from runtime.images import IMAGE_SUFFIXES, read_rgb
 from runtime.latency import Latency
 from runtime.segment import Segmenter
@@ -58,9 +59,9 @@ def labelled(index: Index, count: int) -> FrameSet:
     def frames() -> Iterator[EvalFrame]:
         for item in items:
             rgb, target = index.read(item)
-            yield EvalFrame(item.name, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), target)
+            yield EvalFrame(printable(item.name), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), target)
 
-    return FrameSet(index.root.name, index.split, len(items), frames())
+    return FrameSet(printable(index.root.name), index.split, len(items), frames())
 
 
 def unlabelled(folder: Path, count: int) -> FrameSet:
@@ -71,9 +72,10 @@ def unlabelled(folder: Path, count: int) -> FrameSet:
 
     def frames() -> Iterator[EvalFrame]:
         for path in paths:
-            yield EvalFrame(path.stem, cv2.cvtColor(read_rgb(path), cv2.COLOR_RGB2BGR), None)
+            image = cv2.cvtColor(read_rgb(path), cv2.COLOR_RGB2BGR)
+            yield EvalFrame(printable(path.stem), image, None)
 
-    return FrameSet(folder.name, "folder", len(paths), frames())
+    return FrameSet(printable(folder.name), "folder", len(paths), frames())
 
 
 def generated(count: int, size: tuple[int, int]) -> FrameSet:

@@ -56,9 +56,10 @@ class Images:
         Images go by their path within the folder that holds all of them.
         """
         root = os.path.commonpath([path.parent.absolute() for path in self.paths])
-        names = [path.absolute().relative_to(root).as_posix() for path in self.paths]
+        inside = (path.absolute().relative_to(root).as_posix() for path in self.paths)
+        names = map(files.printable, inside)  # JSON has none that are no text
         return {
-            "data": self.data,
+            "data": files.printable(self.data),
             "split": self.split,
             "images": dict(zip(names, map(files.sha256, self.paths), strict=True)),
             "preprocessing": PREPROCESSING,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from export import verify
 from export.int8 import calibration
 from export.int8.calibration import Scales
 from runtime import files
@@ -92,6 +95,17 @@ def test_the_passport_proves_what_was_used(folder: Path) -> None:
     assert len(passport["images"]) == 16
     for name, digest in passport["images"].items():
         assert files.sha256(folder / name) == digest
+
+
+def test_names_that_are_no_text_can_be_written_down(folder: Path) -> None:
+    """As of cameras and zips of before UTF-8."""
+    odd = folder.rename(folder.with_name(os.fsdecode(b"caf\xe9")))
+    (odd / "f00.png").rename(odd / os.fsdecode(b"f\xe9.png"))
+    passport = calibration.from_folder(odd, 20).passport
+    assert "f\\udce9.png" in passport["images"] and passport["data"] == "caf\\udce9"
+    seen = verify.unlabelled(odd, 20)
+    names = [frame.name for frame in seen.frames]
+    msgspec.json.encode([passport, seen.data, names])
 
 
 def test_images_of_one_name_are_told_apart(make_images: MakeImages, tmp_path: Path) -> None:
