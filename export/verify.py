@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,7 +111,7 @@ class TorchEngine(OneAtATime):
 class Comparison:
     """One engine against the reference over all frames; ``worst``: frame, reference, answer.
 
-    computes: see ``runtime.backends.registry.computes``; latency: milliseconds a call, with all
+    computes: see ``runtime.backends.registry.computes``; latency: milliseconds a frame, with all
     engines in turn on the same frames.
     """
 
@@ -147,24 +148,38 @@ class Comparison:
 def compare(
     reference: Segmenter, engines: Sequence[Segmenter], frames: Iterable[EvalFrame]
 ) -> dict[str, Comparison]:
-    """Run all engines over ``frames``; keys are "pytorch" and each engine's backend."""
+    """Run all engines over ``frames``; keys are "pytorch" and each engine's backend.
+
+    The reference gets one frame at a time, the engines as many different ones as they take.
+    """
     classes = reference.manifest.classes
     everyone = [reference, *engines]
     results = {
         engine.backend: Comparison(ConfusionMatrix(classes), engine.computes) for engine in everyone
     }
-    for frame in frames:
-        expected = None
+    for group in _groups(frames, reference.batch):
+        images, expected = [frame.image for frame in group], list[np.ndarray]()
         for engine in everyone:
+            # A graph that mixes the frames of a batch is right as long as they are the same one.
+            calls = [[image] for image in images] if engine is reference else [images]
             start = time.perf_counter()
-            labels = engine(frame.image)
+            answers = [labels for call in calls for labels in engine(call)]
+            milliseconds = (time.perf_counter() - start) * 1e3
             result = results[engine.backend]
-            result.latency.add((time.perf_counter() - start) * 1e3)
-            expected = labels if expected is None else expected
-            result.add(frame.name, frame.image, expected, labels)
-            if frame.target is not None:
-                result.confusion.update(frame.target, labels)
+            result.latency.add(milliseconds / (len(calls) * engine.batch))
+            expected = expected or answers
+            for frame, own, labels in zip(group, expected, answers, strict=True):
+                result.add(frame.name, frame.image, own, labels)
+                if frame.target is not None:
+                    result.confusion.update(frame.target, labels)
     return results
+
+
+def _groups(frames: Iterable[EvalFrame], size: int) -> Iterator[list[EvalFrame]]:
+    """As many frames as there are, ``size`` at a time."""
+    left = iter(frames)
+    while group := list(islice(left, size)):
+        yield group
 
 
 @dataclass(frozen=True)
