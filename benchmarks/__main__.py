@@ -18,6 +18,7 @@ from benchmarks.run.session import measured
 from runtime import cli
 from runtime.backends.registry import BACKENDS, installed_backends, on_device
 from runtime.errors import HedgeError
+from runtime.numbers import settle
 from runtime.outputs.checks import check_outputs
 from runtime.sources.open import open_source
 
@@ -82,6 +83,7 @@ class Benchmark:
     noise counts."""
 
     def __post_init__(self) -> None:
+        settle(self)
         if unknown := set(self.backends) - BACKENDS.keys():
             raise HedgeError(f"--backends {min(unknown)}: choose from {', '.join(BACKENDS)}")
         count = 1 if self.frames is None else self.frames

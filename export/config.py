@@ -12,7 +12,7 @@ import tyro
 from runtime.bundle.manifest import BUNDLES, Precision
 from runtime.errors import HedgeError
 from runtime.fleet.config import Cores
-from runtime.numbers import Count, Points, Side, check_numbers
+from runtime.numbers import Count, Points, Side, check_numbers, settle
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 # What can be asked of a bundle, and where from and to.
@@ -139,6 +139,7 @@ class Export:
     """Replace bundles, and models for Triton and DeepStream, that exist."""
 
     def __post_init__(self) -> None:
+        settle(self)
         check_numbers(self)
         if self.target and self.engine != "tensorrt_rtx":
             raise HedgeError("--target is for --engine tensorrt_rtx, which can build for others")

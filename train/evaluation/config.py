@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from runtime.fleet.config import Cores
+from runtime.numbers import settle
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,6 @@ class Evaluate:
     alone."""
     cores: Cores = 4
     """With --fleet: CPU cores of each worker, on machines without a GPU."""
+
+    def __post_init__(self) -> None:
+        settle(self)

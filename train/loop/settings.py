@@ -13,7 +13,7 @@ import tyro
 
 from runtime import cli, files
 from runtime.errors import HedgeError, one_line
-from runtime.numbers import Count, Seed, check_numbers
+from runtime.numbers import Count, Seed, check_numbers, settle
 
 CONFIG = "config.json"  # of a run, in its folder
 LogName = Literal["mlflow", "wandb"]
@@ -52,6 +52,7 @@ class RunConfig(ABC):
     written in any case)."""
 
     def __post_init__(self) -> None:
+        settle(self)
         check_numbers(self)
 
     @classmethod
