@@ -154,7 +154,7 @@ class Opened:
             raise HedgeError(
                 f"{found} is neither scores, float32 (N, C, h, w), nor whole numbers (N, H, W)"
             )
-        last = _is_last(shape, size)
+        last = _is_last(shape, size, self.planes)
         classes, height, width = (shape[3], *shape[1:3]) if last else shape[1:]
         border = self._bordered(value, size, classes, (height, width), last=last)
         if classes > 1:
@@ -297,10 +297,15 @@ def _set_shape(value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> None:
         value.type.tensor_type.shape.dim.add().dim_value = side
 
 
-def _is_last(shape: tuple[int, ...], size: Size) -> bool:
-    """Whether (N, H, W, C) rather than (N, C, H, W): the sides of maps are as those of images."""
+def _is_last(shape: tuple[int, ...], size: Size, planes: bool) -> bool:
+    """Whether (N, H, W, C) rather than (N, C, H, W): the sides of maps are as those of images.
 
-    def skew(height: int, width: int) -> float:
-        return abs(height * size[1] / (width * size[0]) - 1)
+    They are rounded, so that (1, 19, 34, 60) of 1080×1920 pixels fits both ways: then the answer is
+    as the image is, in ``planes`` or not.
+    """
 
-    return skew(shape[1], shape[2]) < skew(shape[2], shape[3])
+    def fits(height: int, width: int) -> bool:
+        return abs(height * size[1] - width * size[0]) <= max(size)
+
+    alike = fits(shape[1], shape[2]) == fits(shape[2], shape[3])
+    return not planes if alike else fits(shape[1], shape[2])

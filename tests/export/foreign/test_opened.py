@@ -92,6 +92,18 @@ def test_one_of_several_outputs_is_taken(tmp_path: Path) -> None:
     assert opened(Export(path, output="aux")).border.output == "aux"
 
 
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(("sides", "classes"), [((45, 80), 13), ((64, 64), 32)])
+def test_classes_are_no_side_of_the_map(
+    sides: tuple[int, int], classes: int, last: bool, tmp_path: Path
+) -> None:
+    """(1, 13, 23, 40) of 45×80 pixels could be a map of 13×23, as sides are rounded."""
+    path = write_network(tmp_path / "net.onnx", sides=sides, classes=classes, last=last)
+    border = opened(Export(path)).border
+    assert (border.classes, border.last) == (classes, last)
+    assert border.answer == tuple(-(-side // 2) for side in sides)
+
+
 @pytest.mark.parametrize("ends", [[], ["labels"]])
 def test_answers_of_one_image_are_not_those_of_a_batch(ends: list[str], tmp_path: Path) -> None:
     path = write_network(tmp_path / "net.onnx", batch="n", ends=ends)
