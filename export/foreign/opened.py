@@ -79,9 +79,16 @@ class Opened:
     def read(cls, path: Path) -> Opened:
         """The graph of a file, with the weights that lie beside it."""
         try:
-            model = onnx.load(str(path))
+            model = onnx.load(str(path), load_external_data=False)
         except Exception as error:  # protobuf's and the file system's own
             raise HedgeError(f"{path}: not an ONNX file: {one_line(error)}") from error
+        try:
+            onnx.load_external_data_for_model(model, str(path.parent))
+        except Exception as error:  # the checker's and the file system's own
+            raise HedgeError(
+                f"{path}: its weights lie in files of their own, {_files_of_weights(model)}, which "
+                f"belong beside it: {one_line(error)}"
+            ) from error
         return cls(str(path), model)
 
     def size(self, asked: Size | None) -> Size:
@@ -275,6 +282,12 @@ class Opened:
 
 def _answers(graph: ir.Graph) -> list[ir.Value]:
     return [value for node in graph for value in node.outputs]
+
+
+def _files_of_weights(model: onnx.ModelProto) -> str:
+    """Names of the files that hold weights outside of the graph's own."""
+    entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
+    return ", ".join(sorted({entry.value for entry in entries if entry.key == "location"}))
 
 
 def _keep_constants(model: onnx.ModelProto) -> None:

@@ -64,6 +64,17 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         of_file(tmp_path / "none.onnx", None)
 
 
+def test_weights_beside_the_file_are_named_where_they_lack(tmp_path: Path) -> None:
+    """PyTorch writes them so; who copies the graph alone has an ONNX file all the same."""
+    path = write_network(tmp_path / "net.onnx")
+    model = onnx.load(path)
+    onnx.save(model, path, save_as_external_data=True, location="w.data", size_threshold=0)
+    assert opened(Export(path)).border.classes == 4
+    (tmp_path / "w.data").unlink()
+    with pytest.raises(HedgeError, match=r"net\.onnx: its weights lie in .*, w\.data, which"):
+        of_file(path, None)
+
+
 def test_more_weights_than_a_file_holds_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
