@@ -102,8 +102,8 @@ class Foreign:
         return original
 
     def write(self, size: Size, frame_size: Size, batch: int, path: Path) -> None:
-        """See ``Network``."""
-        model, _ = self._surrounded(frame_size, batch)
+        """See ``Network``; of as many images as it takes, where others are not to be had."""
+        model, _ = self._surrounded(frame_size, self._source.opened(batch).only or batch)
         ir.save(model, path)
         try:
             onnx.checker.check_model(str(path), full_check=True)

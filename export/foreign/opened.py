@@ -107,12 +107,17 @@ class Opened:
             )
         return found
 
+    @property
+    def only(self) -> int:
+        """How many images it takes at once, 0 where that is free."""
+        return self._side[0]
+
     def static(self, size: Size, batch: int) -> ir.Model:
         """The file's graph for ``batch`` images of ``size``: all shapes known, constants folded."""
-        if self._side[0] not in (0, batch):
+        if self.only not in (0, batch):
             raise HedgeError(
-                f"{self.called}: takes {self._side[0]} images at once, not {batch}: --batch "
-                f"{self._side[0]}, or export it with a dynamic first axis"
+                f"{self.called}: takes {self.only} images at once, not {batch}: --batch "
+                f"{self.only}, or export it with a dynamic first axis"
             )
         proto = onnx.ModelProto()
         proto.CopyFrom(self.model)

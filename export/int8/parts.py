@@ -18,7 +18,7 @@ IMAGES = 32  # of a part
 class Job:
     """What is asked of every part; paths are absolute, for each worker has a folder of its own.
 
-    graph: FP32, of batch 1, in ``out``; size: (H, W) of its frame; threads: of each worker; images:
+    graph: FP32, in ``out``; size: (H, W) of its frame; threads: of each worker; images:
     of a part; backend: no other engine observes a graph.
     """
 

@@ -68,8 +68,9 @@ class Histogram:
 
 
 def observe(model: Path, frames: Iterable[np.ndarray], threads: int = 0) -> dict[str, Histogram]:
-    """Run ``frames`` through an FP32 graph of batch 1 and collect every activation it can quantise.
+    """Run ``frames`` through an FP32 graph and collect every activation that it can quantise.
 
+    A graph that takes several images alone, as those of others may, sees each frame as often.
     Extremes and samples are taken inside the graph: memory does not grow with the images. threads:
     0 for one a core.
     """
@@ -78,9 +79,9 @@ def observe(model: Path, frames: Iterable[np.ndarray], threads: int = 0) -> dict
     if not names:  # a single layer reads the frame's bytes, and a quantised network has its own
         return histograms
     session = onnxruntime.InferenceSession(_observed(model, names), _options(threads))
-    feed = session.get_inputs()[0].name
+    [feed] = session.get_inputs()
     for frame in frames:
-        outputs = session.run(None, {feed: frame[None]})
+        outputs = session.run(None, {feed.name: frame[None].repeat(feed.shape[0], 0)})
         for name, low, high, sample in zip(names, *(outputs[i::3] for i in range(3)), strict=True):
             # The library's extremes may pass over what is no number.
             if not np.isfinite([low, high]).all() or not np.isfinite(sample).all():

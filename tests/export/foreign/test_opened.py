@@ -129,6 +129,17 @@ def test_answers_of_one_image_are_not_those_of_a_batch(ends: list[str], tmp_path
         opened(Export(path, classes=("a,b,c,d",), batch=2))
 
 
+def test_a_file_of_several_images_is_calibrated_with_each_as_often(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(256, size=(2, *SIDES, 3), dtype=np.uint8)
+    ranges = []
+    for batch in (1, 4):
+        path = write_network(tmp_path / f"{batch}.onnx", batch=batch)
+        opened(Export(path, batch=batch)).write(SIDES, SIDES, 1, tmp_path / "whole.onnx")
+        found = observe(tmp_path / "whole.onnx", frames)
+        ranges.append([histogram.range("minmax") for histogram in found.values()])
+    assert ranges[0] and np.allclose(*ranges)
+
+
 def test_a_graph_that_does_not_check_is_told_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
