@@ -27,6 +27,7 @@ from train.datasets import Index, is_data, open_index
 from train.datasets.matching import matching_index
 from train.models.hed import upsample
 
+_OBJECTS = {"classify", "detect", "depth", "obb", "pose", "segment"}  # tasks of Ultralytics
 Run = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -149,6 +150,12 @@ class Foreign:
 def of_file(path: Path, output: str | None) -> Source:
     """An ONNX file, run by ONNX Runtime as it is."""
     opened = Opened.read(path)
+    task = {entry.key: entry.value for entry in opened.model.metadata_props}.get("task")
+    if task in _OBJECTS:
+        raise HedgeError(
+            f'{path}: of the task "{task}" by its metadata, so it does not answer which class each '
+            'pixel is of; those of Ultralytics that do are of the task "semantic"'
+        )
 
     @cache
     def session() -> onnxruntime.InferenceSession:

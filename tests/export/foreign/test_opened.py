@@ -84,6 +84,19 @@ def test_more_weights_than_a_file_holds_are_refused(
         of_file(path, None)
 
 
+def test_a_network_of_objects_is_told_by_its_task(tmp_path: Path) -> None:
+    """A YOLO's masks are made of two answers; --output would take the prototypes for scores."""
+    path = write_network(tmp_path / "net.onnx", more=[UPPER], outputs=["aux"])
+    for task in ("semantic", "segment"):
+        model = onnx.load(path)
+        helper.set_model_props(model, {"task": task, "stride": "32"})
+        onnx.save(model, path)
+        if task == "semantic":
+            assert of_file(path, "aux")
+    with pytest.raises(HedgeError, match=r'task "segment" .* not answer which class'):
+        of_file(path, "aux")
+
+
 def test_classes_are_numbered_where_nobody_names_them(tmp_path: Path) -> None:
     path = write_network(tmp_path / "net.onnx")
     (tmp_path / "classes.json").write_text('["road", "car", "sky", "tree"]')
