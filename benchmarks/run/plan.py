@@ -262,5 +262,5 @@ def _bundles(path: Path) -> list[Path]:
         return [path]
     found = sorted(file.parent for file in path.glob(f"*/{FILE_NAME}"))
     if not found:
-        raise HedgeError(f"{path}: no bundle here; make one: python -m export")
+        raise HedgeError(f"{path}: no bundle here; make one: python -m export; or take street19")
     return found
