@@ -153,6 +153,19 @@ def test_the_legend_and_the_slider_say_what_is_drawn(
     assert share(picture, other) < 0.01
 
 
+def test_a_long_name_of_a_class_makes_the_page_no_wider(view: WebView, browser: Browser) -> None:
+    script = """<script>
+    const long = entryOf({name: "", color: "red"}, 5);
+    long.lastChild.textContent = "pole".repeat(99);
+    at("legend").append(long);
+    document.body.dataset.wide = document.documentElement.scrollWidth > innerWidth;
+    </script></body>"""
+    named = browser.folder / "named.html"
+    named.write_text(server._PAGE.read_text().replace("</body>", script))
+    with patch.object(server, "_PAGE", named):
+        assert 'data-wide="false"' in browser.elements(view.url, "data-wide=")
+
+
 def test_the_page_shows_the_numbers_and_runs_no_name(view: WebView, browser: Browser) -> None:
     html = browser.elements(view.url, "green 100.0 %")
     assert "<img src=" not in html.replace('<img id="picture"', "")
