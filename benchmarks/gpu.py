@@ -28,8 +28,10 @@ from runtime.errors import EXIT_OK, GateError, HedgeError
 from runtime.interrupt import check_interrupt
 from runtime.machine import version
 from runtime.numbers import Threads
+from runtime.outputs.checks import check_outputs
 
 LEAST_S = 10.0  # that a step must have left to be begun
+FILES = ("gpu.md", "gpu.json")
 State = Literal["done", "failed", "not here", "not reached"]
 
 
@@ -101,6 +103,7 @@ class Findings:
 def main(config: Gpu) -> int:
     """The command; its exit code."""
     start = time.perf_counter()
+    check_outputs([config.out / name for name in FILES], None, [], force=True)
     config.bundles.mkdir(parents=True, exist_ok=True)
     machine = here.this_machine()
     libraries = [*here.libraries(), Library("torch", version("torch"))]

@@ -31,6 +31,14 @@ def _rows(out: Path) -> dict[str, dict[str, Any]]:
     return {row["step"]: row for row in found["rows"]}
 
 
+def test_a_report_that_cannot_be_written_is_told_before_a_step_takes_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "_place", lambda *_: pytest.fail("begun"))
+    with pytest.raises(HedgeError, match="cannot be written"):
+        main(replace(QUICK, bundles=tmp_path, out=Path(__file__)))
+
+
 def test_engine_and_pipeline_are_measured_where_a_bundle_is(
     make_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
