@@ -231,7 +231,7 @@ class Search:
             if log.key == key:
                 cli.say(f"going on with {path}", cli.err)
                 return log
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError, RecursionError):
             pass
         return Log(key, self._backend, described)
 

@@ -91,6 +91,13 @@ def test_resuming_with_other_settings_names_them(tiny_config: Make, trained_run:
         main(config)
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"epochs": "ten"}', "[" * 100_000])
+def test_settings_that_are_none_say_so(content: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(HedgeError, match=r"config\.json: not the settings of a run: "):
+        TrainConfig.resume(tmp_path)
+
+
 def test_resuming_nothing_says_so(tiny_config: Make, tmp_path: Path) -> None:
     with pytest.raises(HedgeError, match=r"last\.pt: no such file"):
         main(tiny_config(tmp_path, resumed=tmp_path / "tiny"))

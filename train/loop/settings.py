@@ -63,7 +63,7 @@ class RunConfig(ABC):
             saved: Run = from_builtins(msgspec.json.decode(path.read_bytes()), cls)
         except FileNotFoundError as error:
             raise HedgeError(f"{path}: no such file; --resume takes the folder of a run") from error
-        except (msgspec.MsgspecError, ValueError, TypeError) as error:
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
             raise HedgeError(f"{path}: not the settings of a run: {one_line(error)}") from error
         # Where it lies now, which may be another machine.
         return replace(saved, resumed=run, out=files.named(run).parent, force=False, until=None)
