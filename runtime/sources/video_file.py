@@ -63,6 +63,7 @@ class VideoSource(Source):
         self.time_base = self._times.unit
         self._account = Account(container, stream)
         self._bgr = VideoReformatter()  # shared: a new one for each frame costs 1 ms at 720p
+        self._holed: set[int | None] = set()  # times of pictures of which a part is zeros
         self._cut = ""  # where it ends too early, once that is known
 
     @property
@@ -89,7 +90,7 @@ class VideoSource(Source):
         self._cut = self._cut or self._cut_at()
 
     def _shown(self, decoded: av.VideoFrame, index: int, time_s: float) -> Frame:
-        if decoded.is_corrupt:
+        if decoded.is_corrupt or decoded.pts in self._holed:
             self.record.add(f"{self.origin}: frame {index} is damaged")
         image = bgr_image(self._bgr, decoded, self.origin)
         name, aspect = frame_name(index), pixel_aspect(self._stream, decoded)
@@ -137,7 +138,9 @@ class VideoSource(Source):
                     yield None
                 self._times.lose(packet)
                 continue
-            if holed and begun:
+            if holed and packet.pts is not None:
+                self._holed.add(packet.pts)
+            elif holed and begun:
                 self.record.add(f"{self.origin}: zeros in the place of a part of a picture")
             for frame in frames:
                 begun = begun or not frame.is_corrupt
