@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -131,22 +132,32 @@ def _broken_in_cluster(file: BinaryIO, end: int) -> int | None:
     return None
 
 
+def lacks_index(path: Path) -> bool:
+    """Whether an mp4 or mov holds pictures without the index that recorders write at their end."""
+    with path.open("rb") as file:
+        names = {name for name, _ in _boxes(file, path.stat().st_size)}
+    return b"mdat" in names and b"moov" not in names
+
+
 def _mp4_end(file: BinaryIO, size: int) -> int:
+    return max((end for _, end in _boxes(file, size)), default=0)
+
+
+def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
+    """The name of each outer box of an mp4, and where it ends, as far as they say."""
     at = 0
     for _ in range(_BOXES):
         file.seek(at)
         head = file.read(16)
         if len(head) < 8 or head[4:8] not in _BOX_NAMES:
-            return at
+            return
         length = struct.unpack(">I", head[:4])[0]
         if length == 1 and len(head) == 16:
             length = struct.unpack(">Q", head[8:])[0]
-        if length < 8:  # 0: up to the end of the file
-            return at
-        at += length
-        if at >= size:
-            break
-    return at
+        at += length if length >= 8 else 0  # 0: up to the end of the file
+        yield head[4:8], at
+        if length < 8 or at >= size:
+            return
 
 
 def _matroska_end(file: BinaryIO) -> int:

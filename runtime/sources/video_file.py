@@ -21,6 +21,7 @@ from runtime.sources.losses.places import gap_in_flv, gap_in_transport
 from runtime.sources.promise import (
     breaks_off,
     broken_at,
+    lacks_index,
     missing_bytes,
     missing_s,
     promised_frames,
@@ -197,6 +198,11 @@ def open_container(path: Path, accel: HWAccel | None = None) -> av.container.Inp
             "names, convert others: ffmpeg -i IN -c copy OUT.mkv"
         ) from error
     except av.FFmpegError as error:
+        if lacks_index(path):
+            raise HedgeError(
+                f"{path}: has no index (moov), which a recorder writes when it ends: let it end, "
+                "or where it broke off, have the file repaired; .mkv and .ts are read at any time"
+            ) from error
         raise HedgeError(
             f"{path}: not a readable video ({error.strerror}); check that it plays, or convert it"
         ) from error

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime.errors import IncompleteError
+from runtime.errors import HedgeError, IncompleteError
 from runtime.sources.open import open_source
 from runtime.sources.promise import missing_bytes
 from runtime.video import VideoConfig, main
@@ -47,6 +47,24 @@ def test_a_cut_video_says_so(kind: str, share: float, shared_bundle: Path, tmp_p
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(IncompleteError, match=r"a\.\w+: "):
         main(VideoConfig(str(path), shared_bundle, "onnxruntime"))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov"])
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_recording_without_its_index_is_named_as_one(
+    name: str, ended: bool, tmp_path: Path
+) -> None:
+    """While it goes on the length of its pictures is 0, and is filled in at the end."""
+    path = clip(tmp_path / name)
+    data = path.read_bytes()
+    place = data.index(b"mdat") - 4
+    data = data[: data.index(b"moov") - 4]
+    path.write_bytes(data if ended else data[:place] + bytes(4) + data[place + 4 :])
+    with pytest.raises(HedgeError, match=r"a\.m..: has no index \(moov\), which a recorder writes"):
+        open_source(str(path))
+    path.write_bytes(data[:place])
+    with pytest.raises(HedgeError, match="not a readable video"):
+        open_source(str(path))
 
 
 @pytest.mark.parametrize("kind", KEPT)
