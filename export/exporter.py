@@ -63,14 +63,10 @@ def publish(
     from float32 (N, 3, H, W) images to logits of any stride or to labels, with the rest in
     ``config``, whose ``size`` a module needs. on_bundle: called with each as soon as it is there.
     Raises HedgeError, GateError where one does not agree with the network as it was given or loses
-    too much.
+    too much, TypeError for another source.
     """
-    module = source if isinstance(source, nn.Module) else None
-    config = source if isinstance(source, Export) else config or Export()
-    if isinstance(source, Path | str):
-        config = replace(config, run=Path(source))
     published = []
-    for made in _published(config, given(config, module)):
+    for made in _published(*given(source, config)):
         published.append(made)
         on_bundle(made)
     return published

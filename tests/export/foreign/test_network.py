@@ -116,6 +116,11 @@ def test_what_a_module_does_not_tell_is_asked_for(asked: dict, problem: str) -> 
         hedge_seg.export(Brightest(), Export(**asked))
 
 
+def test_what_is_no_network_is_not_the_newest_run() -> None:
+    with pytest.raises(TypeError, match=r"or a torch\.nn\.Module, got OrderedDict"):
+        hedge_seg.export(Brightest().state_dict(), Export(size=SIZE))  # type: ignore[arg-type]
+
+
 def test_a_run_of_ours_knows_its_own(tmp_path: Path) -> None:
     with pytest.raises(HedgeError, match=r"--mean is for an ONNX file"):
         hedge_seg.export(Export(tmp_path, mean=(0.5, 0.5, 0.5)))
