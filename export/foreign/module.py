@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 
 import torch
@@ -19,25 +20,30 @@ from runtime.errors import HedgeError, one_line
 class Chosen(nn.Module):
     """(N, 3, H, W) → the one tensor, of those that a module answers, that is scores or labels.
 
-    output: its key, or its place; needed where there are several.
+    output: its key, field or place; needed where there are several.
     """
 
     def __init__(self, module: nn.Module, output: str | None) -> None:
         super().__init__()
         self.module, self.output = copy.deepcopy(module).eval(), output
+        self.float().cpu()  # as images are, wherever and in whatever it was trained
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Images → scores or labels."""
         answer = self.module(image)
         if isinstance(answer, torch.Tensor):
             return answer
-        found = dict(_tensors(answer))
+        found, called = dict(_tensors(answer)), type(self.module).__name__
+        if not found:
+            raise HedgeError(
+                f"{called}: answers a {type(answer).__name__} that holds no tensor; give a module "
+                "around it that answers the scores alone"
+            )
         if self.output is None and len(found) == 1:
             return next(iter(found.values()))
         if self.output not in found:
             raise HedgeError(
-                f"{type(self.module).__name__}: answers {', '.join(found) or 'no tensors'}; say "
-                "which are the scores: output"
+                f"{called}: answers {', '.join(found)}; say which are the scores: output"
             )
         return found[self.output]
 
@@ -47,7 +53,13 @@ def of_module(module: nn.Module, config: Export) -> Source:
     called, size = type(module).__name__, config.size
     if size is None:
         raise HedgeError(f"{called}: takes images of any size; say which: size=(height, width)")
-    chosen = Chosen(module, config.output)
+    try:
+        chosen = Chosen(module, config.output)
+    except Exception as error:  # its own: a lock in it, a tensor kept with its gradient, …
+        raise HedgeError(
+            f"{called}: not to be copied and set to eval(): {one_line(error)}; give one made anew, "
+            "with its weights loaded"
+        ) from error
 
     @cache
     def opened(batch: int) -> Opened:
@@ -73,8 +85,14 @@ def of_module(module: nn.Module, config: Export) -> Source:
 
 
 def _tensors(answer: object) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of a dict or a sequence, by their keys or places."""
-    parts = answer if isinstance(answer, Sequence) else ()
-    for name, value in answer.items() if isinstance(answer, Mapping) else enumerate(parts):
+    """The tensors of a dict, a dataclass or a sequence, by their keys, fields or places."""
+    parts: Iterable[tuple[object, object]] = ()
+    if isinstance(answer, Mapping):
+        parts = answer.items()
+    elif dataclasses.is_dataclass(answer):
+        parts = ((field.name, getattr(answer, field.name)) for field in dataclasses.fields(answer))
+    elif isinstance(answer, Sequence):
+        parts = enumerate(answer)
+    for name, value in parts:
         if isinstance(value, torch.Tensor):
             yield str(name), value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 
 import hedge_seg
 from export.config import Export
+from export.foreign.module import Chosen
 from runtime.backends.registry import installed_backends
 from runtime.bundle.manifest import Manifest
 from runtime.errors import HedgeError
@@ -114,6 +116,53 @@ def test_a_file_is_held_against_onnx_runtime(tmp_path: Path) -> None:
 def test_what_a_module_does_not_tell_is_asked_for(asked: dict, problem: str) -> None:
     with pytest.raises(HedgeError, match=problem):
         hedge_seg.export(Brightest(), Export(**asked))
+
+
+class Halved(Brightest):
+    """In FP16, as it was trained; its answer is a dataclass, as of several libraries."""
+
+    @dataclass
+    class Answer:
+        """What a library answers; the loss of no labels is none."""
+
+        logits: torch.Tensor
+        loss: None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.half()
+
+    def forward(self, image: torch.Tensor) -> Halved.Answer:  # type: ignore[override]
+        """Images of the weights' type → scores."""
+        return self.Answer(self.colors(image))
+
+
+class Told(Brightest):
+    """Answers words, and cannot be set to eval(), as a program of torch.export in some versions."""
+
+    def forward(self, image: torch.Tensor) -> list[str]:  # type: ignore[override]
+        """No scores at all."""
+        return ["road"]
+
+    def train(self, mode: bool = True) -> Told:
+        """Not to be had."""
+        raise NotImplementedError("Calling eval() is not supported yet.")
+
+
+def test_a_module_of_fp16_is_run_in_fp32() -> None:
+    module = Halved()
+    scores = Chosen(module, None)(torch.zeros(1, 3, *SIZE))
+    assert scores.dtype == torch.float32 and scores.shape == (1, 3, *SIZE)
+    assert module.colors.weight.dtype == torch.float16 and module.training
+
+
+def test_what_is_no_module_of_scores_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Export(size=SIZE)
+    with pytest.raises(HedgeError, match=r"Told: not to be copied and set to eval\(\): Calling"):
+        hedge_seg.export(Told(), config)
+    monkeypatch.delattr(Told, "train")
+    with pytest.raises(HedgeError, match=r"Told: answers a list that holds no tensor"):
+        hedge_seg.export(Told(), config)
 
 
 def test_what_is_no_network_is_not_the_newest_run() -> None:
