@@ -53,6 +53,11 @@ def of_module(module: nn.Module, config: Export) -> Source:
     called, size = type(module).__name__, config.size
     if size is None:
         raise HedgeError(f"{called}: takes images of any size; say which: size=(height, width)")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise HedgeError(
+            f"{called}: is TorchScript, which PyTorch's exporter does not take; give the module "
+            "that it was made of, or the file that torch.onnx.export(…, dynamo=False) writes"
+        )
     try:
         chosen = Chosen(module, config.output)
     except Exception as error:  # its own: a lock in it, a tensor kept with its gradient, …
@@ -74,7 +79,8 @@ def of_module(module: nn.Module, config: Export) -> Source:
         except HedgeError:
             raise
         except Exception as error:  # whatever the module does, and the exporter's own
-            raise HedgeError(f"{called}: PyTorch does not export it: {one_line(error)}") from error
+            cause = error.__cause__ or error  # the exporter's own is a page of advice around it
+            raise HedgeError(f"{called}: PyTorch does not export it: {one_line(cause)}") from error
         assert program is not None
         return Opened(called, program.model_proto)
 

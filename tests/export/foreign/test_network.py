@@ -160,6 +160,9 @@ def test_what_is_no_module_of_scores_is_refused(monkeypatch: pytest.MonkeyPatch)
     config = Export(size=SIZE)
     with pytest.raises(HedgeError, match=r"Told: not to be copied and set to eval\(\): Calling"):
         hedge_seg.export(Told(), config)
+    script = torch.jit.script(nn.Conv2d(3, 2, 1))
+    with pytest.raises(HedgeError, match=r"ScriptModule: is TorchScript, .* dynamo=False"):
+        hedge_seg.export(script, config)
     monkeypatch.delattr(Told, "train")
     with pytest.raises(HedgeError, match=r"Told: answers a list that holds no tensor"):
         hedge_seg.export(Told(), config)
