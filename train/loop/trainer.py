@@ -285,11 +285,20 @@ class Trainer:
 
 @contextmanager
 def _ending(loader: DataLoader[Any]) -> Iterator[None]:
-    """End the loader's processes with the block, also where what went wrong is kept, as a notebook
-    does: its traceback holds the loader, and Python's own exit waits for them without end, for they
-    leave signals to their parent."""
+    """End the loader's processes with the block; HedgeError where one of them was killed.
+
+    Also where what went wrong is kept, as a notebook does: its traceback holds the loader, and
+    Python's own exit waits for them without end, for they leave signals to their parent.
+    """
     try:
         yield
+    except RuntimeError as error:  # PyTorch raises it anywhere
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise HedgeError(
+            f"{one_line(error)} Where memory is full, or a container's /dev/shm (docker run "
+            "--shm-size 2g), give --workers 0 or a smaller --batch or --crop; --resume goes on"
+        ) from error
     finally:
         if loader._iterator is not None:  # there are processes
             loader._iterator._shutdown_workers()  # type: ignore[attr-defined]  # of the parallel one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -237,3 +238,14 @@ def test_the_rate_that_is_told_is_that_of_the_new_layers(tiny_config: Make, tmp_
     trainer = Trainer(config, task_of(config), ALONE)
     rates = trainer.schedule.get_last_lr()
     assert trainer.rate == max(rates) == pytest.approx(min(rates) / 0.3)
+
+
+def test_a_killed_process_that_loads_images_is_told(tiny_config: Make, tmp_path: Path) -> None:
+    """As the system does it where memory is full."""
+
+    def kill(_: Step) -> None:
+        multiprocessing.active_children()[0].kill()
+
+    config = tiny_config(tmp_path, workers=1, epochs=50, **FAST)
+    with pytest.raises(HedgeError, match=r"DataLoader worker .*--workers 0"):
+        Trainer(config, task_of(config), ALONE).run(kill, lambda _: None)
