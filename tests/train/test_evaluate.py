@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from runtime import cli
 from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.errors import HedgeError
 from train.checkpoint import Checkpoint
@@ -51,6 +52,12 @@ def test_another_size_of_the_network(trained_run: Path, blocks: Path, tmp_path: 
     model, index = load_model(checkpoint), open_index(blocks, "val")
     assert report["miou"] == evaluate(model, index, (24, 32)).confusion.miou()
     assert report["miou"] != evaluate(model, index, checkpoint.size).confusion.miou()
+
+
+@pytest.mark.parametrize("size", [["0", "0"], ["64", "-5"]])
+def test_a_size_that_no_network_has_is_refused(size: list[str]) -> None:
+    with pytest.raises(HedgeError, match=r"--size .*: give a number from 32 to 16384"):
+        cli.parse(Evaluate, "hedge evaluate", ["--size", *size])
 
 
 def test_a_data_set_with_other_classes_is_refused(trained_run: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from runtime.fleet.config import Cores
-from runtime.numbers import settle
+from runtime.numbers import Side, settle
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Evaluate:
     """The data set. Default: the one the model was trained on."""
     split: str = "val"
     """Split of the data set."""
-    size: tuple[int, int] | None = None
+    size: tuple[Side, Side] | None = None
     """Network input H W. Default: the size the model was validated at."""
     save: Path | None = None
     """Write input | target | prediction | edges of every image side by side to this folder."""
