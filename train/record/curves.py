@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from runtime import files
 from train.loop.task import Epoch
+from train.record.figure import save
 
 
 def draw(history: Sequence[Epoch], path: Path) -> None:
@@ -43,8 +43,7 @@ def draw(history: Sequence[Epoch], path: Path) -> None:
         score.plot(best.epoch, _percent(best.miou), "*", color="tab:orange", markersize=14)
         score.set_title(f"validation, %: {_percent(best.miou):.2f} in epoch {best.epoch}")
         _classes(figure.add_subplot(grid[1, 1:]), best)
-    with files.atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=100, format="png")
+    save(figure, path)
 
 
 def _line(axes: Axes, history: Sequence[Epoch], values: Sequence[float | None], name: str) -> None:
@@ -62,7 +61,7 @@ def _classes(axes: Axes, best: Epoch) -> None:
     bars = axes.bar(places, ious, color="tab:blue")
     if len(names) <= 25:
         axes.bar_label(bars, [f"{iou:.0f}" for iou in ious], fontsize=8)
-    axes.set_xticks(places, names, rotation=40, ha="right", fontsize=8)
+    axes.set_xticks(places, names, rotation=40, ha="right", fontsize=8, parse_math=False)
     axes.set(title=f"IoU by class, %, epoch {best.epoch}", ylim=(0, 105))
 
 

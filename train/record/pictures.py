@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from runtime import files
 from runtime.accuracy.metrics import ConfusionMatrix
 from runtime.bundle.classes import ClassSet
 from runtime.outputs.overlay import Overlay
 from runtime.outputs.sheet import judged, sheet
 from train.augment import Sample
+from train.record.figure import save
 
 _EACH = 3  # worst images, and median ones
 _BATCH, _ROW = 8, 4  # crops of a batch that are shown, and how many in a row
@@ -74,13 +74,12 @@ def matrix(confusion: ConfusionMatrix, path: Path) -> None:
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(image, label="% of the class's pixels", shrink=0.8)
     places = np.arange(len(names))
-    axes.set_xticks(places, names, rotation=60, ha="right", fontsize=8)
-    axes.set_yticks(places, names, fontsize=8)
+    axes.set_xticks(places, names, rotation=60, ha="right", fontsize=8, parse_math=False)
+    axes.set_yticks(places, names, fontsize=8, parse_math=False)
     axes.set(xlabel="predicted", ylabel="labelled")
     for row, column in np.argwhere(shares >= 0.5):
         if len(names) <= _WRITTEN or row == column:
             color = "white" if shares[row, column] > 50 else "black"
             text = f"{shares[row, column]:.0f}"
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
-    with files.atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=100, format="png")
+    save(figure, path)

@@ -24,7 +24,7 @@ from train.evaluate import Evaluate
 from train.evaluate import main as evaluate
 from train.loop.settings import RunConfig
 from train.loop.task import Epoch
-from train.record import logs
+from train.record import curves, logs, pictures
 from train.record.pictures import chosen
 
 
@@ -196,3 +196,14 @@ def test_errors_are_red_where_prediction_and_label_differ() -> None:
     assert label[0, 1].tolist() == [0, 255, 0] and answer[0, 1].tolist() == [0, 0, 255]
     assert [tuple(p) for p in errors[0]] == [(40, 40, 40), (60, 60, 255), (40, 40, 40)]
     assert image.shape == label.shape
+
+
+@pytest.mark.filterwarnings("error:Glyph")
+def test_names_of_classes_are_drawn_as_they_are(tmp_path: Path) -> None:
+    """Dollars are no formula, and letters that a font lacks no lines of warnings."""
+    classes = ClassSet(("a$_$b", "道路"), ((255, 0, 0), (0, 255, 0)))
+    iou = dict.fromkeys(classes.names, 0.5)
+    rows = [Epoch(epoch, 1.0, 0.5, 0.5, iou, 1e-3, 1.0, 1.0) for epoch in (1, 2)]
+    curves.draw(rows, tmp_path / "results.png")
+    pictures.matrix(ConfusionMatrix(classes), tmp_path / "matrix.png")
+    assert {path.name for path in tmp_path.iterdir()} == {"results.png", "matrix.png"}
