@@ -101,8 +101,10 @@ def exit_code(work: Callable[[], int | None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_UNREAD
     except OSError as error:
-        code = OutputError.exit_code if error.errno in _UNWRITABLE else HedgeError.exit_code
-        where = f"{error.filename}: " if error.filename else ""
+        unwritable = error.errno in _UNWRITABLE
+        code = OutputError.exit_code if unwritable else HedgeError.exit_code
+        name = (unwritable and error.filename2) or error.filename  # of a copy, where it goes
+        where = f"{name}: " if name else ""
         return fail(f"{where}{error.strerror or error}", code)
     except Exception as error:
         what = f"unexpected {type(error).__name__}: {without_secrets(str(error))[:200]}"

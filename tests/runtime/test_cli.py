@@ -140,6 +140,14 @@ def test_an_error_of_the_system_names_its_file(
     assert capsys.readouterr().err == f"error: /x/y: {error.strerror}\n"
 
 
+def test_of_a_copy_the_full_disk_is_named_and_not_the_file_that_is_copied(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = OSError(errno.ENOSPC, "No space left on device", "/here/x", None, "/full/y")
+    assert run_with(error, monkeypatch) == 5
+    assert capsys.readouterr().err == "error: /full/y: No space left on device\n"
+
+
 def test_wrong_usage_is_code_2_and_help_tells_all_codes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
