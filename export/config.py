@@ -132,7 +132,8 @@ class Export:
     """Write a model for NVIDIA DeepStream into this folder: a graph that Gst-nvinfer runs, its
     settings (network-type=2) and the class names. Its class map has half the network's size."""
     name: str | None = None
-    """Name of the bundles; the precision is appended. Default: the run's name."""
+    """Name of the bundles; the precision is appended. Default: that of the run, or of a file that
+    is not called best.pt."""
     out: Path = BUNDLES
     """Folder of the bundles."""
     force: bool = False

@@ -11,10 +11,12 @@ from export.own.deploy import DeployGraph
 from export.own.to_onnx import to_onnx
 from runtime import files
 from runtime.errors import HedgeError
-from train.checkpoint import Checkpoint, find_checkpoint
+from train.checkpoint import PREVIOUS, Checkpoint, find_checkpoint
 from train.datasets import Index, default_data
 from train.evaluation.scoring import evaluation_index, load_model
 from train.models import DeepLab
+
+_OF_RUNS = {"best.pt", "last.pt", PREVIOUS}
 
 
 class Trained:
@@ -34,9 +36,11 @@ class Trained:
 
     @classmethod
     def open(cls, run: Path | None) -> Trained:
-        """The network of a run; see ``find_checkpoint``."""
+        """The network of a run, called by its folder, or by a file with a name of its own, as
+        released ones have; see ``find_checkpoint``."""
         path = find_checkpoint(run)
-        return cls(Checkpoint.load(path), files.named(path.parent).name)
+        name = files.named(path.parent).name if path.name in _OF_RUNS else path.stem
+        return cls(Checkpoint.load(path), name)
 
     @cached_property
     def _model(self) -> DeepLab:

@@ -14,7 +14,7 @@ from train.config import TrainConfig
 from train.models import DeepLab
 
 
-def test_a_size_that_the_backbone_does_not_take_is_told_and_the_run_has_its_folders_name(
+def test_a_size_that_the_backbone_does_not_take_is_told_and_a_run_has_its_folders_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the folder is the current one."""
@@ -28,3 +28,6 @@ def test_a_size_that_the_backbone_does_not_take_is_told_and_the_run_has_its_fold
     assert network.facts.name == "mine"
     with pytest.raises(HedgeError, match="takes no images of 65×97"):
         network.deployed((65, 97), (65, 97))
+    released = (run / "best.pt").rename(tmp_path / "street.pt")
+    assert Trained.open(released).facts.name == "street"
+    assert Trained.open(Path("street19")).facts.name == "street19"
