@@ -89,7 +89,9 @@ class Export:
     calibration: Count = 128
     """INT8: calibrate with this many images, chosen so that every class is seen."""
     calibration_data: Path | None = None
-    """INT8: a folder of images to calibrate with, instead of the data set's training split."""
+    """INT8: a folder of images to calibrate with, instead of the data set's training split. Or
+    another data set, which is verified on as well where the network's own is not on this machine.
+    """
     calibration_method: Literal["auto", "minmax", "entropy", "percentile"] = "auto"
     """INT8: how ranges are cut. auto: whichever keeps most labels of the calibration images."""
     fleet: Path | None = None

@@ -64,10 +64,15 @@ class Task:
         return Segmenter.of(verify.TorchEngine(self.deployed(), self.manifest("fp32")))
 
     def index(self, split: str) -> Index | None:
-        """The data set's labelled images, None where there are none on this machine."""
+        """The data set's labelled images, or those of one to calibrate with; None where neither is
+        on this machine."""
         given, known = self.config.data, self.network.facts.data
-        if given is None and known is not None and not known.exists():
-            return None
+        other = self.config.calibration_data
+        if given is None and not (known and known.exists()):
+            if other is not None and is_data(other):
+                given = other
+            elif known is not None:
+                return None
         return self.network.index(given, split)
 
     def images(self) -> calibration.Images:
