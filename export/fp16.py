@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from runtime.outputs.checks import writing
+
 FULL, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 QUANTIZED = 19  # the first opset whose Q/DQ takes FP16; what else we use is as in 18
 
@@ -37,7 +39,8 @@ def to_fp16(source: Path, target: Path) -> None:
     for number, value in enumerate(graph.outputs):
         if value.dtype == HALF:
             graph.outputs[number] = _restored(graph, value)
-    ir.save(model, target)
+    with writing(target):
+        ir.save(model, target)
     onnx.checker.check_model(str(target), full_check=True)
 
 

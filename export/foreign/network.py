@@ -23,6 +23,7 @@ from runtime.backends import ort
 from runtime.bundle import class_list
 from runtime.bundle.classes import ClassSet
 from runtime.errors import HedgeError, one_line
+from runtime.outputs.checks import writing
 from train.datasets import Index, is_data, open_index
 from train.datasets.matching import matching_index
 from train.models.hed import upsample
@@ -105,7 +106,8 @@ class Foreign:
     def write(self, size: Size, frame_size: Size, batch: int, path: Path) -> None:
         """See ``Network``; of as many images as it takes, where others are not to be had."""
         model, _ = self._surrounded(frame_size, self._source.opened(batch).only or batch)
-        ir.save(model, path)
+        with writing(path):
+            ir.save(model, path)
         try:
             onnx.checker.check_model(str(path), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

@@ -24,6 +24,7 @@ from export.int8 import frame_bytes
 from export.int8.codes import Scale, constant
 from export.int8.pairs import Kept, Pairs, put_pair
 from runtime.errors import HedgeError
+from runtime.outputs.checks import writing
 
 Ranges = Mapping[str, tuple[float, float]]  # tensor → lowest and highest value worth a code
 
@@ -99,7 +100,8 @@ def quantize(source: Path, target: Path, ranges: Ranges, form: Form, kept: Kept)
         put_pair(model.graph, value, code, kept, pairs)
     model.graph.opset_imports[""] = max(QUANTIZED, model.graph.opset_imports[""])
     RemoveUnusedNodesPass()(model)  # the weights that are integers now
-    ir.save(model, target)
+    with writing(target):
+        ir.save(model, target)
     onnx.checker.check_model(str(target), full_check=True)
 
 

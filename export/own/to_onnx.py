@@ -18,6 +18,7 @@ from onnxscript.onnx_types import TensorType
 from export.own.deploy import DeployGraph
 from export.own.fold import folded
 from runtime.errors import HedgeError
+from runtime.outputs.checks import writing
 
 OPSET = 18  # TensorRT 10 and 11, OpenVINO and ONNX Runtime all read it
 INPUT, OUTPUT, LOGITS = "frame", "labels", "logits"
@@ -61,7 +62,8 @@ def to_onnx(graph: DeployGraph, batch: int, path: Path) -> None:
     assert program is not None
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # stack traces, with paths of this machine
-    program.save(str(path), external_data=False)
+    with writing(path):
+        program.save(str(path), external_data=False)
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except onnx.checker.ValidationError as error:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from export.fp16 import to_fp16
 from export.staging import staged
 from runtime import files
+from runtime.bundle.shipped import SHIPPED
 from runtime.errors import HedgeError, OutputError
 
 ROOT = Path(__file__).parents[2]
@@ -132,3 +134,10 @@ def test_no_hidden_folder_is_the_newest(tmp_path: Path) -> None:
     files.write_bytes(tmp_path / ".work" / MARK, b"")
     with pytest.raises(HedgeError, match="make one"):
         files.newest(tmp_path, MARK, "make one")
+
+
+def test_a_graph_that_fills_a_disk_names_it(tiny_disk: Path) -> None:
+    """The library that writes graphs names no file, and not all are written beside the bundle."""
+    graph = SHIPPED / "street19-int8" / "model.cpu.onnx"
+    with pytest.raises(OutputError, match=r"disk/x\.onnx: cannot be written: No space left"):
+        to_fp16(graph, tiny_disk / "x.onnx")
