@@ -35,7 +35,7 @@ def export_again(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Export],
     work = tmp_path_factory.mktemp("work")
 
     def again(config: Export) -> Manifest:
-        network = given(config, None)
+        _, network = given(config, None)
         [precision] = config.precisions()
         target = config.out / f"{network.facts.name}-{precision}"
         return export(config, network, target, precision, work)

@@ -41,7 +41,7 @@ def task(trained_run: Path, blocks: Path, tmp_path: Path) -> Task:
     config = Export(trained_run, fp32=True, data=blocks)
     size = (48, 64)
     target = tmp_path / "tiny"
-    return Task(config, given(config, None), target, size, size, tmp_path, target)
+    return Task(*given(config, None), target, size, size, tmp_path, target)
 
 
 def test_what_a_coarse_engine_loses_is_asked_of_none(task: Task, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ MakeImages = Callable[..., Path]
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Hardswish()]
-    network = given(Export(size=SIZE), nn.Sequential(*layers, nn.Conv2d(8, 4, 1)))
+    _, network = given(nn.Sequential(*layers, nn.Conv2d(8, 4, 1)), Export(size=SIZE))
     path = tmp_path_factory.mktemp("graph") / "fp32.onnx"
     network.write(SIZE, SIZE, 1, path)
     return path
